@@ -1,0 +1,31 @@
+# Strata. `make demo` trains on real text, `make test` checks everything; both set the environment up first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test slow lint
+
+$(VENV)/run.stamp: requirements.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Strata needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt requirements.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: $(VENV)/run.stamp
+	$(BIN)/python launch.py train --config=experiments/base_lm.py:demo
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m slow

@@ -1,0 +1,55 @@
+"""Linear kinds: how a linear map between named dimensions is parameterised.
+
+Every projection of every part is built by the `linear` field of that part, so that a low-rank or adapted kind replaces
+all of them in one place.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from arch.layers.shapes import align
+from arch.params import Maker, Size
+from arch.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(Spec, abc.ABC):
+    """A linear map from the last `len(inputs)` dimensions to `outputs`."""
+
+    @abc.abstractmethod
+    def build(
+        self, inputs: Sequence[Size], outputs: Sequence[Size], make: Maker, *, name: str, role: str = "linear"
+    ) -> nnx.Module:
+        """The map called `name`; `role` ("linear" or "residual") is told to the initialiser."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(Linear):
+    """y = x W, or x W + b."""
+
+    bias: bool = False
+
+    def build(self, inputs, outputs, make, *, name, role="linear"):
+        return DenseLayer(self, inputs, outputs, make.at(name), role)
+
+
+class DenseLayer(nnx.Module):
+    def __init__(self, spec: Dense, inputs: Sequence[Size], outputs: Sequence[Size], make: Maker, role: str):
+        self.contracted = len(inputs)
+        self.kernel = make.weight("kernel", inputs, outputs, role)
+        if spec.bias:
+            self.bias = make.constant(outputs, 0.0)
+
+    def __call__(self, x: Float[Array, "*in"]) -> Float[Array, "*out"]:
+        kernel = self.kernel[...]
+        n = self.contracted
+        dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(n)))
+        y = lax.dot_general(x, kernel, (dims, ((), ())))
+        return y + align(self.bias[...], y) if hasattr(self, "bias") else y

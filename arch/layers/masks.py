@@ -1,0 +1,62 @@
+"""Who may attend to whom, as a pure rule on positions. Segments and padding are handled by attention itself."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterator
+
+from jaxtyping import Array, Bool, Int
+
+from arch.spec import Problem, Spec, at_least
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask(Spec, abc.ABC):
+    """A rule `allowed(query position, key position)` within one document."""
+
+    @abc.abstractmethod
+    def allowed(self, query: Int[Array, "..."], key: Int[Array, "..."]) -> Bool[Array, "..."] | None:
+        """Whether `query` may see `key`, broadcast; None where everything is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Causal(Mask):
+    """A token sees itself and what came before."""
+
+    def allowed(self, query, key):
+        return key <= query
+
+
+@dataclasses.dataclass(frozen=True)
+class Bidirectional(Mask):
+    """A token sees its whole document."""
+
+    def allowed(self, query, key):
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class SlidingWindow(Mask):
+    """A token sees itself and the `window - 1` tokens before it (Mistral, arXiv 2310.06825; as in Transformers)."""
+
+    window: int = 128
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "window")
+
+    def allowed(self, query, key):
+        return (key <= query) & (key > query - self.window)
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalWindow(Mask):
+    """A token sees the tokens at most `radius` away on either side (Longformer's local attention, arXiv 2004.05150)."""
+
+    radius: int = 64
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 0, "radius")
+
+    def allowed(self, query, key):
+        return (key <= query + self.radius) & (key >= query - self.radius)

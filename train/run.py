@@ -1,0 +1,93 @@
+"""A run: one model, trained on one data set towards one objective. What `get_config` of an experiment returns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import jax
+from flax import nnx
+
+from arch.models.decoder import Decoder
+from arch.spec import Problem, Spec, SpecError, at_least, one_of
+from train.data.base import Data
+from train.mesh import Mesh
+from train.objectives.base import Objective
+from train.objectives.next_token import NextToken
+from train.optim.optimizers import AdamW, Optimizer
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reports(Spec):
+    """What a run writes down and how often, in steps; 0: only at the end.
+
+    Attributes:
+      log: metrics of a training step.
+      evaluate: loss on the validation split.
+      checkpoint: the whole state, for resuming.
+      keep: how many checkpoints are kept.
+      prompt: text that the trained model continues at the end; None: no sample.
+    """
+
+    log: int = 10
+    evaluate: int = 200
+    checkpoint: int = 500
+    keep: int = 2
+    prompt: str | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 0, "log", "evaluate", "checkpoint")
+        yield from at_least(self, 1, "keep")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Spec):
+    """Trains `model` on `data`.
+
+    Attributes:
+      model: the network.
+      data: what it reads.
+      objective: what it is trained to do.
+      optimizer: how it learns.
+      batch: rows a step, over all devices and micro-batches.
+      steps: updates.
+      accumulate: micro-batches that a step is cut into.
+      seed: of parameters, data order and dropout.
+      precision: type of the computation; parameters, their updates, softmax and loss stay float32.
+      mesh: how devices are laid out.
+      reports: what is written down and when.
+    """
+
+    model: Decoder
+    data: Data
+    objective: Objective = NextToken()
+    optimizer: Optimizer = AdamW()
+    batch: int = 32
+    steps: int = 1000
+    accumulate: int = 1
+    seed: int = 0
+    precision: Precision = "float32"
+    mesh: Mesh = Mesh()
+    reports: Reports = Reports()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "batch", "steps", "accumulate")
+        yield from at_least(self, 0, "seed")
+        yield from one_of(self, "precision", get_args(Precision))
+        if self.accumulate > 0 and self.batch % self.accumulate:
+            yield Problem("batch", self.batch, f"must be a multiple of accumulate={self.accumulate}")
+
+    def conflicts(self) -> Iterator[SpecError]:
+        """What is wrong between parts that are each right by themselves: widths and heads, batch and devices."""
+        try:
+            self.abstract_model()
+        except SpecError as error:
+            yield error
+        yield from self.mesh.conflicts(self, jax.device_count())
+
+    def abstract_model(self) -> Any:
+        """The model with shapes in place of arrays."""
+        return nnx.eval_shape(lambda: self.model.build(rngs=nnx.Rngs(0)))

@@ -60,13 +60,15 @@ class Maker:
         for size, _ in inputs:
             fan_in *= size
         value = self.init(self.at(name).key, shape, role=role, fan_in=fan_in, depth=self.depth, layer=self.layer)
-        return nnx.Param(value, axes=tuple(axis for _, axis in sizes), initializer=self.init.describe(role))
+        return nnx.Param(value, axes=tuple(axis for _, axis in sizes), initializer=self.init.describe(role), role=role)
 
     def constant(self, sizes: Sequence[Size], value: float) -> nnx.Param:
         """A parameter that starts at `value` everywhere: gains, biases."""
         shape = tuple(size for size, _ in sizes)
         axes = tuple(axis for _, axis in sizes)
-        return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes, initializer=f"constant({value:g})")
+        return nnx.Param(
+            jnp.full(shape, value, jnp.float32), axes=axes, initializer=f"constant({value:g})", role="constant"
+        )
 
 
 def stack_layers(build: Callable[[Maker], nnx.Module], make: Maker, depth: int) -> Any:
@@ -79,7 +81,7 @@ def stack_layers(build: Callable[[Maker], nnx.Module], make: Maker, depth: int) 
 
 
 def metadata(module: nnx.Module) -> dict[str, dict[str, Any]]:
-    """Path -> {shape, axes, initializer} of every parameter; works on abstract modules (`nnx.eval_shape`)."""
+    """Path -> {shape, axes, initializer, role} of every parameter; works on abstract modules (`nnx.eval_shape`)."""
     table = {}
     for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
         extra = param.get_metadata()
@@ -87,5 +89,6 @@ def metadata(module: nnx.Module) -> dict[str, dict[str, Any]]:
             "shape": tuple(param.shape),
             "axes": tuple(extra["axes"]),
             "initializer": extra["initializer"],
+            "role": extra["role"],
         }
     return table

@@ -1,8 +1,8 @@
 """Taps: looking at and touching the activations of a forward pass, through one explicit argument.
 
-A model is handed `Tap(save="resid_.*", edit={"attn.z": fn})`. Parts call `ctx.tap(site, x)` at their named sites; the
-call returns `x`, edited if asked. Stacks hand each layer a recorder of its own and return what it recorded as results of
-the scanned body, so saved values are `(layer, ...)` whether the stack is scanned, unrolled or rematerialised.
+A model is handed `Tap(save="resid_.*", edit={"attn.z": fn})`. Parts call `ctx.tap(site, x)` at their named sites;
+the call returns `x`, edited if asked. Stacks hand each layer a recorder of its own and return what it recorded as
+results of the scanned body, so saved values are `(layer, ...)` whether scanned, unrolled or rematerialised.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One interface with three hooks, each a no-op unless the kind uses it: `embed` adds to token embeddings (learned,
 sinusoidal), `rotate` turns queries and keys (rotary), `bias` is added to attention scores (ALiBi, T5 relative). As
-`Attention(position=...)` a kind belongs to each layer; as `Decoder(position=...)` it is built once and shared by all layers.
+`Attention(position=...)` a kind belongs to each layer; as `Decoder(position=...)` it is built once for all layers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from arch.spec import Problem, Spec, above, at_least, between
 
 
 class PositionLayer(nnx.Module):
-    """The three hooks, doing nothing."""
+    """The three hooks, doing nothing. `limit`: how many positions there are; None: no bound."""
+
+    limit: int | None = None
 
     def embed(self, x: Float[Array, "B T D"], positions: Int[Array, "P T"]) -> Float[Array, "B T D"]:
         """`x` with positions added; P is 1 or B."""
@@ -111,15 +113,12 @@ class Learned(Position):
 
 class LearnedLayer(PositionLayer):
     def __init__(self, spec: Learned, width: int, make: Maker):
-        self.length = spec.length
-        self.table = make.weight("table", [(spec.length, None)], [(width, "embed")], role="position")
+        self.limit = spec.length
+        self.table = make.weight("table", [(spec.length, None)], [(width, "embed")], role="embedding")
 
     def embed(self, x, positions):
-        if positions.shape[-1] > self.length:
-            raise ValueError(
-                f"Learned(length={self.length}) cannot place {positions.shape[-1]} tokens; give it a larger length"
-            )
-        return x + self.table[...].astype(x.dtype)[positions]
+        # A position past the table would be clamped in silence; NaN is loud.
+        return x + self.table[...].astype(x.dtype).at[positions].get(mode="fill", fill_value=jnp.nan)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from arch.blocks import Block, PreNorm
 from arch.context import Context, Keep
@@ -111,6 +111,11 @@ class DecoderModel(nnx.Module):
             self.norm = spec.norm.build(spec.width, make.at("norm"))
         self.head = spec.head.build(spec.vocab, spec.width, make.at("head"))
 
+    @property
+    def limit(self) -> int | None:
+        """How many positions the model knows; None: no bound."""
+        return self.position.limit
+
     def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32) -> Cache:
         """An empty cache for `batch` sequences of at most `length` tokens."""
         empty = jnp.zeros((batch, length), jnp.int32)
@@ -140,8 +145,10 @@ class DecoderModel(nnx.Module):
           tap: what to save or edit on the way (see `Tap`).
 
         Raises:
-          ValueError: `tap` names a site that this model does not have.
+          ValueError: `tap` names a site that this model does not have, or there are more tokens than positions.
         """
+        if positions is None and cache is None and self.limit is not None and tokens_BT.shape[1] > self.limit:
+            raise ValueError(f"{tokens_BT.shape[1]} tokens do not fit the {self.limit} positions of this model")
         tap_or_none = NoTap() if tap is None else tap.recorder()
         ctx, cache = _context(tokens_BT, positions, segments, cache)
         ctx = ctx.replace(key=key, keep=keep, tap=tap_or_none)

@@ -1,0 +1,126 @@
+"""What a network costs: parameters by group, and FLOPs counted from the program itself.
+
+FLOPs are those of matrix products and convolutions (2 a multiply-add), walked through the jaxpr with the lengths of
+scans multiplied in. XLA's own `cost_analysis` is not used: it counts a scanned body once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend import core
+
+from arch.params import metadata
+from arch.spec import Spec
+
+GROUPS = {"embedding": "embedding", "head": "head"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """How many parameters, by group. A tied head counts in the embedding alone."""
+
+    embedding: int
+    body: int
+    head: int
+
+    @property
+    def total(self) -> int:
+        return self.embedding + self.body + self.head
+
+    @property
+    def non_embedding(self) -> int:
+        """All but the embedding tables."""
+        return self.body + self.head
+
+
+def abstract(spec: Any) -> Any:
+    """The model of `spec` with shapes in place of arrays: nothing is computed or allocated."""
+    return nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0)))
+
+
+def parameters(spec: Spec) -> Parameters:
+    """Counts the parameters of a model spec."""
+    counts = {"embedding": 0, "body": 0, "head": 0}
+    for row in metadata(abstract(spec)).values():
+        counts[GROUPS.get(row["role"], "body")] += math.prod(row["shape"])
+    return Parameters(**counts)
+
+
+def forward_flops(spec: Spec, length: int) -> int:
+    """FLOPs of one sequence of `length` tokens through the model, all T x T attention products counted."""
+    graphdef, params = nnx.split(abstract(spec), nnx.Param)
+    tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    return flops(lambda p, t: nnx.merge(graphdef, p)(t).logits, nnx.to_pure_dict(params), tokens)
+
+
+def train_flops_per_token(spec: Spec, length: int) -> float:
+    """FLOPs of training on one token: three forward passes, what rematerialisation repeats not counted (MFU's rule)."""
+    return 3 * forward_flops(spec, length) / length
+
+
+def flops(fn: Callable[..., Any], *args: Any) -> int:
+    """FLOPs of the matrix products and convolutions in `fn(*args)`; `args` may be shapes.
+
+    Raises:
+      ValueError: the program holds a loop whose number of turns is not known before it runs.
+    """
+    return _count(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            total += _dot(equation)
+        elif name == "conv_general_dilated":
+            total += _convolution(equation)
+        elif name == "scan":
+            total += params["length"] * _count(params["jaxpr"].jaxpr)
+        elif name == "cond":
+            total += max(_count(branch.jaxpr) for branch in params["branches"])
+        elif name == "while":
+            body = _count(params["body_jaxpr"].jaxpr) + _count(params["cond_jaxpr"].jaxpr)
+            if body:
+                raise ValueError("cannot count the FLOPs of a while loop with products inside; use lax.scan")
+        elif name == "shard_map":
+            total += params["mesh"].size * _count(params["jaxpr"])
+        elif name == "pallas_call":
+            estimate = params.get("cost_estimate")
+            if estimate is None:
+                raise ValueError("a Pallas kernel without a cost_estimate cannot be counted")
+            total += estimate.flops
+        else:
+            total += sum(_count(inner) for inner in _inner(params))
+    return total
+
+
+def _inner(params: dict[str, Any]) -> list[core.Jaxpr]:
+    """The programs inside a call-like equation (jit, checkpoint, custom derivatives), whatever it calls them."""
+    found = []
+    for value in params.values():
+        if isinstance(value, core.ClosedJaxpr):
+            found.append(value.jaxpr)
+        elif isinstance(value, core.Jaxpr):
+            found.append(value)
+    return found
+
+
+def _dot(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+
+
+def _convolution(equation: Any) -> int:
+    numbers = equation.params["dimension_numbers"]
+    kernel = equation.invars[1].aval.shape
+    taps = math.prod(kernel[axis] for axis in numbers.rhs_spec[2:]) * kernel[numbers.rhs_spec[1]]
+    return 2 * math.prod(equation.outvars[0].aval.shape) * taps

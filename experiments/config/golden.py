@@ -1,0 +1,171 @@
+"""Golden text files: the resolved configuration and the parameter table of every form of every experiment.
+
+`tests/golden/NAME.FORM.txt` is what a form of `experiments/NAME.py` resolves to. A change in it is a change of the
+experiment, seen in review. `python -m experiments.config.golden` rewrites them all (`make golden`).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from arch.spec import Spec, SpecError, UserError, to_text, walk
+from experiments.config.errors import ConfigError, spec_error_lines
+from experiments.config.load import ROOT, load
+from experiments.config.overrides import apply
+
+FOLDER = ROOT / "tests" / "golden"
+
+
+def forms(folder: Path = ROOT / "experiments") -> Iterator[tuple[Path, str]]:
+    """(file, form) of all files in `folder` that define get_config; read from their text, nothing is imported."""
+    for file in sorted(folder.glob("*.py")):
+        body = ast.parse(file.read_text(), str(file)).body
+        if any(isinstance(node, ast.FunctionDef) and node.name == "get_config" for node in body):
+            yield from ((file, form) for form in _declared(body))
+
+
+def _declared(body: list[ast.stmt]) -> tuple[str, ...]:
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if "FORMS" in names and isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
+            return tuple(ast.literal_eval(node.value))
+    return ("",)
+
+
+def golden_file(file: Path, form: str, folder: Path = FOLDER) -> Path:
+    """Where the golden text of a form lies."""
+    return folder / (f"{file.stem}.{form}.txt" if form else f"{file.stem}.txt")
+
+
+def render(file: Path, form: str) -> str:
+    """The golden text of one form: its configuration, then a parameter table for each model in it."""
+    spec = apply(load(f"{file}:{form}" if form else str(file)).spec, ())
+    try:
+        return to_text(spec) + "".join(f"\n# {heading}\n{text}" for heading, text in tables(spec))
+    except SpecError as error:
+        raise ConfigError(spec_error_lines(error, spec)) from error
+
+
+def tables(spec: Spec) -> Iterator[tuple[str, str]]:
+    """(heading, parameter table) of each model in a configuration: a spec's field `model` that is itself a spec."""
+    for path, owner in walk(spec):
+        model = getattr(owner, "model", None)
+        if isinstance(owner, Spec) and isinstance(model, Spec):
+            name = f"{path}.model" if path else "model"
+            yield f"parameters of {name}", table(parameters(model), columns(owner, model))
+
+
+def parameters(model: Spec) -> dict[str, dict[str, Any]]:
+    """Path -> shape, axes and initialiser of every parameter of a model; nothing is computed or allocated."""
+    from arch.params import metadata
+
+    return metadata(_abstract(model))
+
+
+def _abstract(model: Any) -> Any:
+    from flax import nnx
+
+    return nnx.eval_shape(lambda: model.build(rngs=nnx.Rngs(0)))
+
+
+def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
+    """Path -> what the rest of the run says of a parameter: decay and, where they matter, multiplier and freezing."""
+    optimizer = getattr(run, "optimizer", None)
+    if optimizer is None or not hasattr(optimizer, "treatments"):
+        return {}
+    from flax import nnx
+
+    rows = parameters(model)
+    arrays = nnx.to_pure_dict(nnx.state(_abstract(model), nnx.Param))
+    treatments = optimizer.treatments(arrays, _nest({path: row["axes"] for path, row in rows.items()}))
+    extra: dict[str, dict[str, Any]] = {}
+    for path, treatment in treatments.items():
+        extra[path] = {"decay": treatment.decay}
+        if treatment.multiplier != 1:
+            extra[path]["multiplier"] = treatment.multiplier
+        if treatment.frozen:
+            extra[path]["frozen"] = "frozen"
+    return extra
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *above, name = path.split(".")
+        node = nested
+        for key in above:
+            node = node.setdefault(key, {})
+        node[name] = value
+    return nested
+
+
+def table(rows: Mapping[str, Mapping[str, Any]], extra: Mapping[str, Mapping[str, Any]]) -> str:
+    """The parameters as aligned lines under a heading, and their number."""
+    merged = {path: {**row, **extra.get(path, {})} for path, row in rows.items()}
+    names = list(dict.fromkeys(name for row in merged.values() for name in row))
+    lines = [["path", *names]] + [[path, *(_cell(row.get(n)) for n in names)] for path, row in merged.items()]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(names) + 1)]
+    text = "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
+    return text + f"{sum(_size(row['shape']) for row in rows.values())} parameters in {len(rows)} arrays\n"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join("-" if item is None else str(item) for item in value) or "()"
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def compare(file: Path, form: str, folder: Path = FOLDER) -> str:
+    """The difference of a form from its golden file, as a unified diff; "" if there is none."""
+    golden = golden_file(file, form, folder)
+    old = golden.read_text() if golden.exists() else ""
+    names = (golden.name, f"{file.name}:{form} now")
+    return "".join(difflib.unified_diff(old.splitlines(True), render(file, form).splitlines(True), *names))
+
+
+def strays(source: Path = ROOT / "experiments", folder: Path = FOLDER) -> list[Path]:
+    """Golden files that belong to no form."""
+    wanted = {golden_file(file, form, folder) for file, form in forms(source)}
+    return sorted(set(folder.glob("*.txt")) - wanted)
+
+
+def update(source: Path = ROOT / "experiments", folder: Path = FOLDER) -> list[Path]:
+    """Rewrites the golden files, removes strays, and returns the files that changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = strays(source, folder)
+    for stray in changed:
+        stray.unlink()
+    for file, form in forms(source):
+        golden, text = golden_file(file, form, folder), render(file, form)
+        if not golden.exists() or golden.read_text() != text:
+            golden.write_text(text)
+            changed.append(golden)
+    return changed
+
+
+def main() -> int:
+    """Rewrites the golden files and says which changed."""
+    try:
+        for file in update():
+            print(file.relative_to(ROOT))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""A configuration as people read it: files in the run folder, and a tree for the terminal.
+
+A run folder gets `config.txt` (one `path = value` a line), `config.diff.txt` (what the command line changed of the
+file's configuration, with the command's reference on the first line) and `config.json` (read back by `read`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from arch.spec import Spec, UserError, children, differences, flatten, to_text
+from experiments.config.stored import from_json, to_json
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+_ABSENT = object()
+TEXT, DIFFERENCE, JSON = "config.txt", "config.diff.txt", "config.json"
+
+
+def write(folder: Any, spec: Spec, original: Spec | None = None, reference: str = "") -> None:
+    """Writes the three files into `folder` (a path, also gs://), which is made if need be.
+
+    Args:
+      folder: the run folder.
+      spec: the resolved configuration.
+      original: the file's own; None: the same.
+      reference: the file and argument, `FILE.py[:ARGUMENT]`.
+    """
+    from etils import epath
+
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = differences(spec if original is None else original, spec)
+    header = f"# {reference}\n" if reference else ""
+    (folder / TEXT).write_text(to_text(spec))
+    (folder / DIFFERENCE).write_text(header + "".join(f"{line}\n" for line in changed))
+    (folder / JSON).write_text(to_json(spec))
+
+
+def read(folder: Any) -> Spec:
+    """The configuration of a run folder. Raises UserError if there is none, or none that can be read."""
+    from etils import epath
+
+    file = epath.Path(folder) / JSON
+    if not file.exists():
+        raise UserError(f"{folder}: holds no {JSON}; is it a run folder?")
+    return from_json(file.read_text(), str(file))
+
+
+def changes(folder: Any, spec: Spec) -> list[str]:
+    """Lines `path: old -> new` where `spec` differs from what the run folder holds; none for a folder without a run."""
+    from etils import epath
+
+    return differences(read(folder), spec) if (epath.Path(folder) / JSON).exists() else []
+
+
+def pretty(spec: Spec, original: Spec | None = None) -> Tree:
+    """The configuration as a rich tree. Values that differ from `original` are marked, with what they were."""
+    from rich.tree import Tree
+
+    before = flatten(spec if original is None else original)
+    tree = Tree(f"[bold]{type(spec).__name__}[/]", guide_style="dim")
+    _grow(tree, spec, "", before)
+    return tree
+
+
+def _grow(tree: Tree, node: Any, path: str, before: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    for name, value in children(node):
+        below = f"{path}.{name}" if path else name
+        is_spec = isinstance(value, Spec)
+        holds_specs = not is_spec and any(isinstance(item, (Spec, tuple)) for _, item in children(value))
+        now = type(value).__name__ if is_spec else value
+        label = f"{escape(name)} [bold]{now}[/]" if is_spec else escape(name)
+        if not is_spec and not holds_specs:
+            label += f" = {escape(repr(value))}"
+        if not holds_specs and before.get(below, _ABSENT) != now:
+            was = f"was {before[below]!r}" if below in before else "new"
+            label = f"[yellow]{label}[/] [dim]({escape(was)})[/]"
+        branch = tree.add(label)
+        if is_spec or holds_specs:
+            _grow(branch, value, below, before)

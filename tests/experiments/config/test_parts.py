@@ -1,0 +1,102 @@
+"""Finding parts: those not imported yet, base classes, and the pieces of a list."""
+
+import importlib
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arch.layers.norms import Norm
+from experiments.config import parts
+from experiments.config.errors import place
+from experiments.config.parts import UnfitError, split
+
+BASE = """
+import dataclasses
+from arch.spec import Spec
+
+@dataclasses.dataclass(frozen=True)
+class Base(Spec):
+    def build(self):
+        raise NotImplementedError
+"""
+PART = """
+import dataclasses
+from {package}.base import Base
+
+@dataclasses.dataclass(frozen=True)
+class {name}(Base):
+    def build(self):
+        return 1
+"""
+
+
+@pytest.fixture
+def package(tmp_path, request):
+    name = f"config_package_{request.node.name}"
+    for folder in (tmp_path / name, tmp_path / name / "deeper"):
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+    (tmp_path / name / "base.py").write_text(BASE)
+    (tmp_path / name / "near.py").write_text(PART.format(package=name, name="Near"))
+    (tmp_path / name / "deeper" / "far.py").write_text(PART.format(package=name, name="Far"))
+    (tmp_path / name / "broken.py").write_text("import a_dependency_that_is_not_there\n")
+    sys.path.append(str(tmp_path))
+    return name
+
+
+def test_parts_of_the_package_are_found_without_being_imported_before(package):
+    base = importlib.import_module(f"{package}.base").Base
+    assert f"{package}.deeper.far" not in sys.modules
+    assert parts.find("Far", [base]).__module__ == f"{package}.deeper.far"
+
+
+def test_a_module_that_cannot_be_imported_hides_no_other_and_bases_are_not_offered(package):
+    base = importlib.import_module(f"{package}.base").Base
+    with pytest.raises(UnfitError, match=r"^no such part; did you mean Near\? \(parts allowed: Far, Near\)$"):
+        parts.find("Neer", [base])
+    with pytest.raises(UnfitError, match="no such part"):
+        parts.find("Base", [base])
+
+
+def test_the_real_parts_are_found_from_their_annotation():
+    assert {"LayerNorm", "RMSNorm"} <= set(parts.parts([Norm]))
+    assert "Norm" not in parts.parts([Norm])
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("", []),
+        (" ", []),
+        ("a", ["a"]),
+        ("a,", ["a"]),
+        ("a, b,c ", ["a", "b", "c"]),
+        ("a,,b", ["a", "", "b"]),
+        ("f(a,b),[c,d],{e,f}", ["f(a,b)", "[c,d]", "{e,f}"]),
+        ("'a,b',\"c'(,d\"", ["'a,b'", '"c\'(,d"']),
+        (r"'\',','\\'", [r"'\','", r"'\\'"]),
+    ],
+)
+def test_split(text, pieces):
+    assert split(text) == pieces
+
+
+@pytest.mark.parametrize("text", ["(", "(]", "a)", "'a", "[(])"])
+def test_split_refuses_what_is_not_closed(text):
+    with pytest.raises(UnfitError):
+        split(text)
+
+
+values = st.recursive(st.integers() | st.text() | st.booleans(), lambda inner: st.lists(inner).map(tuple), max_leaves=9)
+
+
+@given(st.lists(values))
+def test_split_takes_a_list_as_python_writes_it_apart(items):
+    assert split(", ".join(map(repr, items))) == list(map(repr, items))
+
+
+def test_a_long_value_is_cut_and_a_typed_line_break_does_not_break_the_line():
+    assert len(place("a.b", {}, "x" * 500)) < 80
+    assert place("a", {"a": "x\ny"}) == "--config.a=x y"

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow lint
+.PHONY: demo test lint slow shapes golden
 
 $(VENV)/run.stamp: requirements.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Strata needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
@@ -29,3 +29,9 @@ test: lint
 
 slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow
+
+shapes: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/arch --jaxtyping-packages=arch,train,beartype.beartype
+
+golden: $(VENV)/dev.stamp
+	$(BIN)/python -m experiments.config.golden

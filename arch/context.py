@@ -43,10 +43,10 @@ class Context:
     """
 
     positions: jax.Array
-    segments: jax.Array | None = None
-    key_positions: jax.Array | None = None
-    key_segments: jax.Array | None = None
-    index: jax.Array | None = None
+    segments: jax.Array | None
+    key_positions: jax.Array
+    key_segments: jax.Array | None
+    index: Any = None
     cache: Any = None
     bias: jax.Array | None = None
     layer: int | jax.Array = 0

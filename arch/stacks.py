@@ -37,7 +37,7 @@ class Stack(Spec, abc.ABC):
     """Blocks of one signature, composed: `stack(x, ctx) -> Result`."""
 
     @abc.abstractmethod
-    def build(self, block: Block, width: int, depth: int, make: Maker) -> nnx.Module:
+    def build(self, block: Block, width: int, depth: int, make: Maker) -> Any:
         """`depth` blocks of `width` as one part."""
 
 
@@ -103,7 +103,7 @@ def unstack(tree: Any, depth: int) -> list[Any]:
     """The `depth` slices of every leaf along its first axis. The gradient is one concatenation, not L padded sums."""
     leaves, structure = jax.tree.flatten(tree)
     columns = [[piece[0] for piece in jax.lax.split(leaf, [1] * depth)] for leaf in leaves]
-    return [structure.unflatten([column[layer] for column in columns]) for layer in range(depth)]
+    return [jax.tree.unflatten(structure, [column[layer] for column in columns]) for layer in range(depth)]
 
 
 def _per_layer(keep: Keep, depth: int) -> Keep:

@@ -33,6 +33,9 @@ class NoTap:
     def collect(self) -> dict[str, jax.Array]:
         return {}
 
+    def check(self) -> None:
+        pass
+
 
 @dataclasses.dataclass(frozen=True)
 class Tap:

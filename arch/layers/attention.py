@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ class Mixer(Spec, abc.ABC):
     """A part that moves information between tokens: `mixer(x, ctx) -> Result`."""
 
     @abc.abstractmethod
-    def build(self, width: int, make: Maker) -> nnx.Module:
+    def build(self, width: int, make: Maker) -> Any:
         """The part for a model of `width`. It has `__call__(x_BTD, ctx)` and `init_cache(batch, length, dtype)`."""
 
 
@@ -108,19 +109,18 @@ class AttentionLayer(nnx.Module):
         k_BTHK = tap("attn.k", self.position.rotate(k_BTHK, ctx.positions))
         v_BTHK = tap("attn.v", v_BTHK)
 
-        cache, key_positions, key_segments = None, ctx.positions, ctx.segments
+        cache = None
         k_BSHK, v_BSHK = k_BTHK, v_BTHK
         if ctx.cache is not None:
             start = (0, ctx.index, 0, 0)
             k_BSHK = jax.lax.dynamic_update_slice(ctx.cache["k"], k_BTHK.astype(ctx.cache["k"].dtype), start)
             v_BSHK = jax.lax.dynamic_update_slice(ctx.cache["v"], v_BTHK.astype(ctx.cache["v"].dtype), start)
             cache = {"k": k_BSHK, "v": v_BSHK}
-            key_positions, key_segments = ctx.key_positions, ctx.key_segments
 
-        bias = self.position.bias(ctx.positions, key_positions)
+        bias = self.position.bias(ctx.positions, ctx.key_positions)
         if ctx.bias is not None:
             bias = ctx.bias if bias is None else bias + ctx.bias
-        visible = _visible(self.mask, ctx.positions, key_positions, ctx.segments, key_segments)
+        visible = _visible(self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments)
         z_BTNK = attend(q_BTNK, k_BSHK, v_BSHK, visible=visible, bias=bias, scores=self.scores, tap=tap)
         return Result(self.o(tap("attn.z", z_BTNK)), cache)
 

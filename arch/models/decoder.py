@@ -159,8 +159,7 @@ class DecoderModel(nnx.Module):
         if hasattr(self, "norm"):
             x_BTD = tap_or_none("final_norm", self.norm(x_BTD, ctx))
         logits = tap_or_none("logits", self.head(x_BTD, self.embedding))
-        if tap is not None:
-            tap_or_none.check()
+        tap_or_none.check()
         if cache is not None:
             cache = dataclasses.replace(cache, layers=layer_caches)
         return Output(logits, cache, dict(aux), {**taps, **tap_or_none.collect()})

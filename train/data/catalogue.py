@@ -1,0 +1,94 @@
+"""Any text data set of the TensorFlow Datasets catalogue, or of the user's own builders, read without TensorFlow.
+
+Many catalogue builders need TensorFlow to *prepare* their data (they use its archive reader), none to read it: prepare
+such a set once where TensorFlow is installed, with `file_format="array_record"`, and name its folder here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from arch.spec import Problem, UserError
+from train.data import cache
+from train.data.base import Progress, silent
+from train.data.corpus import Corpus, Source, without_breaks
+
+
+@dataclasses.dataclass(frozen=True)
+class Tfds(Source):
+    """A TFDS data set by name, e.g. Tfds("imdb_reviews", validation="test"); splits in the TFDS notation."""
+
+    name: str  # NAME, NAME/CONFIG or NAME:VERSION
+    train: str = "train"
+    validation: str = "validation"  # or part of another split: "train[95%:]", with train="train[:95%]"
+    text: str = "text"  # the feature that holds the document
+    folder: str | None = None  # TFDS data_dir; None: in the cache
+    line_breaks: bool = True  # HTML <br /> become newlines, as in IMDbReviews
+
+    def problems(self) -> Iterator[Problem]:
+        if not self.name:
+            yield Problem("name", self.name, "must name a TFDS data set")
+        if self.train == self.validation:
+            yield Problem("validation", self.validation, "must differ from the split trained on")
+
+    def identity(self) -> str:
+        """Of the prepared data: name, version, and the size of every split in records and bytes."""
+        info = self._prepared().info
+        sizes = {name: [split.num_examples, split.num_bytes] for name, split in info.splits.items()}
+        return cache.digest("tfds", info.full_name, sizes, self.train, self.validation, self.text, self.line_breaks)
+
+    def build(self, progress: Progress = silent) -> Corpus:
+        import tensorflow_datasets as tfds
+
+        builder = self._prepared()
+        features = dict(builder.info.features.items())
+        if not isinstance(features.get(self.text), tfds.features.Text):
+            kinds = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+            raise UserError(f"{self.name}: no text feature {self.text!r}; it has {kinds}")
+        splits = {"train": self._split(builder, self.train), "validation": self._split(builder, self.validation)}
+        clean = without_breaks if self.line_breaks else str
+        return Corpus(f"{self.name} in {builder.data_dir}", splits, features, self.text, clean)
+
+    def _split(self, builder: Any, split: str) -> Any:
+        try:
+            return builder.as_data_source(split)
+        except Exception as error:  # TFDS raises many kinds
+            known = ", ".join(builder.info.splits)
+            raise UserError(f"{self.name}: cannot open split {split!r} ({_line(error)}); it has {known}, and parts of "
+                            "them such as 'train[95%:]'") from error  # fmt: skip
+
+    def _prepared(self) -> Any:
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.registered import DatasetNotFoundError
+
+        data_dir = Path(self.folder).expanduser() if self.folder else cache.root() / "tfds"
+        if self.folder and not data_dir.is_dir():
+            raise UserError(f"folder={self.folder}: no such folder; it is where TFDS prepared {self.name}")
+        try:
+            builder = tfds.builder(self.name, data_dir=os.fspath(data_dir), file_format="array_record")
+            if not builder.is_prepared():
+                with cache.alone(data_dir / re.sub(r"\W+", "-", self.name)):
+                    builder.download_and_prepare()
+            return builder
+        except DatasetNotFoundError as error:
+            near = difflib.get_close_matches(self.name, re.findall(r"^\s+- (\S+)", str(error), re.MULTILINE), n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UserError(f"TFDS has no data set {self.name!r}{hint}") from None
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"TFDS needs the module {error.name!r} to prepare {self.name}: install it, or prepare the data "
+                "elsewhere with file_format='array_record' and set `folder` to that data_dir"
+            ) from error
+        except Exception as error:  # the network, the disk, the builder: TFDS raises what they raise
+            reason = f"{type(error).__name__}: {_line(error)}"
+            raise UserError(f"TFDS cannot prepare {self.name} in {data_dir}: {reason}") from error
+
+
+def _line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

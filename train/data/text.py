@@ -1,0 +1,88 @@
+"""Text for language models: a source of documents, a tokenizer, and rows of one length.
+
+The rows are plain arrays; which loss is taken over them, and over which of their tokens, is the objective's business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from arch.spec import Problem, at_least
+from train.data import cache
+from train.data.bars import bars
+from train.data.base import Data, Dataset, Progress, Tokenizer
+from train.data.baseline import Baselines, baselines
+from train.data.corpus import Source
+from train.data.packing import PackedRows, plan_packed, plan_single
+from train.data.sources import WikiLeads
+from train.data.stream import Stream, streams
+from train.data.tokenizers import Bytes, TokenizerSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Data):
+    """Documents as [bos] text [eos], packed into rows of `length` + 1 tokens.
+
+    `pack` False gives every document a row of its own, cut off at the end of the row.
+    """
+
+    source: Source = WikiLeads()
+    tokenizer: TokenizerSpec = Bytes()
+    length: int = 256
+    pack: bool = True
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "length")
+
+    def build(self, progress: Progress | None = None) -> TextDataset:
+        with bars(progress) as report:
+            tokenizer = self.tokenizer.build(self.source, report)
+            key, found = streams(self.source, tokenizer, report)
+        return TextDataset(found, tokenizer, self.length, self.pack, cache.digest(key, self.length, self.pack))
+
+
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """What a split holds: documents, their text in bytes, tokens with bos and eos, rows, and how full the rows are."""
+
+    documents: int
+    text_bytes: int
+    tokens: int
+    rows: int
+    efficiency: float
+
+
+class TextDataset(Dataset):
+    """Rows of tokens. Batches hold int32 [b, length + 1] arrays: tokens, segments (0: padding) and positions."""
+
+    train_rows: PackedRows
+    validation_rows: PackedRows
+
+    def __init__(self, found: dict[str, Stream], tokenizer: Tokenizer, length: int, pack: bool, fingerprint: str):
+        self.tokenizer, self.length = tokenizer, length
+        self.vocab: int = tokenizer.vocab
+        self.token_bytes: np.ndarray = tokenizer.token_bytes
+        plan = plan_packed if pack else plan_single
+        rows = {split: PackedRows(stream.tokens, plan(stream.ends, length + 1)) for split, stream in found.items()}
+        self.stats = {
+            split: Stats(len(s.ends), s.text_bytes, len(s.tokens), len(rows[split]), rows[split].plan.efficiency)
+            for split, s in found.items()
+        }
+        super().__init__(rows["train"], rows["validation"], fingerprint)
+
+    @functools.cached_property
+    def baselines(self) -> Baselines:
+        """What models that count reach on the validation rows."""
+        return baselines(self.train_rows, self.validation_rows, self.token_bytes)
+
+    def bigram_bits_per_byte(self) -> float:
+        """Bits per byte of the smoothed bigram model: total loss over all targets / bytes of text."""
+        return self.baselines.bigram
+
+    def unigram_bits_per_byte(self) -> float:
+        """Bits per byte of the smoothed unigram model."""
+        return self.baselines.unigram

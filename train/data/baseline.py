@@ -99,12 +99,12 @@ def _log_unigram(seen: Counts) -> np.ndarray:
 
 
 def count_pairs(rows: PackedRows, vocab: int, split_at: int, stop: int | None = None) -> tuple[Counts, Counts]:
-    """Counts the first `split_at` targets of the token stream, each with the token before it; and the next, to `stop`."""
+    """Counts the first `split_at` targets of the token stream with the token before each; and the next, to `stop`."""
     edges = (0, split_at, rows.plan.targets if stop is None else stop)
     parts: tuple[list[Counts], list[Counts]] = ([], [])
     done = 0
     for codes in _pairs(rows, vocab):
-        for part, low, high in zip(parts, edges, edges[1:], strict=True):
+        for part, (low, high) in zip(parts, itertools.pairwise(edges), strict=True):
             part.append(_count(codes[max(low - done, 0) : max(high - done, 0)], vocab))
         done += len(codes)
         if done >= edges[-1]:

@@ -58,7 +58,7 @@ class Adafactor(Optimizer):
 class FactoredState(NamedTuple):
     """Moments by parameter: `row` [..., rows] and `column` [..., columns] of the factored, `full` of the others."""
 
-    count: jax.Array
+    step: jax.Array
     row: Any
     column: Any
     full: Any
@@ -78,15 +78,15 @@ def scale_by_factored_moments(layouts: Mapping[str, Layout], factored_from: int)
             return jnp.zeros_like(jax.eval_shape(lambda a: a.mean(getattr(layouts[path], side)), array))
 
         return FactoredState(
-            count=jnp.zeros([], jnp.int32),
+            step=jnp.zeros([], jnp.int32),
             row=map_with_path(lambda path, array: without(path, array, "columns"), params),
             column=map_with_path(lambda path, array: without(path, array, "rows"), params),
             full=map_with_path(lambda p, a: optax.MaskedNode() if is_factored(p, a) else jnp.zeros_like(a), params),
         )
 
     def update(updates: optax.Updates, state: FactoredState, params: Any = None) -> tuple[Any, FactoredState]:
-        count = optax.safe_increment(state.count)
-        decay = 1.0 - count.astype(jnp.float32) ** -_DECAY_EXPONENT
+        step = optax.safe_increment(state.step)
+        decay = 1.0 - step.astype(jnp.float32) ** -_DECAY_EXPONENT
 
         def running(old: jax.Array, new: jax.Array) -> jax.Array:
             return (decay * old + (1.0 - decay) * new).astype(old.dtype)
@@ -104,7 +104,7 @@ def scale_by_factored_moments(layouts: Mapping[str, Layout], factored_from: int)
 
         done = map_with_path(one, updates, state.row, state.column, state.full)
         pick = lambda field: jax.tree.map(lambda result: getattr(result, field), done)  # noqa: E731
-        return pick("update"), FactoredState(count, pick("row"), pick("column"), pick("full"))
+        return pick("update"), FactoredState(step, pick("row"), pick("column"), pick("full"))
 
     return optax.GradientTransformation(init, update)
 

@@ -11,6 +11,7 @@ so that weight decay is decoupled (arXiv:1711.05101) and follows the schedule, a
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ class Treatment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimizer(Spec):
+class Optimizer(Spec, abc.ABC):
     """Base of the optimisers.
 
     Attributes:
@@ -68,9 +69,9 @@ class Optimizer(Spec):
         for index, pattern in enumerate(self.freeze):
             yield from pattern_problems(f"freeze.{index}", pattern)
 
+    @abc.abstractmethod
     def direction(self, layouts: Mapping[str, Layout]) -> optax.GradientTransformation:
         """The transformation of clipped gradients to the direction of descent, before learning rate and decay."""
-        raise NotImplementedError
 
     def treatments(self, params: Params, axes: Params | None = None) -> dict[str, Treatment]:
         """Parameter path -> treatment. Raises `SpecError` for rules that leave a parameter over or match none."""
@@ -135,7 +136,7 @@ class Optimizer(Spec):
             self.direction(by_path),
             _add_decay({path: t.decay for path, t in treatments.items()}, decay),
             _multiply({path: t.multiplier for path, t in treatments.items()}),
-            optax.scale_by_schedule(lambda count: -rate * multiplier(count)),
+            optax.scale_by_schedule(lambda count: -multiplier(count) * rate),
         )
         if not self.freeze:
             return trained

@@ -11,6 +11,7 @@ Lengths are an `int`, in steps, or a `float` below 1, a fraction of the run.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -47,7 +48,7 @@ def in_steps(length: Length, steps: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule(Spec):
+class Schedule(Spec, abc.ABC):
     """Base of the schedules. `warmup` is a linear rise to the peak, in steps (int) or a fraction of the run (float)."""
 
     warmup: Length = 0
@@ -72,9 +73,9 @@ class Schedule(Spec):
 
         return multiplier
 
+    @abc.abstractmethod
     def after_warmup(self, peak: int, steps: int) -> Callable[[jax.Array], jax.Array]:
         """The multiplier from index `peak`, the first at 1, to index steps - 1, as a function of a float32 index."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,6 @@ def state_axes(tx: optax.GradientTransformation, params: Mapping[str, Any], axes
     return jax.tree_util.tree_map_with_path(of, jax.eval_shape(tx.init, params))
 
 
-def _field(keys: tuple[Any, ...], start: int) -> str | None:
-    """The name of the named tuple's field that holds the parameter tree, None if there is none."""
-    return getattr(keys[start - 1], "name", None) if start else None
+def _field(keys: tuple[Any, ...], start: int) -> str:
+    """The name of the named tuple's field that holds the parameter tree, empty if there is none."""
+    return getattr(keys[start - 1], "name", "") if start else ""

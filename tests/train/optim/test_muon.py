@@ -71,3 +71,19 @@ def test_tables_gains_and_the_head_take_adam(params, grads, axes):
         expected, _ = train(tx, pick(params), [pick(grad) for grad in grads])
     for name, leaf in pick(found).items():
         np.testing.assert_allclose(leaf, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_stacked_axes_may_stand_anywhere():
+    """Experts last: each expert's matrix moves as it would alone."""
+    rng = np.random.default_rng(0)
+    draw = lambda: {"w": rng.standard_normal((4, 6, 3), np.float32)}  # noqa: E731
+    params, grad = draw(), draw()
+    spec = Muon(learning_rate=0.1, schedule=Constant())
+    found, _ = train(spec.build(params, 1, axes={"w": ("embed", "mlp", "experts")}), params, [grad])
+    for expert in range(3):
+        one = lambda tree: {"w": np.asarray(tree["w"])[..., expert]}  # noqa: B023, E731
+        alone = Muon(learning_rate=0.1, schedule=Constant(), clip=None).build(
+            one(params), 1, axes={"w": ("embed", "mlp")}
+        )
+        expected, _ = train(alone, one(params), [one(grad)])
+        np.testing.assert_allclose(one(found)["w"], expected["w"], rtol=1e-5, atol=1e-6)

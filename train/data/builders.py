@@ -78,7 +78,7 @@ class Documents(tfds.core.GeneratorBasedBuilder):
 class WikiLeadsBuilder(Documents):
     """First paragraphs of the vital articles of Wikipedia, with title, short description and topic.
 
-    10,033 in English, 9,955 in French, 6,239 in Spanish; a text that occurs twice is kept once. CC BY-SA 4.0.
+    10,033 in English, 9,951 in French, 6,226 in Spanish; a text that occurs twice is kept once. CC BY-SA 4.0.
     """
 
     name = "wiki_leads"
@@ -103,7 +103,7 @@ class WikiLeadsBuilder(Documents):
 class IMDbReviewsBuilder(Documents):
     """Film reviews with their sentiment, under the feature names of the TFDS catalogue's imdb_reviews.
 
-    25,000 reviews (Maas et al. 2011), half of them positive. HTML line breaks become newlines; 96 duplicates go.
+    24,902 different reviews (Maas et al. 2011), half of them positive. HTML line breaks are newlines here.
     """
 
     name = "imdb_reviews_packaged"

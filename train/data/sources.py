@@ -47,7 +47,7 @@ class WikiLeads(Source):
 
 @dataclasses.dataclass(frozen=True)
 class IMDbReviews(Source):
-    """25,000 film reviews with sentiment (text, label as in the TFDS catalogue): 33 MB of informal English."""
+    """24,902 film reviews with sentiment (text, label as in the TFDS catalogue): 33 MB of informal English."""
 
     validation: float = 0.05  # fractions of the documents
     test: float = 0.1

@@ -5,7 +5,8 @@
 `SandwichNorm`  x + norm(f(norm(x)))      (arXiv 2105.13290; Peri-LN, arXiv 2502.02732)
 `Parallel`      x + mixer(norm(x)) + feed_forward(norm(x))   (GPT-J; arXiv 2204.02311, section 2)
 
-A block is called `block(x, ctx) -> Result`. Tap sites: resid_pre, attn_out, resid_mid, mlp_out, resid_post.
+A block is called `block(x, ctx) -> Result`. Tap sites: resid_pre, attn_out, resid_mid, mlp_out, resid_post. `attn_out` and
+`mlp_out` are what is added to the stream, after dropout, gate and the sandwich's outer norm, so that the parts sum to it.
 """
 
 from __future__ import annotations
@@ -68,13 +69,17 @@ class BlockLayer(nnx.Module):
         return {"mixer": self.mixer.init_cache(batch, length, dtype)}
 
     def write(self, name: str, h: jax.Array, ctx: Context) -> Result:
-        """Sublayer `name` applied to `h`: tapped and dropped out, with its cache under its name."""
+        """What sublayer `name`, reading `h`, adds to the stream; with its cache under its name, and its aux."""
         index = self.names.index(name)
         inner = ctx.replace(cache=None if ctx.cache is None else ctx.cache.get(name))
         y, cache, aux = getattr(self, name)(h, inner)
         key = None if ctx.key is None else jax.random.fold_in(ctx.key, index)
-        y = dropout(ctx.tap(SITES[name], y), self.rate, key)
+        y = ctx.tap(SITES[name], self.finish(name, dropout(y, self.rate, key), ctx))
         return Result(y, {} if cache is None else {name: cache}, aux)
+
+    def finish(self, name: str, y: jax.Array, ctx: Context) -> jax.Array:
+        """The last touch on what a sublayer adds: its gate."""
+        return gate(getattr(ctx.keep, name), y, 0.0)
 
     def residual(self, x: jax.Array, ctx: Context) -> Result:
         """The sublayers in turn, each through `step`."""
@@ -114,7 +119,7 @@ class PreNormLayer(BlockLayer):
 
     def step(self, name, x, ctx):
         y, cache, aux = self.write(name, getattr(self, f"{name}_norm")(x, ctx), ctx)
-        return Result(x + gate(getattr(ctx.keep, name), y, 0.0), cache, aux)
+        return Result(x + y, cache, aux)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +131,9 @@ class PostNorm(Block):
 
 
 class PostNormLayer(PreNormLayer):
+    def finish(self, name, y, ctx):
+        return y
+
     def step(self, name, x, ctx):
         y, cache, aux = self.write(name, x, ctx)
         y = getattr(self, f"{name}_norm")(x + y, ctx)
@@ -146,10 +154,8 @@ class SandwichNormLayer(PreNormLayer):
         for name in self.names:
             setattr(self, f"{name}_out_norm", spec.norm.build(width, make.at(f"{name}_out_norm")))
 
-    def step(self, name, x, ctx):
-        y, cache, aux = self.write(name, getattr(self, f"{name}_norm")(x, ctx), ctx)
-        y = getattr(self, f"{name}_out_norm")(y, ctx)
-        return Result(x + gate(getattr(ctx.keep, name), y, 0.0), cache, aux)
+    def finish(self, name, y, ctx):
+        return super().finish(name, getattr(self, f"{name}_out_norm")(y, ctx), ctx)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,4 +176,4 @@ class ParallelLayer(BlockLayer):
         results = [(name, self.write(name, h, ctx)) for name in self.names]
         caches = {key: value for _, result in results for key, value in result.cache.items()}
         aux = {key: value for _, result in results for key, value in result.aux.items()}
-        return Result(x + sum(gate(getattr(ctx.keep, name), result.x, 0.0) for name, result in results), caches, aux)
+        return Result(x + sum(result.x for _, result in results), caches, aux)

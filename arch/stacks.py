@@ -108,7 +108,8 @@ def unstack(tree: Any, depth: int) -> list[Any]:
 
 def _per_layer(keep: Keep, depth: int) -> Keep:
     """The gates as scanned inputs, checked to have one entry a layer."""
-    for name, value in keep._asdict().items():
-        if value is not None and jnp.shape(value)[:1] != (depth,):
-            raise ValueError(f"keep.{name} has shape {jnp.shape(value)}; it needs one gate for each of {depth} layers")
-    return jax.tree.map(jnp.asarray, keep)
+    gates = [None if gate is None else jnp.asarray(gate) for gate in keep]
+    for name, gate in zip(Keep._fields, gates, strict=True):
+        if gate is not None and gate.shape[:1] != (depth,):
+            raise ValueError(f"keep.{name} has shape {gate.shape}; it needs one gate for each of {depth} layers")
+    return Keep(*gates)

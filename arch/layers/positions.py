@@ -156,7 +156,7 @@ class ALiBi(Position):
 
     For N not a power of two the paper's code takes the slopes of the power below, then every other slope of the
     power above. Distance is |query - key|, which is the paper's under a causal mask and its symmetric form without one.
-    `heads` is needed only as a model-level part.
+    `heads` is needed only where no attention tells it.
     """
 
     heads: int | None = None
@@ -188,8 +188,8 @@ class ALiBiLayer(PositionLayer):
 @dataclasses.dataclass(frozen=True)
 class T5Relative(Position):
     """Learned bias by bucketed distance (arXiv 1910.10683, section 2.1): half the buckets exact, half logarithmic up to
-    `max_distance`. T5 shares one table among its layers: `Decoder(position=T5Relative(heads=N))`; inside
-    `Attention` each layer has its own. `bidirectional` gives past and future half of the buckets each.
+    `max_distance`. T5 shares one table among its layers: `Decoder(position=T5Relative())`; inside `Attention` each layer
+    has its own. `heads` is needed only where no attention tells it. `bidirectional` gives past and future half of the buckets each.
     """
 
     buckets: int = 32
@@ -234,9 +234,9 @@ class T5RelativeLayer(PositionLayer):
 
 
 def _heads(spec: ALiBi | T5Relative, heads: int | None) -> int:
-    """The number of heads: the spec's own, or the attention's around it; they must not differ."""
+    """The number of heads: the spec's own, or the attention's; they must not differ."""
     if spec.heads is None and heads is None:
-        raise spec.refuse("heads", "must be given where the position is shared by all layers")
+        raise spec.refuse("heads", "must be given where no attention tells it")
     if spec.heads is not None and heads is not None and spec.heads != heads:
-        raise spec.refuse("heads", f"must be {heads}, the heads of the attention around it, or None")
+        raise spec.refuse("heads", f"must be {heads}, the heads of the attention, or None")
     return spec.heads or heads or 1

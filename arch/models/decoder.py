@@ -105,7 +105,8 @@ class Output:
 class DecoderModel(nnx.Module):
     def __init__(self, spec: Decoder, make: Maker):
         self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
-        self.position = spec.position.build(spec.width, None, make.at("position"))
+        heads = getattr(spec.block.mixer, "heads", None)
+        self.position = spec.position.build(spec.width, heads, make.at("position"))
         self.stack = spec.stack.build(spec.block, spec.width, spec.depth, make.at("stack"))
         if spec.norm is not None:
             self.norm = spec.norm.build(spec.width, make.at("norm"))

@@ -10,49 +10,68 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from arch.spec import SpecError, UserError
-from experiments.config import golden, render
 from experiments.config.errors import spec_error_lines
 from experiments.config.flags import Command, parser
 from experiments.config.load import split
 
 RUN_FOLDER = flags.DEFINE_string("run_folder", None, "Where the run is kept, also gs://. Default: runs/FILE.FORM.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-
-MAY_CHANGE = ("mesh", "reports")  # fields of a run that can differ when it is resumed
+PROFILE_START = flags.DEFINE_integer("profile_start", None, "First step to record with the profiler.", lower_bound=1)
+PROFILE_STEPS = flags.DEFINE_integer("profile_steps", 5, "How many steps to record.", lower_bound=1)
+PROMPT = flags.DEFINE_multi_string("prompt", [], "generate: text to continue; may be given several times.")
+TOKENS = flags.DEFINE_integer("tokens", 200, "generate: how many tokens.", lower_bound=1)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "generate: 0 is greedy.", lower_bound=0.0)
+TOP_K = flags.DEFINE_integer("top_k", None, "generate: only the K most probable tokens.", lower_bound=1)
+TOP_P = flags.DEFINE_float("top_p", None, "generate: only the nucleus of this probability.", lower_bound=0.0)
+SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
+PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Processes in all, with --coordinator.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which process this is, with --coordinator.")
 
 
 def train(command: Command) -> None:
-    """Trains in the run folder, or goes on there with the same configuration."""
-    import jax
-    from train.loop import train
+    from experiments import verbs
+    from train.profiling import Window
 
-    folder = run_folder(command)
-    changed = [line for line in render.changes(folder, command.spec) if not line.startswith(MAY_CHANGE)]
-    if changed:
-        raise UserError(f"{folder} holds a run of another configuration; name another --run_folder, or undo\n  "
-                        + "\n  ".join(changed))  # fmt: skip
-    if jax.process_index() == 0:
-        render.write(folder, command.spec, command.original, command.reference)
-    train(command.spec, folder)
+    window = None if PROFILE_START.value is None else Window(PROFILE_START.value, PROFILE_STEPS.value)
+    verbs.train(command, run_folder(command), profile=window)
+
+
+def generate(command: Command) -> None:
+    from experiments import verbs
+
+    verbs.generate(
+        command,
+        run_folder(command),
+        PROMPT.value,
+        tokens=TOKENS.value,
+        temperature=TEMPERATURE.value,
+        top_k=TOP_K.value,
+        top_p=TOP_P.value,
+        seed=SAMPLE_SEED.value,
+    )
+
+
+def evaluate(command: Command) -> None:
+    from experiments import verbs
+
+    verbs.evaluate(command, run_folder(command))
 
 
 def inspect(command: Command) -> None:
-    """Shows the resolved configuration, and the parameters of each model in it."""
-    from rich.console import Console
+    from experiments import verbs
 
-    console = Console()
-    console.print(render.pretty(command.spec, command.original))
-    for heading, table in golden.tables(command.spec):
-        console.print(f"\n{heading}", style="bold", highlight=False)
-        console.print(table, markup=False, highlight=False, soft_wrap=True, end="")
+    verbs.inspect(command)
 
 
 VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "train": (train, "train a model, or go on with the run in --run_folder"),
-    "inspect": (inspect, "show the configuration and the parameters, without training"),
+    "generate": (generate, "continue a --prompt with a trained model"),
+    "evaluate": (evaluate, "the validation loss of a trained model"),
+    "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
 }
 
 
@@ -60,6 +79,17 @@ def run_folder(command: Command) -> str:
     """The folder of the run: as given, else named after the file and form."""
     file, form = split(command.reference)
     return RUN_FOLDER.value or str(Path("runs") / ".".join(filter(None, (Path(file).stem, form))))
+
+
+def start() -> None:
+    """Joins the other processes, if any, and keeps compiled programs for the next time."""
+    from train.compilation import enable_compilation_cache
+    from train.distributed import initialize
+
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines about each checkpoint
+    initialize(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)
+    enable_compilation_cache()
 
 
 def main(command: Command) -> int:
@@ -79,4 +109,4 @@ def main(command: Command) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parser({verb: what for verb, (_, what) in VERBS.items()}))
+    app.run(main, flags_parser=parser({verb: what for verb, (_, what) in VERBS.items()}, start=start))

@@ -56,6 +56,10 @@ class Rows(Protocol):
 class Data(Spec):
     """Base of every kind of data."""
 
+    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
+        """Name -> (shape, dtype) of the arrays in a batch of `batch` rows; known without the data."""
+        raise NotImplementedError
+
     def build(self, progress: Progress | None = None) -> Dataset:
         """Fetches and prepares what is not in the cache yet. `progress` None: bars on a terminal, nothing elsewhere."""
         raise NotImplementedError

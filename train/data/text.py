@@ -38,6 +38,9 @@ class Text(Data):
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "length")
 
+    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
+        return {name: ((batch, self.length + 1), np.int32) for name in ("tokens", "segments", "positions")}
+
     def build(self, progress: Progress | None = None) -> TextDataset:
         with bars(progress) as report:
             tokenizer = self.tokenizer.build(self.source, report)

@@ -1,0 +1,123 @@
+"""What launch.py can be told to do with a configuration: train, generate, evaluate, inspect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from arch import cost
+from arch.decode.sampling import Greedy, Sample, Sampler
+from arch.spec import UserError
+from experiments.config import golden, render
+from experiments.config.flags import Command
+from train import loop
+from train.distributed import is_main
+from train.estimate import estimate
+from train.opened import Opened, open_run
+from train.profiling import Window
+from train.run import Run
+
+SAMPLE_TOKENS = 200
+
+
+def train(command: Command, folder: str, *, profile: Window | None = None) -> None:
+    """Trains in `folder`, or goes on there, and ends with the result beside its baselines, and a sample."""
+    run = _run(command)
+    start = time.perf_counter()
+    done = loop.train(
+        run,
+        folder,
+        describe=lambda at: render.write(at, command.spec, command.original, command.reference),
+        profile=profile,
+    )
+    if not is_main():
+        return
+    print(f"\ntrained {run.steps:,} steps in {time.perf_counter() - start:.0f} s")
+    _compare(done.metrics, done.dataset)
+    if run.reports.prompt is not None and jax.process_count() == 1:
+        opened = Opened(done.program, done.params, done.dataset, run.steps)
+        (text,) = opened.continuations([run.reports.prompt], SAMPLE_TOKENS, Sample(0.8, top_p=0.95), jax.random.key(0))
+        print(f"\nsample, temperature 0.8:\n  {text}")
+    print(f"\nrun folder   {folder}\nmetrics      {Path(folder) / 'metrics.jsonl'}")
+    print(f"TensorBoard  tensorboard --logdir {Path(folder) / 'tensorboard'}")
+
+
+def generate(
+    command: Command,
+    folder: str,
+    prompts: Sequence[str],
+    *,
+    tokens: int = SAMPLE_TOKENS,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Continues `prompts` with the newest checkpoint in `folder`. Temperature 0 is greedy."""
+    run = _run(command)
+    prompts = list(prompts) or ([run.reports.prompt] if run.reports.prompt else [])
+    if not prompts:
+        raise UserError("generate needs a --prompt")
+    sampler: Sampler = Greedy() if temperature == 0 else Sample(temperature, top_k, top_p)
+    opened = open_run(run, folder)
+    for text in opened.continuations(prompts, tokens, sampler, jax.random.key(seed)):
+        print(text)
+
+
+def evaluate(command: Command, folder: str) -> None:
+    """The validation metrics of the newest checkpoint in `folder`, beside the baselines."""
+    opened = open_run(_run(command), folder)
+    metrics = opened.evaluate()
+    if is_main():
+        print(f"{folder}, step {opened.step:,}")
+        _compare(metrics, opened.dataset)
+
+
+def inspect(command: Command) -> None:
+    """The resolved configuration, the parameters of each model in it, FLOPs and memory, without training."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(render.pretty(command.spec, command.original))
+    for heading, table in golden.tables(command.spec):
+        console.print(f"\n{heading}", style="bold")
+        console.print(table, markup=False, end="")
+    if isinstance(command.spec, Run):
+        console.print(_costs(command.spec), markup=False)
+
+
+def _costs(run: Run) -> str:
+    """FLOPs and memory of a run as text."""
+    (tokens_shape, _) = run.data.arrays(run.batch)["tokens"]
+    length = tokens_shape[1] - 1
+    counts = cost.parameters(run.model)
+    forward = cost.forward_flops(run.model, length) / length
+    one = estimate(run)
+    devices = jax.devices()
+    mib = 2.0**20
+    return "\n".join([
+        "",
+        f"parameters   {counts.total:,}: embedding {counts.embedding:,}, body {counts.body:,}, head {counts.head:,}",
+        f"FLOPs        {forward:,.0f} a token forward at T={length}, {3 * forward:,.0f} in training; "
+        f"{one.flops:.3g} a step, {one.flops * run.steps:.3g} for {run.steps:,} steps",
+        f"tokens       {run.batch * length:,} a step, {run.batch * length * run.steps:,} in all",
+        f"memory       {one.state_bytes / mib:,.1f} MiB state + {one.temporary_bytes / mib:,.1f} MiB at the peak of a "
+        f"step, on each of {len(devices)} x {devices[0].device_kind}",
+    ])  # fmt: skip
+
+
+def _compare(metrics: dict[str, float], dataset: Any) -> None:
+    """Prints the validation metrics, and what counting models reach on the same text."""
+    print("validation   " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    if "bits_per_byte" in metrics and hasattr(dataset, "baselines"):
+        found = dataset.baselines
+        print(f"baselines    bigram model {found.bigram:.4f}  unigram model {found.unigram:.4f}  bits_per_byte")
+
+
+def _run(command: Command) -> Run:
+    if not isinstance(command.spec, Run):
+        raise UserError(f"{command.verb} needs a Run; {command.reference} gives a {type(command.spec).__name__}")
+    return command.spec

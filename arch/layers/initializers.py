@@ -108,7 +108,7 @@ class DepthScaledInit(ResidualRule):
     """Residual writes of layer l = 1..L start smaller by 1/sqrt(2l) (arXiv 1908.11365, eq. 9 with alpha = 1)."""
 
     def factor(self, depth, layer):
-        return (2.0 * (jnp.asarray(layer) + 1)) ** -0.5
+        return (2.0 * (jnp.asarray(layer, jnp.float32) + 1.0)) ** -0.5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -189,7 +189,8 @@ class ALiBiLayer(PositionLayer):
 class T5Relative(Position):
     """Learned bias by bucketed distance (arXiv 1910.10683, section 2.1): half the buckets exact, half logarithmic up to
     `max_distance`. T5 shares one table among its layers: `Decoder(position=T5Relative())`; inside `Attention` each layer
-    has its own. `heads` is needed only where no attention tells it. `bidirectional` gives past and future half of the buckets each.
+    has its own. `heads` is needed only where no attention tells it. `bidirectional` gives past and future half of the
+    buckets each.
     """
 
     buckets: int = 32

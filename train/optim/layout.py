@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.optim.rules import leaves_by_path
@@ -27,58 +27,57 @@ Axes = tuple[str | None, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a parameter's axes are. `rows` are a matrix's inputs and `columns` its outputs; both empty: no matrix."""
+    """Where a parameter's axes are: `stacked` number its copies, `sides` are those of one copy.
 
-    ndim: int
-    stacked: tuple[int, ...] = ()
-    rows: tuple[int, ...] = ()
-    columns: tuple[int, ...] = ()
-    names: frozenset[str | None] = frozenset()
+    Two sides are a matrix, its inputs and its outputs.
+    """
+
+    stacked: tuple[int, ...]
+    sides: tuple[tuple[int, ...], ...]
+    names: frozenset[str | None]
 
     @property
     def is_matrix(self) -> bool:
-        return bool(self.rows)
+        return len(self.sides) == 2
 
     @property
     def block(self) -> tuple[int, ...]:
         """The axes of one copy: all but the stacked ones."""
-        return tuple(axis for axis in range(self.ndim) if axis not in self.stacked)
+        return tuple(axis for side in self.sides for axis in side)
 
-    def fans(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """(inputs, outputs) of the matrix."""
-        return math.prod(shape[axis] for axis in self.rows), math.prod(shape[axis] for axis in self.columns)
+    def sizes(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """One copy's shape with its head axes folded in; a matrix's is (inputs, outputs). `shape` is of all copies."""
+        return tuple(math.prod(shape[axis] for axis in side) for side in self.sides)
 
 
-def layout(ndim: int, axes: Axes | None) -> Layout:
-    """The layout of an array. Without logical axes nothing is taken as stacked, and two axes are a matrix."""
-    if axes is None:
-        return Layout(2, rows=(0,), columns=(1,)) if ndim == 2 else Layout(ndim)
-    stacked = tuple(axis for axis, name in enumerate(axes) if name in STACKED)
-    groups: list[list[int]] = []
+def layout(axes: Axes) -> Layout:
+    """The layout of an array with these logical axes; of those that are None, each is a side."""
+    stacked: list[int] = []
+    sides: list[list[int]] = []
     for axis, name in enumerate(axes):
-        if axis in stacked:
-            continue
-        if groups and name in JOINS_PREVIOUS:
-            groups[-1].append(axis)
+        if name in STACKED:
+            stacked.append(axis)
+        elif sides and name in JOINS_PREVIOUS:
+            sides[-1].append(axis)
         else:
-            groups.append([axis])
-    if len(groups) != 2:
-        return Layout(ndim, stacked, names=frozenset(axes))
-    return Layout(ndim, stacked, tuple(groups[0]), tuple(groups[1]), frozenset(axes))
+            sides.append([axis])
+    return Layout(tuple(stacked), tuple(map(tuple, sides)), frozenset(axes))
 
 
 def layouts(params: Mapping[str, Any], axes: Mapping[str, Any] | None) -> dict[str, Layout]:
     """Parameter path -> layout. `axes` has the structure of `params`, with a tuple of names for each array.
 
+    Without `axes` nothing is taken as stacked, and an array with two axes is a matrix.
+
     Raises ValueError where the two do not agree.
     """
     arrays = leaves_by_path(params)
     if axes is None:
-        return {path: layout(len(array.shape), None) for path, array in arrays.items()}
+        return {path: layout((None,) * len(array.shape)) for path, array in arrays.items()}
     named = leaves_by_path(axes, is_leaf=lambda node: isinstance(node, tuple))
     if named.keys() != arrays.keys():
         raise ValueError(f"axes and params differ in {sorted(named.keys() ^ arrays.keys())}")
     for path, array in arrays.items():
         if len(named[path]) != len(array.shape):
             raise ValueError(f"{path} has shape {tuple(array.shape)} but the axes {named[path]}")
-    return {path: layout(len(array.shape), named[path]) for path, array in arrays.items()}
+    return {path: layout(names) for path, names in named.items()}

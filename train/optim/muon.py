@@ -3,30 +3,30 @@
     M <- momentum * M + G                O = NewtonSchulz(G + momentum * M)  ~  U V^T of the SVD U S V^T
     P <- P - learning_rate * scale * (O + ...)
 
-For matrices of hidden layers. A matrix is one layer's (and one expert's), with the head axes of attention kernels
-folded into the side that they belong to; embeddings, the output head, gains, biases and kernels with more than two
-sides (convolutions) take Adam's direction.
+For matrices of hidden layers, by `optax.contrib.scale_by_muon`. A matrix is one layer's (and one expert's), with the
+head axes of attention kernels folded into the side that they belong to; embeddings, the output head, gains, biases
+and kernels with more than two sides (convolutions) take Adam's direction.
+
+At update t optax weighs G with (1 - momentum^(t+1)) / (1 - momentum^t) times the reference's weight, because it
+corrects both terms for their bias as NAdam does. The first direction is the reference's, the second weighs G half as
+much again (46 % at a momentum of 0.95), and from update 40 on the weights agree within 1 %. We take optax's: what is
+made orthogonal keeps its size, so that only the mix of new and old gradients differs, and only in the first updates.
+Its epsilon is 1e-8 against 1e-7, beside the Frobenius norm of a whole gradient.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from arch.spec import Problem, Spec, above, one_of
 from train.optim.layout import Layout
-from train.optim.optimizers import Optimizer, adam, decay_problems, map_with_path, partition
-
-# Quintic of the reference: steepest at zero among those that keep the singular values within about [0.7, 1.2].
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
-_EPS = 1e-7
+from train.optim.optimizers import Optimizer, decay_problems, map_with_path, partition, promoting
 
 # Axes that number things looked up or told apart. A row of such a table is a vector by itself.
 TABLES = frozenset({"vocab", "codes", "classes"})
@@ -72,41 +72,21 @@ class Muon(Optimizer):
         return 1.0 if is_hidden_matrix(path, layout) else self.others.multiplier
 
     def direction(self, layouts: Mapping[str, Layout]) -> optax.GradientTransformation:
-        matrices = optax.chain(
-            optax.trace(self.momentum, nesterov=True),
-            optax.stateless(lambda updates, params: map_with_path(self._orthogonal(layouts), updates)),
-        )
-        others = adam(self.others.b1, self.others.b2, self.others.eps)
-        labels = {path: "matrix" if is_hidden_matrix(path, layout) else "other" for path, layout in layouts.items()}
-        return partition({"matrix": matrices, "other": others}, labels)
+        def dimensions(tree: optax.Params) -> optax.Params:
+            return map_with_path(lambda path, _: optax.contrib.MuonDimensionNumbers(*layouts[path].sides), tree)
 
-    def _orthogonal(self, layouts: Mapping[str, Layout]) -> Callable[[str, jax.Array], jax.Array]:
-        def orthogonal(path: str, update: jax.Array) -> jax.Array:
-            layout = layouts[path]
-            inputs, outputs = layout.fans(update.shape)
+        def resize(path: str, update: jax.Array) -> jax.Array:
+            inputs, outputs = layouts[path].sizes(update.shape)
             rms = self.scale == "rms"
-            scale = 0.2 * math.sqrt(max(inputs, outputs)) if rms else math.sqrt(max(1, outputs / inputs))
-            order = layout.stacked + layout.rows + layout.columns
-            moved = update.transpose(order)
-            stacked = moved.shape[: len(layout.stacked)]
-            result = orthogonalize(moved.reshape(*stacked, inputs, outputs)) * scale
-            return result.reshape(moved.shape).transpose(sorted(range(len(order)), key=order.__getitem__))
+            return update * (0.2 * math.sqrt(max(inputs, outputs)) if rms else math.sqrt(max(1, outputs / inputs)))
 
-        return orthogonal
+        orthogonal = optax.contrib.scale_by_muon(beta=self.momentum, weight_dimension_numbers=dimensions)
+        sized = optax.stateless(lambda updates, params: map_with_path(resize, updates))
+        others = optax.scale_by_adam(self.others.b1, self.others.b2, self.others.eps)
+        labels = {path: "matrix" if is_hidden_matrix(path, layout) else "other" for path, layout in layouts.items()}
+        return promoting(partition({"matrix": optax.chain(orthogonal, sized), "other": others}, labels))
 
 
 def is_hidden_matrix(path: str, layout: Layout) -> bool:
     """Whether Muon's own rule applies: a matrix between features, not a table and not the output head."""
     return layout.is_matrix and not layout.names & TABLES and not path.endswith("table")
-
-
-def orthogonalize(matrix: jax.Array) -> jax.Array:
-    """[..., inputs, outputs] -> the same with its singular values brought near 1, by five Newton-Schulz iterations."""
-    a, b, c = COEFFICIENTS
-    tall = matrix.shape[-2] > matrix.shape[-1]
-    x = matrix.mT if tall else matrix
-    x = x / (jnp.sqrt(jnp.square(x).sum((-2, -1), keepdims=True)) + _EPS)
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x

@@ -161,7 +161,7 @@ class AdamW(Optimizer):
         yield from above(self, 0, "eps")
 
     def direction(self, layouts: Mapping[str, Layout]) -> optax.GradientTransformation:
-        return adam(self.b1, self.b2, self.eps)
+        return promoting(optax.scale_by_adam(self.b1, self.b2, self.eps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,9 +182,8 @@ class SGD(Optimizer):
         return optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
 
 
-def adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, also where dtype promotion is strict: optax raises a float to the power of its count."""
-    inner = optax.scale_by_adam(b1, b2, eps)
+def promoting(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`inner` also where dtype promotion is strict: optax raises floats to the power of its integer count."""
 
     def update(updates: optax.Updates, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
         with jax.numpy_dtype_promotion("standard"):

@@ -11,9 +11,10 @@ from train.optim import Adafactor, Constant
 @pytest.mark.parametrize("factored_from", [4, 100])
 def test_plain_matrices_equal_optax(factored_from):
     rng = np.random.default_rng(0)
-    draw = lambda: {"a": rng.standard_normal((6, 9), np.float32), "b": rng.standard_normal(5, np.float32)}  # noqa: E731
+    shapes = {"a": (6, 9), "b": (5,), "c": (3, 8, 6)}
+    draw = lambda: {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}  # noqa: E731
     params, grads = draw(), [draw() for _ in range(3)]
-    axes = {"a": ("embed", "mlp"), "b": ("embed",)}
+    axes = {"a": ("embed", "mlp"), "b": ("embed",), "c": (None, "mlp", "embed")}
     spec = Adafactor(learning_rate=0.1, schedule=Constant(), clip=None, factored_from=factored_from)
     found, _ = train(spec.build(params, 3, axes=axes), params, grads)
     expected, _ = train(optax.adafactor(0.1, min_dim_size_to_factor=factored_from), params, grads)

@@ -38,7 +38,7 @@ def test_muon_takes_the_kernels_of_the_blocks(model):
     sizes = sum(leaf.size for leaf in jax.tree.leaves(state))
     rest = sum(leaf.size for path, leaf in leaves_by_path(params).items() if path not in HIDDEN)
     hidden = sum(leaf.size for path, leaf in leaves_by_path(params).items() if path in HIDDEN)
-    assert sizes == hidden + 2 * rest + 2
+    assert sizes == hidden + 2 * rest + 6  # three counts and the three coefficients of optax's iteration
 
 
 def test_every_array_of_the_state_has_its_axes(model):

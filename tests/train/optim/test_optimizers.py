@@ -178,6 +178,30 @@ def test_stacked_layers_take_the_steps_of_separate_ones(spec, params, grads, axe
     assert_close(unrolled(found), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("spec", BY_MATRIX, ids=ids)
+def test_stacked_axes_may_stand_anywhere(spec):
+    """Each expert's matrix of each layer moves as it would alone."""
+    rng = np.random.default_rng(0)
+    draw = lambda: {"w": rng.standard_normal((4, 2, 6, 3), np.float32)}  # noqa: E731
+    params, grads = draw(), [draw(), draw()]
+    spec = dataclasses.replace(spec, learning_rate=0.1, clip=None, schedule=Constant())
+    found, _ = train(spec.build(params, 2, axes={"w": ("embed", "layers", "mlp", "experts")}), params, grads)
+    for layer, expert in ((0, 0), (0, 2), (1, 1)):
+        one = lambda tree: {"w": np.asarray(tree["w"])[:, layer, :, expert]}  # noqa: B023, E731
+        alone = spec.build(one(params), 2, axes={"w": ("embed", "mlp")})
+        expected, _ = train(alone, one(params), map(one, grads))
+        assert_close(one(found), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", ALL, ids=ids)
+def test_parameters_may_be_of_half_precision(spec, params, grads, axes):
+    half = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), tree)  # noqa: E731
+    params, grad = half(params), half(grads[0])
+    tx = dataclasses.replace(spec, schedule=Constant()).build(params, 3, axes=axes)
+    updates, _ = jax.eval_shape(lambda: tx.update(grad, tx.init(params), params))
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
+
+
 @pytest.mark.parametrize("spec", ALL, ids=ids)
 def test_builds_from_shapes_and_minimises(spec, params, axes):
     """From abstract parameters, and a quadratic goes down."""

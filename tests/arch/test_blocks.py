@@ -1,0 +1,149 @@
+"""Blocks against their formulas, written out with the block's own sublayers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from arch.blocks import BlockLayer, Parallel, PostNorm, PreNorm, SandwichNorm
+from arch.context import Context, Keep, dropout
+from arch.layers.attention import Attention
+from arch.layers.feed_forward import GatedMLP
+from arch.layers.initializers import Normal
+from arch.layers.norms import LayerNorm
+from arch.params import Maker
+from tests.arch import tiny
+
+B, T = 2, 5
+POSITIONS = np.arange(T, dtype=np.int32)[None]
+
+
+def pre(x, b, attn, mlp, n):
+    h = x + attn(n(b.mixer_norm, x))
+    return h + mlp(n(b.feed_forward_norm, h))
+
+
+def post(x, b, attn, mlp, n):
+    h = n(b.mixer_norm, x + attn(x))
+    return n(b.feed_forward_norm, h + mlp(h))
+
+
+def sandwich(x, b, attn, mlp, n):
+    h = x + n(b.mixer_out_norm, attn(n(b.mixer_norm, x)))
+    return h + n(b.feed_forward_out_norm, mlp(n(b.feed_forward_norm, h)))
+
+
+def parallel(x, b, attn, mlp, n):
+    h = n(b.norm, x)
+    return x + attn(h) + mlp(h)
+
+
+FORMULAS = [(PreNorm, pre), (PostNorm, post), (SandwichNorm, sandwich), (Parallel, parallel)]
+
+
+def layer_norm(layer, x):
+    """LayerNorm in numpy, float64 (arXiv 1607.06450, eq. 3)."""
+    x = np.asarray(x, np.float64)
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return (y * np.asarray(layer.gain[...]) + np.asarray(layer.bias[...])).astype(np.float32)
+
+
+def block_of(kind, seed=0, **fields):
+    """A block with random gains and biases."""
+    spec = kind(mixer=Attention(heads=4), norm=LayerNorm(), **fields)
+
+    def build():
+        block = spec.build(tiny.D, Maker(jax.random.key(seed), Normal(0.3)))
+        return nnx.split(block, nnx.Param)
+
+    graphdef, shapes = nnx.eval_shape(build)
+    rng = np.random.default_rng(seed)
+    fill = lambda leaf: (0.3 * rng.standard_normal(leaf.shape) + (leaf.ndim == 1)).astype(np.float32)  # noqa: E731
+    return nnx.merge(graphdef, jax.tree.map(fill, nnx.to_pure_dict(shapes)))
+
+
+def context(**fields):
+    return Context(POSITIONS, None, POSITIONS, None, **fields)
+
+
+@pytest.mark.parametrize(("kind", "formula"), FORMULAS, ids=[f.__name__ for _, f in FORMULAS])
+def test_formula(kind, formula):
+    block, ctx = block_of(kind), context()
+    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    attn = jax.jit(lambda h: block.mixer(h, ctx).x)
+    mlp = jax.jit(lambda h: block.feed_forward(h, ctx).x)
+    out = tiny.jit(lambda x: block(x, ctx).x)(x)
+    tiny.close(out, formula(x, block, attn, mlp, layer_norm))
+
+
+@pytest.mark.parametrize("kind", [PreNorm, PostNorm, SandwichNorm, Parallel])
+def test_without_feed_forward(kind):
+    block, ctx = block_of(kind, feed_forward=None), context()
+    assert not hasattr(block, "feed_forward")
+    assert not hasattr(block, "feed_forward_norm")
+    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    y = {
+        PreNorm: lambda: x + block.mixer(layer_norm(block.mixer_norm, x), ctx).x,
+        PostNorm: lambda: layer_norm(block.mixer_norm, x + block.mixer(x, ctx).x),
+        SandwichNorm: lambda: x + layer_norm(block.mixer_out_norm, block.mixer(layer_norm(block.mixer_norm, x), ctx).x),
+        Parallel: lambda: x + block.mixer(layer_norm(block.norm, x), ctx).x,
+    }[kind]()
+    tiny.close(block(x, ctx).x, y)
+
+
+@pytest.mark.parametrize("kind", [PreNorm, PostNorm, SandwichNorm, Parallel])
+def test_gates_per_position(kind):
+    """A closed gate leaves its token's stream as it was; open ones are untouched; halves are means."""
+    block = block_of(kind)
+    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    run = tiny.jit(lambda keep: block(x, context(keep=keep)).x)
+    full, mask = run(Keep()), np.random.default_rng(2).random((B, T)) < 0.5
+    tiny.close(run(Keep(block=mask)), np.where(mask[:, :, None], full, x), 1e-6, 1e-6)
+    tiny.close(run(Keep(block=np.float32(0.5))), (full + x) / 2)
+    closed = run(Keep(mixer=np.array(False), feed_forward=np.array(False)))
+    tiny.close(closed, x, 0, 0)
+    only = run(Keep(feed_forward=np.array(False)))
+    both = run(Keep(mixer=np.ones((B, T), bool), feed_forward=np.zeros((B, T), np.float32)))
+    tiny.close(only, both, 1e-6, 1e-6)
+    assert np.abs(only - x).max() > 0.1
+    assert np.abs(only - full).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", [PreNorm, PostNorm, SandwichNorm, Parallel])
+def test_dropout_needs_a_key_and_a_rate(kind):
+    block, same = block_of(kind, dropout=0.5), block_of(kind)
+    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    key = jax.random.key(0)
+    run = tiny.jit(lambda: (block(x, context()).x, same(x, context(key=key)).x, block(x, context(key=key)).x))
+    without_key, without_rate, dropped = run()
+    np.testing.assert_array_equal(without_key, without_rate)
+    assert np.abs(dropped - without_key).max() > 0.1
+
+
+def test_dropout_keeps_the_mean():
+    x = jnp.ones((100, 100))
+    y = np.asarray(dropout(x, 0.25, jax.random.key(0)))
+    np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
+    assert abs((y == 0).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / y.size)
+    assert dropout(x, 0.0, jax.random.key(0)) is x
+    assert dropout(x, 0.25, None) is x
+
+
+def test_sublayers_drop_different_places():
+    """The mixer and the feed-forward of a block, each replaced by ones."""
+    block = block_of(Parallel, dropout=0.5)
+    zeros = np.zeros((B, T, tiny.D), np.float32)
+    keys = [jax.random.fold_in(jax.random.key(0), index) for index in range(2)]
+    masks = [np.asarray(dropout(zeros + 1, 0.5, key)) == 0 for key in keys]
+    y = block(zeros + np.float32(1), context(key=jax.random.key(0), keep=Keep(feed_forward=np.array(False)))).x
+    np.testing.assert_array_equal(np.asarray(y) == 1, masks[0])
+    assert (masks[0] != masks[1]).any()
+
+
+def test_a_block_must_say_how_it_writes():
+    spec = PreNorm(mixer=Attention(heads=4), feed_forward=GatedMLP())
+    with pytest.raises(TypeError, match="BlockLayer must define step or residual"):
+        nnx.eval_shape(
+            lambda: BlockLayer(spec, tiny.D, Maker(jax.random.key(0), Normal()))(jnp.zeros((1, 2, 32)), context())
+        )

@@ -1,0 +1,31 @@
+"""Placements: asked at every crossing of the residual stream, gone after the trace, nothing without one."""
+
+import jax
+import pytest
+
+from arch.sharding import RESIDUAL_AXES, activations, constrain
+from tests.arch import tiny
+
+
+@pytest.mark.parametrize(("loop", "crossings"), [("scan", 2), ("unroll", 4)])
+def test_the_residual_stream_is_placed(loop, crossings):
+    """After the embedding and after each block; the scan traces one block."""
+    forward, params = tiny.forward(tiny.decoder(depth=3, loop=loop))
+    seen = []
+
+    def placement(x, axes):
+        seen.append((x.shape, axes))
+        return x
+
+    with activations(placement):
+        jax.make_jaxpr(forward)(params, tiny.tokens(2, 5))
+    assert seen == [((2, 5, tiny.D), RESIDUAL_AXES)] * crossings
+    jax.make_jaxpr(forward)(params, tiny.tokens(2, 5))
+    assert len(seen) == crossings
+
+
+def test_a_failed_trace_removes_its_placement():
+    with pytest.raises(ZeroDivisionError), activations(lambda x, axes: 1 / 0):
+        constrain(object(), RESIDUAL_AXES)
+    x = object()
+    assert constrain(x, RESIDUAL_AXES) is x

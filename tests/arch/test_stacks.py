@@ -1,0 +1,168 @@
+"""Depth: scan, unrolled and rematerialised are one function; a closed gate is a missing layer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arch.blocks import PreNorm
+from arch.context import Keep
+from arch.spec import SpecError
+from arch.stacks import Sequential, unstack
+from arch.taps import Tap
+from tests.arch import tiny
+
+B, T = 2, 6
+
+
+@pytest.fixture(scope="module")
+def logits_and_gradient():
+    """`fn(spec)` -> (gradient of a random function of the logits, logits); each program is compiled once."""
+    known = {}
+
+    def run(spec):
+        if spec not in known:
+            forward, params = tiny.forward(spec)
+            weights = np.random.default_rng(0).standard_normal((B, T, tiny.V)).astype(np.float32)
+
+            def loss(params):
+                out = forward(params, tiny.tokens(B, T), key=jax.random.key(3))
+                return jnp.sum(out.logits * weights), out.logits
+
+            known[spec] = tiny.jit(jax.grad(loss, has_aux=True))(params)
+        return known[spec]
+
+    return run
+
+
+FORMS = [("unroll", "none"), ("scan", "full"), ("scan", "dots"), ("scan", "dots_no_batch")]
+
+
+@pytest.mark.parametrize(("loop", "remat"), FORMS)
+@pytest.mark.parametrize("block", tiny.BLOCKS)
+def test_every_form_is_one_function(block, loop, remat, logits_and_gradient):
+    """Logits and gradients of scan without rematerialisation; with dropout, so that the layers' keys agree as well."""
+    plain = logits_and_gradient(tiny.decoder(block=block, dropout=0.3))
+    tiny.close(logits_and_gradient(tiny.decoder(block=block, dropout=0.3, loop=loop, remat=remat)), plain)
+
+
+@pytest.mark.parametrize("remat", ["full", "dots", "dots_no_batch"])
+def test_unrolled_rematerialisation(remat, logits_and_gradient):
+    plain = logits_and_gradient(tiny.decoder(dropout=0.3))
+    tiny.close(logits_and_gradient(tiny.decoder(dropout=0.3, loop="unroll", remat=remat)), plain)
+
+
+def products(spec):
+    """Matrix products in the program of one gradient, not multiplied by the scan's length."""
+    forward, params = tiny.forward(spec)
+    text = str(jax.make_jaxpr(jax.grad(lambda p: forward(p, tiny.tokens(B, T)).logits.sum()))(params))
+    return text.count("dot_general")
+
+
+def test_policies_recompute_what_they_say():
+    """Nothing, the products with batch dimensions (two of attention), or all but the last one of the block."""
+    none = products(tiny.decoder())
+    assert products(tiny.decoder(remat="dots")) == none
+    assert products(tiny.decoder(remat="dots_no_batch")) == none + 2
+    # q, k, v, o, scores, pattern and three of the gated MLP; the last product's result is no one's input.
+    assert none + 7 <= products(tiny.decoder(remat="full")) <= none + 9
+
+
+def test_scan_compiles_one_block_whatever_the_depth():
+    forward = {depth: tiny.forward(tiny.decoder(depth=depth)) for depth in (2, 6)}
+    lengths = [len(str(jax.make_jaxpr(fn)(params, tiny.tokens(B, T)))) for fn, params in forward.values()]
+    assert abs(lengths[1] - lengths[0]) < 0.01 * lengths[0]
+
+
+def test_scan_and_unroll_share_one_layout():
+    scanned, unrolled = (tiny.draw(tiny.decoder(loop=loop))[1] for loop in ("scan", "unroll"))
+    tiny.close(scanned, unrolled, 0, 0)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(scanned["stack"]["blocks"])} == {2}
+
+
+def pick(params, kept):
+    """The parameters of the layers `kept`, as a shallower model has them."""
+    blocks = jax.tree.map(lambda p: p[np.asarray(kept)], params["stack"]["blocks"])
+    return {**params, "stack": {**params["stack"], "blocks": blocks}}
+
+
+@pytest.mark.parametrize("loop", ["scan", "unroll"])
+@pytest.mark.parametrize("block", tiny.BLOCKS)
+def test_a_closed_block_is_a_missing_layer(block, loop):
+    forward, params = tiny.forward(tiny.decoder(block=block, loop=loop, depth=3, norm=tiny.BIASED))
+    shallow, _ = tiny.forward(tiny.decoder(block=block, loop=loop, depth=2, norm=tiny.BIASED))
+    tokens = tiny.tokens(B, T)
+    run = tiny.jit(lambda params, keep: forward(params, tokens, keep=keep).logits)
+    gated = run(params, Keep(block=np.array([True, False, True])))
+    without = tiny.jit(lambda params: shallow(params, tokens).logits)(pick(params, [0, 2]))
+    tiny.close(gated, without, 1e-6, 1e-6)
+    # The same program, all gates open, is the model without gates.
+    full = tiny.jit(lambda params: forward(params, tokens).logits)(params)
+    tiny.close(run(params, Keep(block=np.ones(3, bool))), full, 1e-6, 1e-6)
+    assert np.abs(gated - full).max() > 0.1
+
+
+def test_a_closed_block_has_no_gradient_and_leaves_the_others_theirs():
+    forward, params = tiny.forward(tiny.decoder(depth=3))
+    shallow, _ = tiny.forward(tiny.decoder(depth=2))
+    tokens, keep = tiny.tokens(B, T), Keep(block=np.array([True, False, True]))
+    gradient = tiny.jit(jax.grad(lambda p: jnp.sum(jnp.sin(forward(p, tokens, keep=keep).logits))))(params)
+    expected = tiny.jit(jax.grad(lambda p: jnp.sum(jnp.sin(shallow(p, tokens).logits))))(pick(params, [0, 2]))
+    tiny.close(pick(gradient, [0, 2]), expected)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(pick(gradient, [1])["stack"]))
+
+
+def test_gates_may_be_written_as_lists():
+    forward, params = tiny.forward(tiny.decoder(depth=3))
+    tokens = tiny.tokens(1, 3)
+    run = tiny.jit(lambda params, gates: forward(params, tokens, keep=Keep(mixer=gates)).logits)
+    tiny.close(run(params, [True, False, True]), run(params, np.array([True, False, True])), 0, 0)
+
+
+@pytest.mark.parametrize("gates", [np.ones(2), np.ones((4, B, T)), np.float32(1)], ids=["two", "four", "scalar"])
+def test_gates_of_another_depth_are_refused(gates):
+    forward, params = tiny.forward(tiny.decoder(depth=3))
+    with pytest.raises(ValueError, match=r"keep\.mixer has shape .* each of 3 layers"):
+        forward(params, tiny.tokens(B, T), keep=Keep(mixer=gates))
+
+
+@pytest.mark.parametrize("loop", ["scan", "unroll"])
+def test_layers_drop_different_places(loop):
+    """Two layers with the same parameters and dropout write different things only because their masks differ."""
+    forward, params = tiny.forward(tiny.decoder(block="parallel", loop=loop, dropout=0.5))
+    tap = Tap(save="attn_out|resid_pre")
+
+    @tiny.jit
+    def run(key):
+        return forward(params, tiny.tokens(B, T), key=key, tap=tap).taps
+
+    first, second = run(jax.random.key(0)), run(jax.random.key(1))
+    zero = np.asarray(first["attn_out"]) == 0
+    assert 0.4 < zero.mean() < 0.6
+    assert (zero[0] != zero[1]).mean() > 0.3
+    assert (zero != (np.asarray(second["attn_out"]) == 0)).mean() > 0.3
+
+
+def test_unstack_slices_the_first_axis():
+    tree = {"a": np.arange(6.0).reshape(3, 2), "b": jax.random.split(jax.random.key(0), 3)}
+    for layer, slices in enumerate(unstack(tree, 3)):
+        np.testing.assert_array_equal(slices["a"], tree["a"][layer])
+        assert slices["b"] == tree["b"][layer]
+
+
+def test_depth_one():
+    forward, params = tiny.forward(tiny.decoder(depth=1))
+    unrolled, _ = tiny.forward(tiny.decoder(depth=1, loop="unroll"))
+    tiny.close(forward(params, tiny.tokens(1, 3)).logits, unrolled(params, tiny.tokens(1, 3)).logits)
+
+
+@pytest.mark.parametrize("field", ["loop", "remat"])
+def test_unknown_forms_are_refused(field):
+    with pytest.raises(SpecError, match=f"Sequential.{field}='maybe': must be one of"):
+        Sequential(**{field: "maybe"})
+
+
+def test_dropout_rate_is_a_rate():
+    for rate in (-0.1, 1.0, float("nan")):
+        with pytest.raises(SpecError, match=r"PreNorm\.dropout"):
+            PreNorm(dropout=rate)

@@ -1,0 +1,40 @@
+"""Trains the toy run, as launch does; told how to come to grief.
+
+python -m tests.train.child_train FOLDER JSON
+
+JSON: {"kill_in_save": STEP, "signal": [NAME, BATCH]}. `kill_in_save` kills the process when the checkpoint of that step
+is written but not yet in place; `signal` sends it NAME when it fetches batch number BATCH.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+from tests.train import toys
+from train import checkpoint
+from train.loop import train
+
+
+def main(folder: str, text: str) -> None:
+    told = json.loads(text)
+    if "kill_in_save" in told:
+        seal = checkpoint.Checkpoints._seal
+
+        def killed(self):
+            seal(self)
+            if self._saving == told["kill_in_save"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint.Checkpoints._seal = killed
+    if "signal" in told:
+        toys.signal_at(*told["signal"])
+    train(toys.run(), folder)
+    # The last that a finished process may leave behind is its own thread.
+    left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    print("left:", left)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

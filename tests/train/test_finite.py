@@ -1,0 +1,107 @@
+"""The line about a step that is not finite names the first place that went wrong."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.train import toys
+from train.finite import explain, unfinite
+from train.setup import Program, prepare
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return toys.Toy().build()
+
+
+@pytest.fixture(scope="module")
+def program(dataset) -> Program:
+    return prepare(toys.run(accumulate=2), dataset)
+
+
+@pytest.fixture(scope="module")
+def batch(program, dataset):
+    return program.place(next(dataset.train(8, 0)))
+
+
+@pytest.fixture(scope="module")
+def start(program):
+    """The first state, on the host."""
+    return jax.device_get(program.start())
+
+
+def damaged(start: dict, path: str, index, value: float) -> dict:
+    """The start with one number of one parameter replaced."""
+    state = jax.tree.map(jnp.asarray, start)
+    node = state["params"]
+    *parents, name = path.split(".")
+    for parent in parents:
+        node = node[parent]
+    node[name] = node[name].at[index].set(value)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("path", "index", "value", "line"),
+    [
+        (
+            "stack.blocks.mixer.o.kernel",
+            (2, 1, 0, 0),
+            np.nan,
+            "the first values that are not finite are in attn_out of layer 2; "
+            "the parameter stack.blocks.mixer.o.kernel is not finite itself",
+        ),
+        (
+            "stack.blocks.feed_forward.down.kernel",
+            (1, 0, 0),
+            np.inf,
+            "the first values that are not finite are in mlp_out of layer 1; "
+            "the parameter stack.blocks.feed_forward.down.kernel is not finite itself",
+        ),
+        (
+            "stack.blocks.feed_forward.up.kernel",
+            2,
+            3e38,
+            "the first values that are not finite are in mlp_out of layer 2",
+        ),
+        (
+            "head.kernel",
+            (0, 0),
+            np.nan,
+            "the first values that are not finite are in logits; the parameter head.kernel is not finite itself",
+        ),
+    ],
+)
+def test_the_first_bad_site_in_forward_order(program, batch, start, path, index, value, line):
+    assert explain(program, damaged(start, path, index, value), batch) == line
+
+
+def test_a_bad_embedding_is_found_in_the_micro_batch_that_uses_it(program, batch, start):
+    used = int(np.asarray(batch["tokens"])[1, 0])
+    state = damaged(start, "embedding.table", (used, 0), np.nan)
+    assert explain(program, state, batch).startswith("the first values that are not finite are in embed;")
+
+
+def test_a_bad_gradient_of_a_finite_loss(program, batch, start):
+    """A loss whose value is the model's and whose gradient is infinite in one parameter."""
+    learner = program.learner
+
+    def loss(model, rows, key):
+        out = learner.loss(model, rows, key)
+        gain = model.norm.gain[...]
+        return dataclasses.replace(out, total=out.total + jnp.sum(jnp.sqrt(gain - jax.lax.stop_gradient(gain))))
+
+    broken = dataclasses.replace(program, learner=dataclasses.replace(learner, loss=loss))
+    assert (
+        explain(broken, jax.tree.map(jnp.asarray, start), batch)
+        == "the forward pass is finite, but the gradient of norm.gain is not"
+    )
+
+
+def test_unfinite_names_parameters(program, start):
+    assert unfinite(program, start["params"]) == []
+    bad = damaged(start, "norm.gain", 0, np.inf)["params"]
+    assert unfinite(program, bad) == ["norm.gain"]

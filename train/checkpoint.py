@@ -1,0 +1,242 @@
+"""Checkpoints of a run: Orbax, asynchronous and atomic, restored from the newest that is whole.
+
+    FOLDER/checkpoints/STEP/state/       the train state
+    FOLDER/checkpoints/STEP/extra/       position in the data, types and digest of the arrays, as JSON
+    FOLDER/checkpoints/STEP/files.json   the sizes of all files
+
+Orbax writes into a temporary folder and renames it, so a process that is killed leaves no half a checkpoint. What a
+disk or a copy loses afterwards is found by the sizes, and what it changes by the digest: a sum over the bits of
+every array, which does not depend on how the array is spread over devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from arch.spec import UserError, differences
+from train.distributed import agreed, is_main
+from train.step import State
+
+CHECKPOINTS, FILES, DAMAGED = "checkpoints", "files.json", "damaged"
+LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
+"""Files that Orbax touches after it has called `_seal`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What `Checkpoints.restore` found: the state, the iterator's state, and the step they belong to."""
+
+    state: State
+    data: dict[str, Any]
+    step: int
+
+
+class Checkpoints:
+    """The checkpoints in a run folder; use it as a context or `close` it.
+
+    Args:
+      folder: the run folder, also `gs://`.
+      keep: how many to keep.
+      note: told one line about each checkpoint that is skipped.
+    """
+
+    def __init__(self, folder: epath.PathLike, keep: int, note: Callable[[str], None] = print):
+        self._folder = epath.Path(folder) / CHECKPOINTS
+        self._note = note
+        self._saving = 0
+        beside = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, async_options=beside)
+        with _trouble(self._folder):
+            self._manager = ocp.CheckpointManager(_absolute(self._folder), options=options)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    @property
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint, saved or being saved."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: State, data: dict[str, Any]) -> None:
+        """Saves the state after `step` steps. Returns when it has been copied off the devices; the rest goes on beside.
+
+        Raises:
+          UserError: this or the save before could not be written, say for want of room.
+        """
+        self.wait()
+        extra = {"data": data, "digest": digest(state), "arrays": _arrays(state)}
+        with _trouble(self._folder):
+            items = ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra))
+            self._saving = step
+            self._manager.save(step, args=items)
+
+    def wait(self) -> None:
+        """Until the last save is on the disk. Raises UserError if it failed."""
+        with _trouble(self._folder):
+            self._manager.wait_until_finished()
+
+    def _seal(self) -> None:
+        """Writes the sizes of the files; called by Orbax in process 0 when all are written, before the renaming."""
+        for folder in self._folder.glob(f"{self._saving}*"):
+            if folder.name.partition(".")[0] == str(self._saving):
+                (folder / FILES).write_text(json.dumps(_sizes(folder)))
+
+    def restore(self, abstract: State) -> Restored | None:
+        """The newest checkpoint that is whole, in the structure and shardings of `abstract`; None if there are none.
+
+        Damaged ones that are newer are told of and moved aside.
+
+        Raises:
+          UserError: there are checkpoints, but none could be read, or they hold other arrays than `abstract`.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        damaged: dict[int, str] = {}
+        for step in steps:
+            try:
+                found = self._read(step, abstract)
+            except UserError:
+                raise
+            except Exception as error:
+                damaged[step] = " ".join(str(error).split())[:160] or type(error).__name__
+                continue
+            for bad, reason in damaged.items():
+                self._note(f"checkpoint {bad} in {self._folder} is damaged ({reason}); going on from {step} instead")
+                self._set_aside(bad)
+            return found
+        if steps:
+            raise UserError(f"{self._folder}: none of the checkpoints {', '.join(map(str, steps))} can be read "
+                            f"({damaged[steps[0]]}); remove them to start over, or give another folder")  # fmt: skip
+        return None
+
+    def _read(self, step: int, abstract: State) -> Restored:
+        problem = _missing(self._folder / str(step)) if is_main() else ""
+        if agreed(bool(problem)):
+            raise ValueError(problem or "process 0 found it damaged")
+        extra = self._manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore()))["extra"]
+        changed = differences(extra["arrays"], _arrays(abstract))
+        if changed:
+            raise UserError(f"{self._folder / str(step)}: was saved by another version of the model or the optimiser "
+                            f"({'; '.join(changed[:3])}); give another run folder")  # fmt: skip
+        with _quiet():
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            state = self._manager.restore(step, args=items)["state"]
+        if extra["digest"] != digest(state):
+            raise ValueError("its arrays are not what was saved")
+        return Restored(state, extra["data"], step)
+
+    def _set_aside(self, step: int) -> None:
+        if is_main():
+            aside = self._folder.parent / DAMAGED / str(step)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            if aside.exists():
+                aside.rmtree()
+            (self._folder / str(step)).rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoint set aside")
+        self._manager.reload()
+
+
+def digest(state: State) -> list[int]:
+    """One number for each array: the sum of its bits as unsigned 32-bit words, which wraps around."""
+    return [int(number) for number in jax.device_get(_digest(state))]
+
+
+@jax.jit
+def _digest(state: State) -> list[jax.Array]:
+    def bits(array: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            return jnp.sum(array.astype(jnp.uint32))
+        word = {2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize]
+        return jnp.sum(jax.lax.bitcast_convert_type(array, word).astype(jnp.uint32))
+
+    return [bits(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def _arrays(state: State) -> dict[str, str]:
+    """Path -> type and shape of each array."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): _kind(leaf) for path, leaf in leaves}
+
+
+def _kind(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _sizes(folder: epath.Path) -> dict[str, int]:
+    """Relative path -> bytes of every file below `folder`."""
+    found, rest = {}, [folder]
+    while rest:
+        for path in rest.pop().iterdir():
+            if path.is_dir():
+                rest.append(path)
+            elif path.name not in LATER:
+                found[str(path.relative_to(folder))] = path.stat().length
+    return found
+
+
+def _missing(folder: epath.Path) -> str:
+    """What is wrong with the files of a checkpoint; "" if nothing."""
+    if not (folder / FILES).exists():
+        return f"{FILES} is missing"
+    wanted, there = json.loads((folder / FILES).read_text()), _sizes(folder)
+    for name, size in wanted.items():
+        if name not in there:
+            return f"{name} is missing"
+        if there[name] != size:
+            return f"{name} has {there[name]} bytes of {size}"
+    return ""
+
+
+def _absolute(path: epath.Path) -> epath.Path:
+    return path if "://" in str(path) else path.absolute()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences asyncio, which logs each array of a failed restore on top of the error that is raised."""
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _trouble(folder: epath.Path) -> Iterator[None]:
+    """Makes one line of a file system's refusal. The checkpoints before stay as they are."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+            raise UserError(f"{folder}: no space left for a checkpoint; earlier ones are kept, "
+                            "make room and run the same command again") from error  # fmt: skip
+        if isinstance(error, OSError):
+            raise UserError(f"{folder}: cannot write a checkpoint: {error.strerror or text}") from error
+        raise

@@ -1,0 +1,46 @@
+"""The loss over the whole validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.setup import Program
+from train.step import Params
+
+
+def evaluate(
+    program: Program,
+    params: Params,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    abandon: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """The objective's metrics over all `batches`, each row counted once.
+
+    The sums of each batch are added in float64 on the host, where float32 would round away single bytes after
+    2^24 of them. None if `abandon()` said so on the way, or there were no batches.
+    """
+    total: Any = None
+    ahead: Any = None
+    for batch in batches:
+        if abandon():
+            return None
+        sums = program.eval_step(params, program.place(batch))
+        total, ahead = _add(total, ahead), sums
+    total = _add(total, ahead)
+    if total is None:
+        return None
+    metrics = program.run.objective.metrics(jax.tree.map(jnp.float32, total))
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _add(total: Any, sums: Any) -> Any:
+    """`total` and the sums of a batch, which is waited for here: after the next one was dispatched."""
+    if sums is None:
+        return total
+    host = jax.tree.map(np.float64, jax.device_get(sums))
+    return host if total is None else jax.tree.map(np.add, total, host)

@@ -1,0 +1,189 @@
+"""The loop: every run goes through it, whatever its model, objective and data.
+
+Step n + 1 is dispatched before the results of step n are read, and the batch after it is fetched while it runs, so
+that the devices do not wait for the host. After a step come, where they are due, metrics, evaluation and checkpoint;
+a resumed run takes up what was still owed, so that it ends with the files of one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from arch.spec import UserError
+from train import folder as run_folder
+from train.checkpoint import Checkpoints
+from train.distributed import agreed, is_main
+from train.evaluate import evaluate
+from train.finite import explain, unfinite
+from train.mesh import replicated
+from train.profiling import Profile, Window
+from train.reporter import Reporter
+from train.run import Run
+from train.setup import Program, prepare
+from train.signals import Stopped, StopSignals
+from train.step import Batch, Params, State
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run that has reached its last step.
+
+    Attributes:
+      program: the run made ready.
+      params: the parameters after the last step.
+      dataset: what it was trained on.
+      metrics: name -> value of the last evaluation; empty if the data has no validation split.
+    """
+
+    program: Program
+    params: Params
+    dataset: Any
+    metrics: dict[str, float]
+
+    @property
+    def model(self) -> Any:
+        """The trained model."""
+        return self.program.model(self.params)
+
+
+def train(
+    run: Run,
+    folder: epath.PathLike,
+    *,
+    describe: Callable[[epath.Path], None] | None = None,
+    profile: Window | None = None,
+) -> Trained:
+    """Trains `run`, or goes on with what `folder` holds of it.
+
+    Args:
+      run: what to train.
+      folder: where the run is kept, also `gs://`: a new or empty folder, or one that this call was used with before.
+      describe: called with the folder of a new run, to write what people read about it. In process 0 alone.
+      profile: the steps to record with `jax.profiler`, into `folder/profile`.
+
+    Raises:
+      UserError: a folder that holds something else, or cannot be written; a step that is not finite.
+      SpecError: parts of the run that do not fit each other, the devices or the data.
+      Stopped: SIGTERM, SIGINT or a preemption notice; the state is saved.
+    """
+    folder = epath.Path(folder)
+    resumed = run_folder.check(folder, run)
+    dataset = run.data.build()
+    program = prepare(run, dataset)
+    if is_main() and not resumed:
+        run_folder.mark(folder, run)
+        if describe is not None:
+            describe(folder)
+    with Checkpoints(folder, run.reports.keep, note=_say) as checkpoints:
+        return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder)).go()
+
+
+class _Loop:
+    """One run on its way through `train`."""
+
+    def __init__(self, program: Program, dataset: Any, folder: epath.Path, checkpoints: Checkpoints, profile: Profile):
+        self.program, self.run, self.dataset = program, program.run, dataset
+        self.folder, self.checkpoints, self.profile = folder, checkpoints, profile
+        processes = jax.process_index(), jax.process_count()
+        self.batches = dataset.train(self.run.batch, self.run.seed, *processes)
+        self.validation = dataset.validation(self.run.batch // self.run.accumulate, *processes)
+        restored = checkpoints.restore(program.abstract)
+        self.start = restored.step if restored else 0
+        self.state: State = restored.state if restored else program.start()
+        if restored:
+            self.batches.set_state(restored.data)
+        self.reporter, self.signals = Reporter(program, folder, self.start), StopSignals()
+        self.unread: tuple[int, dict[str, jax.Array], Batch] | None = None
+        self.metrics: dict[str, float] = {}
+
+    def go(self) -> Trained:
+        """All the steps that are left."""
+        with self.reporter, self.signals, self.profile:
+            if self.start:
+                self.reporter.note(f"going on from step {self.start:,} of {self.run.steps:,} in {self.folder}")
+                self.metrics = self.reporter.evaluated(self.start)
+                if self.due("evaluate", self.start) and not agreed(bool(self.metrics)):
+                    self.evaluate(self.start)
+            fine = jax.device_put(jnp.asarray(True), replicated(self.program.mesh))
+            for step in range(self.start + 1, self.run.steps + 1):
+                batch = self.program.place(next(self.batches))
+                self.profile.before(step)
+                self.state, results = self.program.train_step(self.state, batch, fine)
+                fine = results["finite"]
+                self.read()
+                self.unread = step, results, batch
+                self.profile.after(step, self.state)
+                self.between(step)
+            self.read()
+        return Trained(self.program, self.state["params"], self.dataset, self.metrics)
+
+    def between(self, step: int) -> None:
+        """What comes after `step`: nothing, most often; else the results are read first."""
+        stop = self.signals.after(step)
+        if stop is None and self.due("evaluate", step):
+            self.read()
+            self.evaluate(step)
+            stop = self.signals.after(step)
+        if stop is not None or self.due("checkpoint", step):
+            self.read()
+            self.save(step)
+        if stop is not None:
+            self.checkpoints.wait()
+            name = signal.Signals(stop).name
+            self.reporter.note(f"{name}: stopped after step {step:,} of {self.run.steps:,}, which is saved; "
+                               f"to go on, run the same command again (it finds {self.folder})")  # fmt: skip
+            raise Stopped(stop)
+
+    def due(self, what: str, step: int) -> bool:
+        """Whether `reports` has `what` after `step`."""
+        every = getattr(self.run.reports, what)
+        return step == self.run.steps or bool(every and step % every == 0)
+
+    def read(self) -> None:
+        """Waits for the results that are not read yet, and reports them. Raises UserError if they are not finite."""
+        if self.unread is None:
+            return
+        (step, results, batch), self.unread = self.unread, None
+        finite = bool(results["finite"])
+        if finite:
+            self.reporter.step(step, results, batch)
+            return
+        self.reporter.failed(step, results)
+        # The guard in the step has kept the parameters, also if the step after this one is under way.
+        where = explain(self.program, self.state, batch)
+        self.fail(step, f"the loss or its gradient is not finite: {where}")
+
+    def evaluate(self, step: int) -> None:
+        """The metrics of the validation split; given up halfway if this process is told to stop."""
+        with self.reporter.pause():
+            metrics = evaluate(self.program, self.state["params"], self.validation, lambda: self.signals.noted)
+        if metrics is not None:
+            self.metrics = metrics
+            self.reporter.evaluation(step, metrics)
+
+    def save(self, step: int) -> None:
+        """A checkpoint after `step`, of finite parameters only."""
+        with self.reporter.pause():
+            bad = unfinite(self.program, self.state["params"])
+            if bad:
+                self.fail(step, f"the update made the parameter {bad[0]} not finite")
+            self.reporter.flush()
+            self.checkpoints.save(step, self.state, self.batches.get_state())
+
+    def fail(self, step: int, what: str) -> NoReturn:
+        self.checkpoints.wait()
+        newest = self.checkpoints.newest
+        kept = "there is no checkpoint" if newest is None else f"the checkpoint of step {newest:,} is good"
+        raise UserError(f"step {step:,}: {what}; {kept}; {self.folder}")
+
+
+def _say(line: str) -> None:
+    if is_main():
+        print(line, flush=True)

@@ -1,0 +1,143 @@
+"""One training step and one evaluation step, as pure functions of a plain tree.
+
+The state is `{"step": int32, "params": ..., "opt_state": ...}`. A batch may be cut into micro-batches: their losses and
+gradients are added as sums and divided by the total weight once, which equals one large batch. A step whose loss
+or gradient is not finite leaves the state as it was, and so do all steps after it (`go`), so that the failure can be
+examined with the parameters that caused it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from arch.sharding import Placement, activations, constrain
+from train.objectives.base import Loss, LossFunction, Objective
+
+Params = Mapping[str, Any]
+State = dict[str, Any]
+Batch = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Everything a step needs beside the state and the batch.
+
+    Attributes:
+      graphdef: the model without its parameters.
+      loss: the objective's loss function.
+      objective: names the sums of the loss.
+      tx: the optimiser.
+      rate: index of the update -> learning rate.
+      accumulate: micro-batches in a step.
+      seed: of dropout.
+      dtype: type of the computation; parameters, gradients' sums and updates are float32.
+      placement: where activations go on the mesh.
+    """
+
+    graphdef: Any
+    loss: LossFunction
+    objective: Objective
+    tx: optax.GradientTransformation
+    rate: Callable[[jax.Array], jax.Array]
+    accumulate: int
+    seed: int
+    dtype: Any
+    placement: Placement
+
+    def start(self, params: Params) -> State:
+        """The state of a run that begins with `params`."""
+        return {"step": jnp.zeros((), jnp.int32), "params": params, "opt_state": self.tx.init(params)}
+
+    def key(self, step: jax.Array) -> jax.Array:
+        """The dropout key of the update with index `step`."""
+        return jax.random.fold_in(jax.random.key(self.seed), step)
+
+    def cast(self, params: Params) -> Params:
+        """The parameters in the type of the computation."""
+        return jax.tree.map(lambda p: p.astype(self.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
+
+    def losses(self, params: Params, batch: Batch, key: jax.Array | None) -> Loss:
+        """The loss of one micro-batch with parameters that are already cast."""
+        with activations(self.placement):
+            return self.loss(nnx.merge(self.graphdef, params), batch, key)
+
+    def micro_batches(self, batch: Batch) -> Batch:
+        """[B, ...] -> [accumulate, B / accumulate, ...]. Rows are dealt out in turn, so none changes its device."""
+
+        def cut(array: jax.Array) -> jax.Array:
+            rows = array.reshape(-1, self.accumulate, *array.shape[1:]).swapaxes(0, 1)
+            return constrain(rows, (None, "batch") + (None,) * (array.ndim - 1))
+
+        with activations(self.placement):
+            return {name: cut(array) for name, array in batch.items()}
+
+    def gradients(self, params: Params, batch: Batch, step: jax.Array) -> tuple[Loss, Params]:
+        """The sums of the loss over the batch, and the gradient of total / weight, float32."""
+        key, compute = self.key(step), self.cast(params)
+
+        def mean(compute: Params) -> tuple[jax.Array, Loss]:
+            loss = self.losses(compute, batch, key)
+            return loss.total / divisor(loss.weight), loss
+
+        def add(carry: tuple[Loss, Params], inputs: tuple[Batch, jax.Array]) -> tuple[tuple[Loss, Params], None]:
+            micro, index = inputs
+
+            def total(compute: Params) -> tuple[jax.Array, Loss]:
+                loss = self.losses(compute, micro, jax.random.fold_in(key, index))
+                return loss.total, loss
+
+            grads, loss = jax.grad(total, has_aux=True)(compute)
+            return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (loss, grads)), None
+
+        if self.accumulate == 1:
+            grads, loss = jax.grad(mean, has_aux=True)(compute)
+            return loss, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
+        micros = self.micro_batches(batch)
+        shapes = jax.eval_shape(self.losses, compute, {name: micro[0] for name, micro in micros.items()}, key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, params))
+        (loss, grads), _ = jax.lax.scan(add, zeros, (micros, jnp.arange(self.accumulate)))
+        return loss, jax.tree.map(lambda g: g / divisor(loss.weight).astype(g.dtype), grads)
+
+    def train_step(self, state: State, batch: Batch, go: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        """One update.
+
+        Args:
+          state: may be donated.
+          batch: arrays of B rows.
+          go: bool scalar, the `finite` of the step before: a state that has met a bad step changes no more.
+
+        Returns:
+          The new state, and scalars: the objective's metrics of this batch, `grad_norm` (before clipping),
+          `learning_rate`, `weight` (of the targets) and `finite`.
+        """
+        params = state["params"]
+        loss, grads = self.gradients(params, batch, state["step"])
+        norm = optax.tree.norm(grads)
+        finite = go & jnp.isfinite(loss.total) & jnp.isfinite(norm)
+        updates, opt_state = self.tx.update(grads, state["opt_state"], params)
+        new = {"step": state["step"] + 1, "params": optax.apply_updates(params, updates), "opt_state": opt_state}
+        metrics = {
+            **self.objective.metrics(loss),
+            "grad_norm": norm,
+            "learning_rate": self.rate(state["step"]),
+            "weight": loss.weight,
+            "finite": finite,
+        }
+        # A select with a scalar condition fuses into the loops that write the update.
+        return jax.tree.map(lambda a, b: jax.lax.select(finite, a, b), new, state), metrics
+
+    def eval_step(self, params: Params, batch: Batch) -> Loss:
+        """The sums of the loss over a batch, without dropout."""
+        return self.losses(self.cast(params), batch, None)
+
+
+def divisor(weight: jax.Array) -> jax.Array:
+    """The weight, or 1 where it is 0: a batch of nothing but padding has no gradient rather than a bad one."""
+    return jnp.where(weight > 0, weight, jnp.ones_like(weight))

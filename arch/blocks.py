@@ -5,8 +5,8 @@
 `SandwichNorm`  x + norm(f(norm(x)))      (arXiv 2105.13290; Peri-LN, arXiv 2502.02732)
 `Parallel`      x + mixer(norm(x)) + feed_forward(norm(x))   (GPT-J; arXiv 2204.02311, section 2)
 
-A block is called `block(x, ctx) -> Result`. Tap sites: resid_pre, attn_out, resid_mid, mlp_out, resid_post. `attn_out` and
-`mlp_out` are what is added to the stream, after dropout, gate and the sandwich's outer norm, so that the parts sum to it.
+A block is called `block(x, ctx) -> Result`. Tap sites: resid_pre, attn_out, resid_mid, mlp_out, resid_post. `attn_out`
+and `mlp_out` are what is added to the stream, after dropout, gate and the sandwich's outer norm: the parts sum to it.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Spec:
         return SpecError(self, [Problem(field, getattr(self, field), allowed)])
 
 
-def at_least(spec: Spec, minimum: float, *fields: str) -> Iterator[Problem]:
+def at_least(spec: Spec, minimum: int | float, *fields: str) -> Iterator[Problem]:
     """Problems of numeric `fields` below `minimum` or not finite. None passes: it means a default."""
     for field in fields:
         value = getattr(spec, field)
@@ -75,7 +75,7 @@ def at_least(spec: Spec, minimum: float, *fields: str) -> Iterator[Problem]:
             yield Problem(field, value, f"must be at least {minimum:g}")
 
 
-def above(spec: Spec, bound: float, *fields: str) -> Iterator[Problem]:
+def above(spec: Spec, bound: int | float, *fields: str) -> Iterator[Problem]:
     """Problems of numeric `fields` that are not finite and greater than `bound`. None passes."""
     for field in fields:
         value = getattr(spec, field)
@@ -83,7 +83,7 @@ def above(spec: Spec, bound: float, *fields: str) -> Iterator[Problem]:
             yield Problem(field, value, f"must be greater than {bound:g}")
 
 
-def between(spec: Spec, low: float, high: float, *fields: str) -> Iterator[Problem]:
+def between(spec: Spec, low: int | float, high: int | float, *fields: str) -> Iterator[Problem]:
     """Problems of numeric `fields` outside [low, high]. None passes."""
     for field in fields:
         value = getattr(spec, field)

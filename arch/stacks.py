@@ -67,7 +67,7 @@ class SequentialLayer(nnx.Module):
         self.loop, self.remat, self.depth = spec.loop, spec.remat, depth
         self.blocks = stack_layers(lambda layer_make: block.build(width, layer_make), make.at("blocks"), depth)
 
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> Any:
+    def init_cache(self, batch: int, length: int, dtype: Any) -> Any:
         """The caches of all layers, each leaf with a leading L."""
         one = self.blocks.init_cache(batch, length, dtype)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.depth, *leaf.shape)), one)

@@ -31,8 +31,8 @@ def attend(
     k_BSHK: Float[Array, "B S H K"],
     v_BSHK: Float[Array, "B S H K"],
     *,
-    visible: Bool[Array, "P T S"] | None,
-    bias: Float[Array, "P N T S"] | None,
+    visible: Bool[Array, "#B T S"] | None,
+    bias: Float[Array, "#B N T S"] | None,
     scores: Scores,
     tap: NoTap | Recorder,
 ) -> Float[Array, "B T N K"]:

@@ -94,7 +94,7 @@ class AttentionLayer(nnx.Module):
             self.q_norm = spec.qk_norm.build(self.head_dim, make.at("q_norm"), axis="head_dim")
             self.k_norm = spec.qk_norm.build(self.head_dim, make.at("k_norm"), axis="head_dim")
 
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict[str, jax.Array]:
+    def init_cache(self, batch: int, length: int, dtype: Any) -> dict[str, jax.Array]:
         """Room for the keys and values of `length` tokens, each `[B, S, H, K]`."""
         shape = (batch, length, self.kv_heads, self.head_dim)
         return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from arch.layers.shapes import contract
 from arch.params import Maker
 from arch.spec import Problem, Spec, above
 
@@ -39,7 +40,7 @@ class EmbeddingLayer(nnx.Module):
 
     def attend(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Products with every vector of the table: logits of a tied head."""
-        return jnp.einsum("btd,vd->btv", x_BTD, self.table[...], preferred_element_type=jnp.float32)
+        return contract(x_BTD, self.table[...].T, dtype=jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,4 +91,4 @@ class UntiedLayer(HeadLayer):
         self.kernel = make.weight("kernel", [(width, "embed")], [(vocab, "vocab")], role="head")
 
     def products(self, x_BTD, embedding):
-        return jnp.einsum("btd,dv->btv", x_BTD, self.kernel[...], preferred_element_type=jnp.float32)
+        return contract(x_BTD, self.kernel[...], dtype=jnp.float32)

@@ -11,10 +11,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float
 
-from arch.layers.shapes import align
+from arch.layers.shapes import align, contract
 from arch.params import Maker, Size
 from arch.spec import Spec
 
@@ -48,8 +47,5 @@ class DenseLayer(nnx.Module):
             self.bias = make.constant(outputs, 0.0)
 
     def __call__(self, x: Float[Array, "*in"]) -> Float[Array, "*out"]:
-        kernel = self.kernel[...]
-        n = self.contracted
-        dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(n)))
-        y = lax.dot_general(x, kernel, (dims, ((), ())))
+        y = contract(x, self.kernel[...], self.contracted)
         return y + align(self.bias[...], y) if hasattr(self, "bias") else y

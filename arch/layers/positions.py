@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -35,7 +36,7 @@ class PositionLayer(nnx.Module):
         """Queries or keys, turned by their positions."""
         return x
 
-    def bias(self, query: Int[Array, "P T"], key: Int[Array, "P S"]) -> Float[Array, "P N T S"] | None:
+    def bias(self, query: Int[Array, "#B T"], key: Int[Array, "#B S"]) -> Float[Array, "#B N T S"] | None:
         """What is added to the attention scores; None: nothing."""
         return None
 
@@ -92,7 +93,8 @@ class RotaryLayer(PositionLayer):
         half = self.rotated // 2
         inverse_wavelength = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
         angle = positions[:, :, None, None].astype(jnp.float32) * inverse_wavelength[None, None, None]
-        cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+        # Behind a barrier, or XLA's CPU backend takes sines and cosines anew for every head and every use.
+        cos, sin = jax.lax.optimization_barrier((jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)))
         first, second, rest = jnp.split(x, [half, self.rotated], axis=-1)
         return jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
@@ -188,9 +190,9 @@ class ALiBiLayer(PositionLayer):
 @dataclasses.dataclass(frozen=True)
 class T5Relative(Position):
     """Learned bias by bucketed distance (arXiv 1910.10683, section 2.1): half the buckets exact, half logarithmic up to
-    `max_distance`. T5 shares one table among its layers: `Decoder(position=T5Relative())`; inside `Attention` each layer
-    has its own. `heads` is needed only where no attention tells it. `bidirectional` gives past and future half of the
-    buckets each.
+    `max_distance`. T5 shares one table among its layers: `Decoder(position=T5Relative())`; inside `Attention` each
+    layer has its own. `heads` is needed only where no attention tells it. `bidirectional` gives past and future half
+    of the buckets each.
     """
 
     buckets: int = 32

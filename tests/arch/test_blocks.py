@@ -16,7 +16,7 @@ from arch.params import Maker
 from tests.arch import tiny
 
 B, T = 2, 5
-POSITIONS = np.arange(T, dtype=np.int32)[None]
+POSITIONS = jnp.arange(T)[None]
 
 
 def pre(x, b, attn, mlp, n):
@@ -46,7 +46,7 @@ def layer_norm(layer, x):
     """LayerNorm in numpy, float64 (arXiv 1607.06450, eq. 3)."""
     x = np.asarray(x, np.float64)
     y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    return (y * np.asarray(layer.gain[...]) + np.asarray(layer.bias[...])).astype(np.float32)
+    return jnp.asarray(y * np.asarray(layer.gain[...]) + np.asarray(layer.bias[...]), jnp.float32)
 
 
 def block_of(kind, seed=0, **fields):
@@ -59,7 +59,7 @@ def block_of(kind, seed=0, **fields):
 
     graphdef, shapes = nnx.eval_shape(build)
     rng = np.random.default_rng(seed)
-    fill = lambda leaf: (0.3 * rng.standard_normal(leaf.shape) + (leaf.ndim == 1)).astype(np.float32)  # noqa: E731
+    fill = lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape) + (leaf.ndim == 1), jnp.float32)  # noqa: E731
     return nnx.merge(graphdef, jax.tree.map(fill, nnx.to_pure_dict(shapes)))
 
 
@@ -70,7 +70,7 @@ def context(**fields):
 @pytest.mark.parametrize(("kind", "formula"), FORMULAS, ids=[f.__name__ for _, f in FORMULAS])
 def test_formula(kind, formula):
     block, ctx = block_of(kind), context()
-    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
     attn = jax.jit(lambda h: block.mixer(h, ctx).x)
     mlp = jax.jit(lambda h: block.feed_forward(h, ctx).x)
     out = tiny.jit(lambda x: block(x, ctx).x)(x)
@@ -82,7 +82,7 @@ def test_without_feed_forward(kind):
     block, ctx = block_of(kind, feed_forward=None), context()
     assert not hasattr(block, "feed_forward")
     assert not hasattr(block, "feed_forward_norm")
-    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
     y = {
         PreNorm: lambda: x + block.mixer(layer_norm(block.mixer_norm, x), ctx).x,
         PostNorm: lambda: layer_norm(block.mixer_norm, x + block.mixer(x, ctx).x),
@@ -96,7 +96,7 @@ def test_without_feed_forward(kind):
 def test_gates_per_position(kind):
     """A closed gate leaves its token's stream as it was; open ones are untouched; halves are means."""
     block = block_of(kind)
-    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
     run = tiny.jit(lambda keep: block(x, context(keep=keep)).x)
     full, mask = run(Keep()), np.random.default_rng(2).random((B, T)) < 0.5
     tiny.close(run(Keep(block=mask)), np.where(mask[:, :, None], full, x), 1e-6, 1e-6)
@@ -113,7 +113,7 @@ def test_gates_per_position(kind):
 @pytest.mark.parametrize("kind", [PreNorm, PostNorm, SandwichNorm, Parallel])
 def test_dropout_needs_a_key_and_a_rate(kind):
     block, same = block_of(kind, dropout=0.5), block_of(kind)
-    x = np.random.default_rng(1).standard_normal((B, T, tiny.D)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
     key = jax.random.key(0)
     run = tiny.jit(lambda: (block(x, context()).x, same(x, context(key=key)).x, block(x, context(key=key)).x))
     without_key, without_rate, dropped = run()
@@ -133,10 +133,10 @@ def test_dropout_keeps_the_mean():
 def test_sublayers_drop_different_places():
     """The mixer and the feed-forward of a block, each replaced by ones."""
     block = block_of(Parallel, dropout=0.5)
-    zeros = np.zeros((B, T, tiny.D), np.float32)
+    zeros = jnp.zeros((B, T, tiny.D))
     keys = [jax.random.fold_in(jax.random.key(0), index) for index in range(2)]
     masks = [np.asarray(dropout(zeros + 1, 0.5, key)) == 0 for key in keys]
-    y = block(zeros + np.float32(1), context(key=jax.random.key(0), keep=Keep(feed_forward=np.array(False)))).x
+    y = block(zeros + 1, context(key=jax.random.key(0), keep=Keep(feed_forward=np.array(False)))).x
     np.testing.assert_array_equal(np.asarray(y) == 1, masks[0])
     assert (masks[0] != masks[1]).any()
 

@@ -1,6 +1,7 @@
 """Placements: asked at every crossing of the residual stream, gone after the trace, nothing without one."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from arch.sharding import RESIDUAL_AXES, activations, constrain
@@ -26,6 +27,6 @@ def test_the_residual_stream_is_placed(loop, crossings):
 
 def test_a_failed_trace_removes_its_placement():
     with pytest.raises(ZeroDivisionError), activations(lambda x, axes: 1 / 0):
-        constrain(object(), RESIDUAL_AXES)
-    x = object()
+        constrain(jnp.zeros((1, 1, 1)), RESIDUAL_AXES)
+    x = jnp.zeros((1, 1, 1))
     assert constrain(x, RESIDUAL_AXES) is x

@@ -86,7 +86,13 @@ def draw(spec):
 def forward(spec):
     """`fn(params, tokens, **arguments) -> Output` of `spec`, pure; and its parameters."""
     graphdef, params = draw(spec)
-    return (lambda params, *args, **kwargs: nnx.merge(graphdef, params)(*args, **kwargs)), params
+
+    def fn(*args, **kwargs):
+        args, kwargs = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, (args, kwargs))
+        params, *args = args
+        return nnx.merge(graphdef, params)(*args, **kwargs)
+
+    return fn, params
 
 
 def empty_cache(spec, batch, length, dtype=jnp.float32):

@@ -1,6 +1,7 @@
 """Sampling: the kept sets against a plain reference, and drawn frequencies against the probabilities."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,7 +9,7 @@ from arch.decode.sampling import Greedy, Sample
 from arch.spec import SpecError
 
 V = 12
-LOGITS = (2 * np.random.default_rng(0).standard_normal((5, V))).astype(np.float32)
+LOGITS = jnp.asarray(2 * np.random.default_rng(0).standard_normal((5, V)), jnp.float32)
 
 
 def softmax(x):
@@ -18,7 +19,7 @@ def softmax(x):
 
 def reference(logits, temperature, top_k, top_p):
     """Probabilities [V]: tempered, cut to the top_k, then to the nucleus, by sorting and adding up."""
-    p = softmax(logits.astype(np.float64) / temperature)
+    p = softmax(np.asarray(logits, np.float64) / temperature)
     order = np.argsort(-p)
     kept = list(order[: top_k or V])
     if top_p is not None:
@@ -44,7 +45,7 @@ def test_kept_sets(temperature, top_k, top_p):
 
 
 def test_ties_are_kept():
-    logits = np.array([[1.0, 2.0, 2.0, 0.0]], np.float32)
+    logits = jnp.array([[1.0, 2.0, 2.0, 0.0]])
     assert np.isfinite(Sample(top_k=1).filtered(logits)).tolist() == [[False, True, True, False]]
     assert np.isfinite(Sample(top_p=0.1).filtered(logits)).tolist() == [[False, True, True, False]]
 
@@ -53,7 +54,7 @@ def test_ties_are_kept():
 def test_frequencies_are_the_probabilities(sampler):
     """Chi-square of 20 000 draws below its 99.99th percentile; nothing drawn that was cut."""
     draws = 20_000
-    logits = np.broadcast_to(LOGITS[:1], (draws, V))
+    logits = jnp.broadcast_to(LOGITS[:1], (draws, V))
     tokens = np.asarray(jax.jit(sampler)(logits, jax.random.key(1)))
     assert tokens.dtype == np.int32
     expected = draws * reference(LOGITS[0], sampler.temperature, sampler.top_k, sampler.top_p)
@@ -66,11 +67,11 @@ def test_frequencies_are_the_probabilities(sampler):
 
 
 def test_greedy_takes_the_largest():
-    np.testing.assert_array_equal(Greedy()(LOGITS, jax.random.key(0)), LOGITS.argmax(axis=-1))
+    np.testing.assert_array_equal(Greedy()(LOGITS, jax.random.key(0)), np.asarray(LOGITS).argmax(axis=-1))
 
 
 def test_rows_are_drawn_independently():
-    tokens = np.asarray(Sample()(np.zeros((200, V), np.float32), jax.random.key(0)))
+    tokens = np.asarray(Sample()(jnp.zeros((200, V)), jax.random.key(0)))
     assert len(set(tokens.tolist())) == V
 
 

@@ -1,6 +1,7 @@
 """Attention against the formula written out head by head in numpy, with every option."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -45,25 +46,26 @@ def test_attend_head_by_head(heads, kv_heads, softcap, shared):
             score = score if softcap is None else softcap * np.tanh(score / softcap)
             score = np.where(visible[b % len(visible)], score + bias[0, n], -np.inf)
             expected[b, :, n] = softmax(score) @ v[b, :, h]
+    q, k, v, visible, bias = map(jnp.asarray, (q, k, v, visible, bias))
     z = attend(q, k, v, visible=visible, bias=bias, scores=Scores(0.7, softcap), tap=NoTap())
     tiny.close(z, expected.astype(np.float32))
 
 
 def test_attend_without_mask_and_bias():
     q, k, v = (RNG.standard_normal((B, n, 1, K)).astype(np.float32) for n in (T, S, S))
-    z = attend(q, k, v, visible=None, bias=None, scores=Scores(1.0), tap=NoTap())
+    z = attend(*map(jnp.asarray, (q, k, v)), visible=None, bias=None, scores=Scores(1.0), tap=NoTap())
     tiny.close(z[:, :, 0], softmax(q[:, :, 0] @ k[:, :, 0].swapaxes(1, 2)) @ v[:, :, 0])
 
 
 @pytest.mark.parametrize("where", [100.0, -100.0])
 def test_scores_of_any_size_stay_finite(where):
     """Also a row that sees nothing, and its gradient."""
-    q, k, v = (RNG.standard_normal((1, n, 1, K)).astype(np.float32) for n in (T, S, S))
+    q, k, v = (jnp.asarray(RNG.standard_normal((1, n, 1, K)), jnp.float32) for n in (T, S, S))
     visible = np.ones((1, T, S), bool)
     visible[0, 2] = False
 
     def total(q, k, v):
-        z = attend(where * q, where * k, v, visible=visible, bias=None, scores=Scores(1.0), tap=NoTap())
+        z = attend(where * q, where * k, v, visible=jnp.asarray(visible), bias=None, scores=Scores(1.0), tap=NoTap())
         return z.sum(), z
 
     gradients, z = jax.grad(total, argnums=(0, 1, 2), has_aux=True)(q, k, v)
@@ -73,7 +75,7 @@ def test_scores_of_any_size_stay_finite(where):
 def build(spec):
     graphdef, shapes = nnx.eval_shape(lambda: nnx.split(spec.build(D, Maker(jax.random.key(0), Normal())), nnx.Param))
     rng = np.random.default_rng(1)
-    fill = lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32) / 2  # noqa: E731
+    fill = lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape) / 2, jnp.float32)  # noqa: E731
     return nnx.merge(graphdef, jax.tree.map(fill, nnx.to_pure_dict(shapes)))
 
 
@@ -113,8 +115,8 @@ def test_layer_formula(spec, scale):
     expected = np.einsum("btnk,nkd->btd", z, layer.o.kernel[...])
     if hasattr(layer.o, "bias"):
         expected = expected + np.asarray(layer.o.bias[...])
-    positions = np.arange(T, dtype=np.int32)[None]
-    tiny.close(layer(x, Context(positions, None, positions, None)).x, expected.astype(np.float32))
+    positions = jnp.arange(T)[None]
+    tiny.close(layer(jnp.asarray(x), Context(positions, None, positions, None)).x, expected.astype(np.float32))
 
 
 def test_heads_must_divide_the_width_unless_they_have_one():

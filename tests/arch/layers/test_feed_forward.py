@@ -41,14 +41,14 @@ def test_mlp_formula(bias):
         layer.up.bias[...], layer.down.bias[...] = up_bias, down_bias
     up, down = np.asarray(layer.up.kernel[...]), np.asarray(layer.down.kernel[...])
     hidden = TORCH["gelu_tanh"](torch.from_numpy(X @ up + up_bias)).numpy()
-    tiny.close(layer(X, CTX).x, hidden @ down + down_bias)
+    tiny.close(layer(jnp.asarray(X), CTX).x, hidden @ down + down_bias)
 
 
 def test_gated_formula():
     """W_out (act(W_gate x) * W_in x): the activation is on the gate, not on the other branch."""
     layer = GatedMLP(hidden=20).build(D, MAKE)
     gate, up, down = (np.asarray(part.kernel[...]) for part in (layer.gate, layer.up, layer.down))
-    tiny.close(layer(X, CTX).x, (TORCH["silu"](torch.from_numpy(X @ gate)).numpy() * (X @ up)) @ down)
+    tiny.close(layer(jnp.asarray(X), CTX).x, (TORCH["silu"](torch.from_numpy(X @ gate)).numpy() * (X @ up)) @ down)
 
 
 @pytest.mark.parametrize(("width", "hidden"), [(12, 32), (32, 88), (768, 2048), (3, 8)])
@@ -63,6 +63,6 @@ def test_linear_over_several_dimensions():
     layer.bias[...] = jnp.arange(10.0).reshape(5, 2)
     x = np.random.default_rng(0).standard_normal((2, 6, 3, 4)).astype(np.float32)
     expected = np.einsum("bthk,hkde->btde", x, layer.kernel[...]) + np.arange(10, dtype=np.float32).reshape(5, 2)
-    tiny.close(layer(x), expected)
+    tiny.close(layer(jnp.asarray(x)), expected)
     assert layer.kernel.get_metadata()["axes"] == ("heads", "head_dim", "embed", None)
     np.testing.assert_allclose(float(layer.kernel[...].std()), 12**-0.5, rtol=0.25)  # Fan-in is 3 * 4.

@@ -78,5 +78,5 @@ def test_reverse_mode_agrees():
     ids=["causal", "sliding", "local"],
 )
 def test_rule_on_positions(mask, rule):
-    query, key = np.array([5, 6, 9], np.int32)[:, None], np.arange(12, dtype=np.int32)[None]
-    np.testing.assert_array_equal(np.asarray(mask.allowed(query, key)), rule(query - key))
+    query, key = jnp.array([5, 6, 9])[:, None], jnp.arange(12)[None]
+    np.testing.assert_array_equal(np.asarray(mask.allowed(query, key)), rule(np.asarray(query) - np.asarray(key)))

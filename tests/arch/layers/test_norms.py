@@ -23,7 +23,7 @@ def run(spec, x):
     layer.gain[...] = GAIN
     if hasattr(layer, "bias"):
         layer.bias[...] = BIAS
-    return layer(x, CTX)
+    return layer(jnp.asarray(x), CTX)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, D), (2, 3, 4, D)])

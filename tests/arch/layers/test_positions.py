@@ -1,6 +1,7 @@
 """Positions against their formulas and against Transformers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from arch.spec import SpecError
 from tests.arch import tiny
 
 B, T, N, K = 2, 6, 4, 8
-POSITIONS = np.array([[0, 1, 2, 3, 0, 1], [5, 6, 7, 400, 0, 0]], np.int32)
+POSITIONS = jnp.array([[0, 1, 2, 3, 0, 1], [5, 6, 7, 400, 0, 0]], jnp.int32)
 
 
 def build(spec, width=K, heads=N):
@@ -22,26 +23,26 @@ def build(spec, width=K, heads=N):
 
 
 def random(*shape):
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
 
 
 @pytest.mark.parametrize(("base", "fraction"), [(10_000.0, 1.0), (100.0, 0.5), (10_000.0, 0.25)])
 def test_rotary_turns_pairs_as_complex_numbers(base, fraction):
     """Pair i of (i, i + R/2) is multiplied by exp(i p base^(-2i/R)), R the rotated width (arXiv 2104.09864, eq. 34)."""
-    x = random(B, T, N, K)
+    x = np.asarray(random(B, T, N, K))
     rotated = int(K * fraction)
     half = rotated // 2
-    turn = np.exp(1j * POSITIONS[:, :, None] * base ** (-2.0 * np.arange(half) / rotated))
+    turn = np.exp(1j * np.asarray(POSITIONS)[:, :, None] * base ** (-2.0 * np.arange(half) / rotated))
     pairs = (x[..., :half] + 1j * x[..., half:rotated]) * turn[:, :, None]
     expected = np.concatenate([pairs.real, pairs.imag, x[..., rotated:]], axis=-1)
     # The angle of position 400 is exact to float32 alone.
-    tiny.close(build(Rotary(base, fraction)).rotate(x, POSITIONS), expected.astype(np.float32), atol=1e-4)
+    tiny.close(build(Rotary(base, fraction)).rotate(jnp.asarray(x), POSITIONS), expected.astype(np.float32), atol=1e-4)
 
 
 def test_rotary_scores_depend_on_distance_alone():
     q, k = random(1, 1, 1, K), random(1, 1, 1, K) + 1
     rotate = build(Rotary()).rotate
-    score = lambda p, s: np.vdot(rotate(q, np.array([[p]], np.int32)), rotate(k, np.array([[s]], np.int32)))  # noqa: E731
+    score = lambda p, s: np.vdot(rotate(q, jnp.array([[p]])), rotate(k, jnp.array([[s]])))  # noqa: E731
     np.testing.assert_allclose([score(13, 9), score(104, 100)], score(4, 0), rtol=1e-4)
     assert abs(score(4, 0) - score(0, 4)) > 1e-2
 
@@ -50,16 +51,16 @@ def test_sinusoidal_formula():
     """PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i + 1) = cos(same) (arXiv 1706.03762, section 3.5)."""
     expected = np.zeros((B, T, K))
     for i in range(K // 2):
-        angle = POSITIONS / 10_000.0 ** (2 * i / K)
+        angle = np.asarray(POSITIONS) / 10_000.0 ** (2 * i / K)
         expected[..., 2 * i], expected[..., 2 * i + 1] = np.sin(angle), np.cos(angle)
     x = random(B, T, K)
-    tiny.close(build(Sinusoidal()).embed(x, POSITIONS), (x + expected).astype(np.float32), atol=1e-4)
+    tiny.close(build(Sinusoidal()).embed(x, POSITIONS), (np.asarray(x) + expected).astype(np.float32), atol=1e-4)
 
 
 def test_learned_adds_its_rows():
     layer = build(Learned(length=401))
     x = random(B, T, K)
-    tiny.close(layer.embed(x, POSITIONS), x + np.asarray(layer.table[...])[POSITIONS], 0, 1e-6)
+    tiny.close(layer.embed(x, POSITIONS), np.asarray(x) + np.asarray(layer.table[...])[POSITIONS], 0, 1e-6)
     assert layer.limit == 401
     assert build(Rotary()).limit is None
 
@@ -81,18 +82,18 @@ def test_alibi_slopes(heads, exponents):
 
 def test_alibi_bias_is_minus_slope_times_distance():
     bias = np.asarray(build(ALiBi()).bias(POSITIONS, POSITIONS))
-    distance = np.abs(POSITIONS[:, :, None] - POSITIONS[:, None, :])
+    distance = np.abs(np.asarray(POSITIONS)[:, :, None] - np.asarray(POSITIONS)[:, None, :])
     np.testing.assert_allclose(bias, -alibi_slopes(N)[None, :, None, None] * distance[:, None], rtol=1e-6)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (8, 20), (16, 1000)])
 def test_t5_buckets_are_those_of_transformers(buckets, max_distance, bidirectional):
-    relative = np.arange(-1500, 1501, dtype=np.int32)
+    relative = np.arange(-1500, 1501)
     layer = build(T5Relative(buckets, max_distance, bidirectional))
-    ours = np.asarray(layer.bucket(relative))
+    ours = np.asarray(layer.bucket(jnp.asarray(relative, jnp.int32)))
     theirs = T5Attention._relative_position_bucket(
-        torch.from_numpy(relative.astype(np.int64)), bidirectional, buckets, max_distance
+        torch.from_numpy(relative), bidirectional, buckets, max_distance
     ).numpy()
     np.testing.assert_array_equal(ours, theirs)
 

@@ -85,7 +85,9 @@ def start() -> None:
     """Joins the other processes, if any, and keeps compiled programs for the next time."""
     from train.compilation import enable_compilation_cache
     from train.distributed import initialize
+    from train.host import keep_freed_memory
 
+    keep_freed_memory()
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines about each checkpoint
     initialize(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)

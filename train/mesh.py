@@ -161,11 +161,15 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES["batch"]))
 
 
-def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's rows of a batch as arrays of the global batch on the mesh."""
-    sharding = batch_sharding(mesh)
+def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """This process's rows of a batch as the global batch, for a function compiled with `batch_sharding`.
+
+    Where a single process holds all rows they stay as they are: the call of the function places them, sooner than
+    anything that Python could do before it.
+    """
     if jax.process_count() == 1:
-        return {name: jax.device_put(array, sharding) for name, array in batch.items()}
+        return dict(batch)
+    sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 

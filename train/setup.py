@@ -58,8 +58,8 @@ class Program:
         own = start_options(self.mesh.devices.flat[0].platform)
         return jax.jit(make, out_shardings=self.shardings, compiler_options=own)(jax.random.key(self.run.seed))
 
-    def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """This process's rows as arrays of the global batch."""
+    def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """This process's rows as the global batch, to be handed to the steps."""
         return meshes.place_batch(self.mesh, batch)
 
     def model(self, params: Params) -> Any:

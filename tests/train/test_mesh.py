@@ -96,12 +96,12 @@ def test_shardings_name_the_parameter_at_fault():
         shardings(Mesh(data=1).build(), {"a": {"b": ("x",)}}, shapes)
 
 
-def test_a_batch_is_placed_row_by_row():
+def test_a_batch_goes_in_row_by_row():
     mesh = Mesh(data=1).build()
     batch = {"tokens": np.arange(12, dtype=np.int32).reshape(4, 3)}
-    placed = place_batch(mesh, batch)
-    np.testing.assert_array_equal(placed["tokens"], batch["tokens"])
-    assert placed["tokens"].sharding == batch_sharding(mesh)
+    told = jax.jit(lambda rows: rows, in_shardings=batch_sharding(mesh))(place_batch(mesh, batch))
+    np.testing.assert_array_equal(told["tokens"], batch["tokens"])
+    assert told["tokens"].sharding.is_equivalent_to(batch_sharding(mesh), 2)
 
 
 def test_the_mesh_may_be_any_part_of_the_devices():

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
+from arch.layers.attend import plain_form
 from arch.params import metadata
 from arch.spec import Spec
 
@@ -71,7 +72,8 @@ def flops(fn: Callable[..., Any], *args: Any) -> int:
     Raises:
       ValueError: the program holds a loop whose number of turns is not known before it runs.
     """
-    return _count(jax.make_jaxpr(fn)(*args).jaxpr)
+    with plain_form():
+        return _count(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:

@@ -1,4 +1,4 @@
-"""Logical axes of activations.
+"""Logical axes of activations, and the devices a program is traced for.
 
 Models name the axes of the activations that cross blocks; whoever runs them on a mesh installs a placement for the
 duration of a trace. Without one, nothing is added to the program.
@@ -6,15 +6,32 @@ duration of a trace. Without one, nothing is added to the program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
 import jax
 
 from arch.params import Axes
 
-Placement = Callable[[jax.Array, Axes], jax.Array]
+
+class Placement(Protocol):
+    """A mesh, as a network sees it."""
+
+    platform: str
+    """Of the devices: "cpu", "gpu" or "tpu"."""
+
+    def __call__(self, x: jax.Array, axes: Axes) -> jax.Array:
+        """`x` placed by its logical axes, one name a dimension."""
+
+    def parts(self, axis: str) -> int:
+        """Into how many parts the mesh splits this logical axis."""
+
+    def split(self, fn: Callable[..., jax.Array], inputs: Sequence[Axes], output: Axes) -> Callable[..., jax.Array]:
+        """`fn`, run by every device on its own part of the arguments, split by their logical axes."""
+
+
 RESIDUAL_AXES: Axes = ("batch", "length", "residual")
 """The axes of the residual stream, [B, T, D]."""
 
@@ -25,6 +42,24 @@ def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     """`x` placed by its logical axes (one name a dimension), if a placement is installed."""
     placement = _placement.get()
     return x if placement is None else placement(x, axes)
+
+
+def platform() -> str:
+    """What the program being traced will run on."""
+    placement = _placement.get()
+    return jax.default_backend() if placement is None else placement.platform
+
+
+def parts(axis: str) -> int:
+    """Into how many parts this logical axis is split; 1 without a placement."""
+    placement = _placement.get()
+    return 1 if placement is None else placement.parts(axis)
+
+
+def split(fn: Callable[..., jax.Array], inputs: Sequence[Axes], output: Axes) -> Callable[..., jax.Array]:
+    """`fn` on each device's own part: for kernels that the compiler cannot partition."""
+    placement = _placement.get()
+    return fn if placement is None else placement.split(fn, inputs, output)
 
 
 @contextmanager

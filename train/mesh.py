@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -173,16 +173,34 @@ def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dic
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
-def placement(mesh: jax.sharding.Mesh) -> Placement:
-    """For `arch.sharding.activations`: pins activations by their logical axes. Nothing on a single device."""
+@dataclasses.dataclass(frozen=True)
+class MeshPlacement(Placement):
+    """A mesh for `arch.sharding.activations`. Does nothing on a single device."""
 
-    def place(x: jax.Array, axes: Axes) -> jax.Array:
-        if mesh.size == 1:
+    mesh: jax.sharding.Mesh
+
+    @property
+    def platform(self) -> str:  # type: ignore[override]
+        return self.mesh.devices.flat[0].platform
+
+    def __call__(self, x: jax.Array, axes: Axes) -> jax.Array:
+        if self.mesh.size == 1:
             return x
-        spec = partition("an activation", axes, x.shape, mesh)
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+        spec = partition("an activation", axes, x.shape, self.mesh)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
-    return place
+    def parts(self, axis: str) -> int:
+        return math.prod(self.mesh.shape[name] for name in _mesh_axes(axis, "an activation"))
+
+    def split(self, fn: Callable[..., jax.Array], inputs: Sequence[Axes], output: Axes) -> Callable[..., jax.Array]:
+        if self.mesh.size == 1:
+            return fn
+
+        def spec(axes: Axes) -> PartitionSpec:
+            return PartitionSpec(*(_mesh_axes(axis, "an activation") or None for axis in axes))
+
+        specs = tuple(spec(axes) for axes in inputs)
+        return jax.shard_map(fn, mesh=self.mesh, in_specs=specs, out_specs=spec(output), check_vma=False)
 
 
 def _mesh_axes(axis: str | None, path: str) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def prepare(run: Run, dataset: Any) -> Program:
         accumulate=run.accumulate,
         seed=run.seed,
         dtype=DTYPES[run.precision],
-        placement=meshes.placement(mesh),
+        placement=meshes.MeshPlacement(mesh),
     )
     abstract = _place(jax.eval_shape(learner.start, params), params, axes, learner, mesh)
     whole, rows = meshes.replicated(mesh), meshes.batch_sharding(mesh)

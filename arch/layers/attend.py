@@ -1,17 +1,41 @@
-"""The attention product: softmax(q k^T * scale + bias) v, in the form that suits the platform."""
+"""The attention product: softmax(q k^T * scale + bias) v, in the form that suits the platform.
+
+The plain form serves every case and is the one counted in FLOPs. On GPUs and TPUs self-attention over whole rows goes
+through the fused kernels of `flash.py`, each device on its own rows and heads.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from arch import sharding
+from arch.layers import flash
+from arch.layers.masks import Mask
 from arch.taps import NoTap, Recorder
 
 MASKED = -1e30
 """Score of an invisible key: finite, so that a row of padding that sees nothing stays finite."""
+
+Kernel = Callable[..., jax.Array]
+_plain_only: ContextVar[bool] = ContextVar("plain_only", default=False)
+
+
+@contextmanager
+def plain_form() -> Iterator[None]:
+    """Traces made inside use the plain form whatever the platform."""
+    token = _plain_only.set(True)
+    try:
+        yield
+    finally:
+        _plain_only.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +50,79 @@ class Scores:
         return dots if self.softcap is None else self.softcap * jnp.tanh(dots / self.softcap)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """Which keys each query sees: what the mask allows, within one document, and never padding.
+
+    Attributes:
+      mask: the rule on positions.
+      positions, key_positions: [1 or B, T] and [1 or B, S]; they rise by one within a document.
+      segments, key_segments: [B, T] and [B, S], documents, 0 for padding; None: one document.
+      cached: whether the keys come from a cache; if not, they are the queries' own tokens.
+    """
+
+    mask: Mask
+    positions: Int[Array, "#B T"]
+    key_positions: Int[Array, "#B S"]
+    segments: Int[Array, "B T"] | None
+    key_segments: Int[Array, "B S"] | None
+    cached: bool = False
+
+    def dense(self) -> Bool[Array, "#B T S"] | None:
+        """The pairs that see each other; None: all."""
+        visible = self.mask.allowed(self.positions[:, :, None], self.key_positions[:, None, :])
+        if self.segments is None or self.key_segments is None:
+            return visible
+        keys = self.key_segments[:, None, :]
+        same = (self.segments[:, :, None] == keys) & (keys > 0)
+        return same if visible is None else visible & same
+
+
 def attend(
+    q_BTNK: Float[Array, "B T N K"],
+    k_BSHK: Float[Array, "B S H K"],
+    v_BSHK: Float[Array, "B S H K"],
+    *,
+    sight: Sight,
+    bias: Float[Array, "#B N T S"] | None,
+    scores: Scores,
+    tap: NoTap | Recorder,
+) -> Float[Array, "B T N K"]:
+    """Attention of N query heads over H key-value heads (N a multiple of H: head n reads n * H // N).
+
+    Scores and softmax are float32 whatever the inputs. What a query that may see no key gets is not defined, and
+    finite; such rows are padding and are masked wherever they could matter.
+    """
+    kernel = _fused(q_BTNK, sight, bias, scores, tap)
+    if kernel is None:
+        return plain(q_BTNK, k_BSHK, v_BSHK, visible=sight.dense(), bias=bias, scores=scores, tap=tap)
+    queries, keys = ("batch", "length", "heads", "head_dim"), ("batch", "length", "kv", "head_dim")
+    if k_BSHK.shape[2] % sharding.parts("kv"):
+        # Fewer key-value heads than devices to share them: every query head gets a copy of its own.
+        k_BSHK, v_BSHK = (jnp.repeat(x, q_BTNK.shape[2] // x.shape[2], axis=2) for x in (k_BSHK, v_BSHK))
+    if sight.segments is None:
+        return sharding.split(partial(kernel, segments=None), (queries, keys, keys), queries)(q_BTNK, k_BSHK, v_BSHK)
+    inputs = (queries, keys, keys, ("batch", "length"))
+    run = sharding.split(lambda q, k, v, segments: kernel(q, k, v, segments=segments), inputs, queries)
+    return run(q_BTNK, k_BSHK, v_BSHK, sight.segments)
+
+
+def _fused(
+    q_BTNK: jax.Array, sight: Sight, bias: jax.Array | None, scores: Scores, tap: NoTap | Recorder
+) -> Kernel | None:
+    """The fused kernel that serves this case on this platform; None: none does."""
+    span, platform = sight.mask.span, sharding.platform()
+    watched = tap.wants("attn.scores") or tap.wants("attn.pattern")
+    if _plain_only.get() or sight.cached or bias is not None or watched or span is None:
+        return None
+    if platform == "tpu" and flash.splash_suits(q_BTNK):
+        return partial(flash.splash, span=span, scale=scores.scale, softcap=scores.softcap)
+    if platform in ("gpu", "cuda") and flash.cudnn_suits(q_BTNK, span, scores.softcap):
+        return partial(flash.cudnn, span=span, scale=scores.scale)
+    return None
+
+
+def plain(
     q_BTNK: Float[Array, "B T N K"],
     k_BSHK: Float[Array, "B S H K"],
     v_BSHK: Float[Array, "B S H K"],
@@ -36,11 +132,7 @@ def attend(
     scores: Scores,
     tap: NoTap | Recorder,
 ) -> Float[Array, "B T N K"]:
-    """Attention of N query heads over H key-value heads (N a multiple of H: head n reads n * H // N).
-
-    Scores and softmax are float32 whatever the inputs. A query that may see no key gets the mean of all values;
-    such rows are padding and are masked wherever they could matter.
-    """
+    """All scores at once, in [B, N, T, S]. A query that may see no key gets the mean of all values."""
     B, T, N, K = q_BTNK.shape
     H = k_BSHK.shape[2]
     q_BHGTK = q_BTNK.reshape(B, T, H, N // H, K).transpose(0, 2, 3, 1, 4)

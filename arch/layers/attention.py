@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from arch.context import Context, Result
-from arch.layers.attend import Scores, attend
+from arch.layers.attend import Scores, Sight, attend
 from arch.layers.linear import Dense, Linear
 from arch.layers.masks import Causal, Mask
 from arch.layers.norms import Norm
@@ -120,15 +120,8 @@ class AttentionLayer(nnx.Module):
         bias = self.position.bias(ctx.positions, ctx.key_positions)
         if ctx.bias is not None:
             bias = ctx.bias if bias is None else bias + ctx.bias
-        visible = _visible(self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments)
-        z_BTNK = attend(q_BTNK, k_BSHK, v_BSHK, visible=visible, bias=bias, scores=self.scores, tap=tap)
+        sight = Sight(
+            self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, ctx.cache is not None
+        )
+        z_BTNK = attend(q_BTNK, k_BSHK, v_BSHK, sight=sight, bias=bias, scores=self.scores, tap=tap)
         return Result(self.o(tap("attn.z", z_BTNK)), cache)
-
-
-def _visible(mask, q_positions, k_positions, q_segments, k_segments) -> jax.Array | None:
-    """bool [P, T, S]: the mask's rule within a document, nothing across documents or from padding."""
-    visible = mask.allowed(q_positions[:, :, None], k_positions[:, None, :])
-    if q_segments is not None:
-        same = (q_segments[:, :, None] == k_segments[:, None, :]) & (k_segments[:, None, :] > 0)
-        visible = same if visible is None else visible & same
-    return visible

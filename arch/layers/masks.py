@@ -10,10 +10,18 @@ from jaxtyping import Array, Bool, Int
 
 from arch.spec import Problem, Spec, at_least
 
+Span = tuple[int | None, int | None]
+"""How many tokens before and after itself a token sees; None: all."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Mask(Spec, abc.ABC):
     """A rule `allowed(query position, key position)` within one document."""
+
+    @property
+    def span(self) -> Span | None:
+        """The rule as a span, where it is one: what fused kernels take. None: only `allowed` tells."""
+        return None
 
     @abc.abstractmethod
     def allowed(self, query: Int[Array, "..."], key: Int[Array, "..."]) -> Bool[Array, "..."] | None:
@@ -24,6 +32,10 @@ class Mask(Spec, abc.ABC):
 class Causal(Mask):
     """A token sees itself and what came before."""
 
+    @property
+    def span(self):
+        return (None, 0)
+
     def allowed(self, query, key):
         return key <= query
 
@@ -31,6 +43,10 @@ class Causal(Mask):
 @dataclasses.dataclass(frozen=True)
 class Bidirectional(Mask):
     """A token sees its whole document."""
+
+    @property
+    def span(self):
+        return (None, None)
 
     def allowed(self, query, key):
         return None
@@ -45,6 +61,10 @@ class SlidingWindow(Mask):
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "window")
 
+    @property
+    def span(self):
+        return (self.window - 1, 0)
+
     def allowed(self, query, key):
         return (key <= query) & (key > query - self.window)
 
@@ -57,6 +77,10 @@ class LocalWindow(Mask):
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 0, "radius")
+
+    @property
+    def span(self):
+        return (self.radius, self.radius)
 
     def allowed(self, query, key):
         return (key <= query + self.radius) & (key >= query - self.radius)

@@ -104,6 +104,8 @@ def test_gates_per_position(kind):
     closed = run(Keep(mixer=np.array(False), feed_forward=np.array(False)))
     tiny.close(closed, x, 0, 0)
     only = run(Keep(feed_forward=np.array(False)))
+    half = run(Keep(mixer=np.float32(0.5), feed_forward=np.array(False)))
+    tiny.close(half, (only + x) / 2)
     both = run(Keep(mixer=np.ones((B, T), bool), feed_forward=np.zeros((B, T), np.float32)))
     tiny.close(only, both, 1e-6, 1e-6)
     assert np.abs(only - x).max() > 0.1

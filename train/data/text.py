@@ -39,7 +39,7 @@ class Text(Data):
         yield from at_least(self, 1, "length")
 
     def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
-        return {name: ((batch, self.length + 1), np.int32) for name in ("tokens", "segments", "positions")}
+        return dict.fromkeys(("tokens", "segments", "positions"), ((batch, self.length + 1), np.int32))
 
     def build(self, progress: Progress | None = None) -> TextDataset:
         with bars(progress) as report:

@@ -25,7 +25,8 @@ class NextToken(Objective):
     """Cross-entropy of the next token.
 
     A batch has `tokens` and `segments`, int32 [B, T + 1], `positions` if documents are packed, and may have `weights`,
-    float32 [B, T + 1], of each token as a target. `z_loss` adds z_loss * logsumexp(logits)^2 (arXiv 2204.02311, section 5).
+    float32 [B, T + 1], of each token as a target. `z_loss` adds z_loss * logsumexp(logits)^2 (arXiv 2204.02311,
+    section 5).
     """
 
     z_loss: float = 0.0

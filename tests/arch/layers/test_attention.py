@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from arch.context import Context
-from arch.layers.attend import Scores, attend
+from arch.layers.attend import Scores, plain
 from arch.layers.attention import Attention
 from arch.layers.initializers import Normal
 from arch.layers.linear import Dense
@@ -31,7 +31,7 @@ def softmax(x):
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (6, 1)])
 @pytest.mark.parametrize("shared", [False, True], ids=["a mask a row", "one mask"])
-def test_attend_head_by_head(heads, kv_heads, softcap, shared):
+def test_plain_head_by_head(heads, kv_heads, softcap, shared):
     """softmax(cap(q k^T * scale) + bias) v, query head n reading key-value head n * H // N."""
     sizes = ((T, heads), (S, kv_heads), (S, kv_heads))
     q, k, v = (RNG.standard_normal((B, *size, K)).astype(np.float32) for size in sizes)
@@ -47,13 +47,13 @@ def test_attend_head_by_head(heads, kv_heads, softcap, shared):
             score = np.where(visible[b % len(visible)], score + bias[0, n], -np.inf)
             expected[b, :, n] = softmax(score) @ v[b, :, h]
     q, k, v, visible, bias = map(jnp.asarray, (q, k, v, visible, bias))
-    z = attend(q, k, v, visible=visible, bias=bias, scores=Scores(0.7, softcap), tap=NoTap())
+    z = plain(q, k, v, visible=visible, bias=bias, scores=Scores(0.7, softcap), tap=NoTap())
     tiny.close(z, expected.astype(np.float32))
 
 
-def test_attend_without_mask_and_bias():
+def test_plain_without_mask_and_bias():
     q, k, v = (RNG.standard_normal((B, n, 1, K)).astype(np.float32) for n in (T, S, S))
-    z = attend(*map(jnp.asarray, (q, k, v)), visible=None, bias=None, scores=Scores(1.0), tap=NoTap())
+    z = plain(*map(jnp.asarray, (q, k, v)), visible=None, bias=None, scores=Scores(1.0), tap=NoTap())
     tiny.close(z[:, :, 0], softmax(q[:, :, 0] @ k[:, :, 0].swapaxes(1, 2)) @ v[:, :, 0])
 
 
@@ -65,7 +65,7 @@ def test_scores_of_any_size_stay_finite(where):
     visible[0, 2] = False
 
     def total(q, k, v):
-        z = attend(where * q, where * k, v, visible=jnp.asarray(visible), bias=None, scores=Scores(1.0), tap=NoTap())
+        z = plain(where * q, where * k, v, visible=jnp.asarray(visible), bias=None, scores=Scores(1.0), tap=NoTap())
         return z.sum(), z
 
     gradients, z = jax.grad(total, argnums=(0, 1, 2), has_aux=True)(q, k, v)

@@ -15,6 +15,7 @@ import dataclasses
 import errno
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ from train.distributed import agreed, is_main
 from train.step import State
 
 CHECKPOINTS, FILES, DAMAGED = "checkpoints", "files.json", "damaged"
+MEND = "earlier ones are kept, make room and run the same command again"
 LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
 """Files that Orbax touches after it has called `_seal`."""
 
@@ -56,6 +58,8 @@ class Checkpoints:
         self._folder = epath.Path(folder) / CHECKPOINTS
         self._note = note
         self._saving = 0
+        self._hush = _hushed()
+        self._hush.__enter__()
         beside = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, async_options=beside)
         with _trouble(self._folder):
@@ -73,6 +77,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+            self._hush.__exit__(None, None, None)
 
     @property
     def newest(self) -> int | None:
@@ -86,11 +91,21 @@ class Checkpoints:
           UserError: this or the save before could not be written, say for want of room.
         """
         self.wait()
+        self._refuse_if_full(state)
         extra = {"data": data, "digest": digest(state), "arrays": _arrays(state)}
         with _trouble(self._folder):
             items = ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra))
             self._saving = step
             self._manager.save(step, args=items)
+
+    def _refuse_if_full(self, state: State) -> None:
+        """A write that runs out of room ends in many lines of other programs' errors, so it is not begun."""
+        if jax.process_count() > 1 or "://" in str(self._folder):
+            return  # others write parts of it, or only the store knows
+        needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise UserError(f"{self._folder}: no space left for a checkpoint, which takes {needed / 1e6:,.1f} MB where "
+                            f"{free / 1e6:,.1f} MB are free; {MEND}")  # fmt: skip
 
     def wait(self) -> None:
         """Until the last save is on the disk. Raises UserError if it failed."""
@@ -139,9 +154,8 @@ class Checkpoints:
         if changed:
             raise UserError(f"{self._folder / str(step)}: was saved by another version of the model or the optimiser "
                             f"({'; '.join(changed[:3])}); give another run folder")  # fmt: skip
-        with _quiet():
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            state = self._manager.restore(step, args=items)["state"]
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        state = self._manager.restore(step, args=items)["state"]
         if extra["digest"] != digest(state):
             raise ValueError("its arrays are not what was saved")
         return Restored(state, extra["data"], step)
@@ -214,15 +228,20 @@ def _absolute(path: epath.Path) -> epath.Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences asyncio, which logs each array of a failed restore on top of the error that is raised."""
-    logger = logging.getLogger("asyncio")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _hushed() -> Iterator[None]:
+    """Keeps the tracebacks to itself that Orbax and asyncio log on top of an error that they raise."""
+    loggers = logging.getLogger("absl"), logging.getLogger("asyncio")
+    for logger in loggers:
+        logger.addFilter(_not_of_a_failure)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger in loggers:
+            logger.removeFilter(_not_of_a_failure)
+
+
+def _not_of_a_failure(record: logging.LogRecord) -> bool:
+    return not ("/orbax/" in record.pathname or "never retrieved" in record.getMessage())
 
 
 @contextmanager
@@ -235,8 +254,7 @@ def _trouble(folder: epath.Path) -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split())
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
-            raise UserError(f"{folder}: no space left for a checkpoint; earlier ones are kept, "
-                            "make room and run the same command again") from error  # fmt: skip
+            raise UserError(f"{folder}: no space left for a checkpoint; {MEND}") from error
         if isinstance(error, OSError):
             raise UserError(f"{folder}: cannot write a checkpoint: {error.strerror or text}") from error
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -71,18 +71,18 @@ class Program:
         return 3 * cost.flops(self.learner.eval_step, self.abstract["params"], batch)
 
 
-def prepare(run: Run, dataset: Any) -> Program:
-    """The program of `run` on the devices of its mesh.
+def prepare(run: Run, dataset: Any, devices: Sequence[jax.Device] | None = None) -> Program:
+    """The program of `run` on the devices of its mesh, by default of all there are.
 
     Raises:
       SpecError: parts that do not fit each other, the devices or the data.
     """
-    for error in run.conflicts():
+    for error in run.conflicts(None if devices is None else len(devices)):
         raise error
     tokens = getattr(dataset, "vocab", 0)
     if getattr(run.model, "vocab", tokens) < tokens:
         raise run.model.refuse("vocab", f"must be at least {tokens}, the tokens of the data")
-    mesh = run.mesh.build()
+    mesh = run.mesh.build(devices)
     module = run.abstract_model()
     graphdef, _ = nnx.split(module, nnx.Param)
     params, axes = _params(module), logical_axes(module)

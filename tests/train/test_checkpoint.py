@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -159,6 +160,14 @@ def test_no_space_left_is_one_line(tmp_path, monkeypatch):
             checkpoints.wait()
         monkeypatch.undo()
     assert is_step(restore(tmp_path)[0], 1)
+
+
+def test_a_save_without_room_is_not_begun(saved, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
+    with Checkpoints(saved, keep=3) as checkpoints:
+        with pytest.raises(UserError, match=r"takes 0\.0 MB where 0\.0 MB are free; earlier ones are kept, make room"):
+            checkpoints.save(4, state(4), {})
+        assert checkpoints.newest == 3
 
 
 def test_the_digest_sees_each_bit():

@@ -51,6 +51,7 @@ def full() -> Run:
         data=Text(source=LocalText("data/fineweb/*.parquet", validation=0.005), tokenizer=BPE(32_768), length=1024),
         optimizer=AdamW(learning_rate=6e-4, schedule=Cosine(warmup=0.02, final=0.1), weight_decay=0.1),
         batch=512,
+        accumulate=4,  # the logits of 512 rows would not fit 16 chips of 16 GiB
         steps=4800,
         precision="bfloat16",
         mesh=Mesh(data=-1),

@@ -141,6 +141,17 @@ def partition(path: str, axes: Axes, shape: Sequence[int], mesh: jax.sharding.Me
     return PartitionSpec(*entries)
 
 
+def mesh_axes(axes: Axes, path: str) -> tuple[str | None, ...]:
+    """The mesh axis of each dimension of the parameter at `path`, on a mesh that divides them all."""
+    used: set[str] = set()
+    names: list[str | None] = []
+    for axis in axes:
+        free = [name for name in _mesh_axes(axis, path) if name not in used]
+        used.update(free)
+        names.append("+".join(free) or None)
+    return tuple(names)
+
+
 def shardings(mesh: jax.sharding.Mesh, axes: Any, shapes: Any) -> Any:
     """The sharding of every array of a tree. `axes` has a tuple of logical axes for each array of `shapes`."""
 

@@ -80,13 +80,16 @@ class Run(Spec):
         if self.accumulate > 0 and self.batch % self.accumulate:
             yield Problem("batch", self.batch, f"must be a multiple of accumulate={self.accumulate}")
 
-    def conflicts(self) -> Iterator[SpecError]:
-        """What is wrong between parts that are each right by themselves: widths and heads, batch and devices."""
+    def conflicts(self, device_count: int | None = None) -> Iterator[SpecError]:
+        """What is wrong between parts that are each right by themselves: widths and heads, batch and devices.
+
+        `device_count` is of the devices to run on; None: all there are.
+        """
         try:
             self.abstract_model()
         except SpecError as error:
             yield error
-        yield from self.mesh.conflicts(self, jax.device_count())
+        yield from self.mesh.conflicts(self, device_count or jax.device_count())
 
     def abstract_model(self) -> Any:
         """The model with shapes in place of arrays."""

@@ -75,18 +75,20 @@ def _abstract(model: Any) -> Any:
 
 
 def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
-    """Path -> what the rest of the run says of a parameter: decay and, where they matter, multiplier and freezing."""
+    """Path -> what the rest of the run says of a parameter: mesh axes, decay and, where it matters, freezing."""
     optimizer = getattr(run, "optimizer", None)
     if optimizer is None or not hasattr(optimizer, "treatments"):
         return {}
     from flax import nnx
+
+    from train.mesh import mesh_axes
 
     rows = parameters(model)
     arrays = nnx.to_pure_dict(nnx.state(_abstract(model), nnx.Param))
     treatments = optimizer.treatments(arrays, _nest({path: row["axes"] for path, row in rows.items()}))
     extra: dict[str, dict[str, Any]] = {}
     for path, treatment in treatments.items():
-        extra[path] = {"decay": treatment.decay}
+        extra[path] = {"mesh": mesh_axes(rows[path]["axes"], path), "decay": treatment.decay}
         if treatment.multiplier != 1:
             extra[path]["multiplier"] = treatment.multiplier
         if treatment.frozen:

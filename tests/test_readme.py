@@ -31,4 +31,4 @@ def test_the_commands_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z]+)\b", readme, re.MULTILINE)) <= targets
     verbs = set(re.findall(r'^    "([a-z]+)": \(', (ROOT / "launch.py").read_text(), re.MULTILINE))
-    assert set(re.findall(r"launch\.py ([a-z]+)", readme)) <= verbs
+    assert set(re.findall(r"python launch\.py ([a-z]+)", readme)) <= verbs

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 
 from arch.params import Axes
 
 
+@runtime_checkable
 class Placement(Protocol):
     """A mesh, as a network sees it."""
 

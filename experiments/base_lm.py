@@ -72,8 +72,8 @@ def demo() -> Run:
         data=Text(source=WikiLeads(), tokenizer=Bytes(), length=256),
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup=0.05, final=0.05), weight_decay=0.1),
         batch=16,
-        steps=700,
-        reports=Reports(log=10, evaluate=100, checkpoint=350, prompt="The city of London is"),
+        steps=350,
+        reports=Reports(log=10, evaluate=100, checkpoint=100, prompt="The city of London is"),
     )
 
 

@@ -16,7 +16,8 @@ OPTIONS = {
 }
 os.environ.update({name.upper(): str(value) for name, value in OPTIONS.items()})
 if not os.environ.get("STRATA_TESTS_OPTIMIZED"):
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+    fast = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
 
 import jax  # noqa: E402
 

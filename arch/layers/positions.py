@@ -20,6 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from arch.params import Maker
+from arch.sharding import platform
 from arch.spec import Problem, Spec, above, at_least, between
 
 
@@ -91,12 +92,32 @@ class RotaryLayer(PositionLayer):
 
     def rotate(self, x, positions):
         half = self.rotated // 2
-        inverse_wavelength = self.base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-        angle = positions[:, :, None, None].astype(jnp.float32) * inverse_wavelength[None, None, None]
-        # Behind a barrier, or XLA's CPU backend takes sines and cosines anew for every head and every use.
-        cos, sin = jax.lax.optimization_barrier((jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)))
+        cos, sin = (table.astype(x.dtype)[:, :, None] for table in self.tables(positions))
         first, second, rest = jnp.split(x, [half, self.rotated], axis=-1)
         return jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+
+    def tables(self, positions: Int[Array, "P T"] | np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines [P, T, R / 2], taken once.
+
+        XLA's CPU backend would fuse them into what uses them, and so take them anew for every head, in the forward and
+        in the backward pass. Positions known while tracing give constants; others go through a conditional, which
+        nothing is fused across.
+        """
+        half = self.rotated // 2
+        wavelengths = self.base ** (np.arange(half, dtype=np.float32) / half)
+
+        def waves(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+            angle = positions[:, :, None].astype(jnp.float32) / wavelengths[None, None]
+            return jnp.cos(angle), jnp.sin(angle)
+
+        if isinstance(positions, np.ndarray):
+            with jax.ensure_compile_time_eval():
+                return waves(jnp.asarray(positions))
+        if platform() != "cpu":
+            return waves(positions)
+        shape = jax.ShapeDtypeStruct((*positions.shape, half), jnp.float32)
+        nothing = lambda positions: (jnp.zeros(shape.shape), jnp.zeros(shape.shape))  # noqa: E731
+        return jax.lax.cond(jnp.max(positions) >= 0, waves, nothing, positions)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
@@ -171,7 +172,7 @@ def _context(tokens, positions, segments, cache: Cache | None) -> tuple[Context,
     B, T = tokens.shape
     if cache is None:
         if positions is None:
-            positions = jnp.arange(T, dtype=jnp.int32)[None]
+            positions = np.arange(T, dtype=np.int32)[None]  # known while tracing
         return Context(positions, segments, positions, segments), None
     if segments is None:
         segments = jnp.ones((B, T), jnp.int32)

@@ -1,0 +1,155 @@
+"""The verbs of launch.py on a real run: trained, refused, gone on with, opened, evaluated, continued, inspected."""
+
+import json
+import shutil
+
+import pytest
+from absl import flags
+
+import launch as program
+from experiments.config.flags import parser
+
+CONFIG = """
+from arch.blocks import PreNorm
+from arch.layers.attention import Attention
+from arch.models.decoder import Decoder
+from train.data import LocalText, Text
+from train.run import Reports, Run
+
+def get_config(form=""):
+    return Run(
+        model=Decoder(vocab=256, width=16, depth=2, block=PreNorm(mixer=Attention(heads=2))),
+        data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
+        batch=4, steps=3, reports=Reports(log=1, evaluate=0, checkpoint=2, prompt="the"),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A configuration file, its data, and a cache of its own; the run is trained once."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "text.txt").write_text("".join(f"the {n} little words of line {n * n}\n" for n in range(60)))
+    (folder / "mine.py").write_text(CONFIG.format(files=str(folder / "text.txt")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRATA_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture
+def launch(home, capsys):
+    """`launch("train", "--config.x=1", ...)` -> (exit status, standard output, standard error)."""
+
+    def run(verb, *words, config=True):
+        flags.FLAGS.unparse_flags()
+        for name in ("run_folder", "prompt", "tokens", "temperature"):
+            flags.FLAGS[name].unparse()
+        given = [f"--config={home / 'mine.py'}"] if config else []
+        verbs = {name: what for name, (_, what) in program.VERBS.items()}
+        try:
+            status = program.main(parser(verbs)(["launch.py", verb, *given, *words]))
+        except SystemExit as end:
+            status = end.code
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def trained(home, launch):
+    folder = home / "run"
+    if not folder.exists():
+        status, out, err = launch("train", f"--run_folder={folder}")
+        assert (status, err) == (0, "")
+        (home / "out.txt").write_text(out)
+    return folder
+
+
+def test_training_ends_with_the_result_its_baselines_and_a_sample(home, trained):
+    out = (home / "out.txt").read_text()
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if "val/bits_per_byte" in line][-1]
+    assert f"bits_per_byte {last['val/bits_per_byte']:.4f}" in out
+    assert "bigram model" in out
+    assert "sample, temperature 0.8:\n  the" in out
+    assert str(trained) in out
+    assert (trained / "config.txt").exists()
+
+
+def test_evaluation_finds_what_training_ended_with(home, trained, launch):
+    status, out, _ = launch("evaluate", f"--run_folder={trained}", config=False)
+    (line,) = [line for line in out.splitlines() if line.startswith("validation")]
+    assert status == 0
+    assert line in (home / "out.txt").read_text()
+    assert "step 3" in out
+
+
+def test_generation_continues_each_prompt(trained, launch):
+    words = (f"--run_folder={trained}", "--prompt=the 1", "--prompt=words", "--tokens=5", "--temperature=0")
+    status, out, _ = launch("generate", *words)
+    assert status == 0
+    assert out.startswith("the 1")
+    assert "\nwords" in out
+    assert launch("generate", *words)[1] == out
+
+
+def test_another_configuration_is_refused_with_the_difference(trained, launch):
+    before = (trained / "metrics.jsonl").read_bytes()
+    status, _, err = launch("train", f"--run_folder={trained}", "--config.model.depth=4")
+    assert status == 2
+    assert "model.depth: 2 -> 4" in err
+    assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+def test_inspection_shows_parameters_flops_and_memory(launch):
+    status, out, _ = launch("inspect")
+    assert status == 0
+    assert "stack.blocks.mixer.q.kernel" in out
+    assert "MiB state" in out
+
+
+BAD = {
+    "a misspelt field": (["--config.model.detph=3"], "did you mean depth"),
+    "a wrong type": (["--config.model.depth=three"], "expected int"),
+    "an impossible value": (["--config.model.block.mixer.heads=-1"], "must be at least 1"),
+    "heads that do not divide": (["--config.model.block.mixer.heads=3"], "must divide the width 16"),
+    "a mesh that does not fit": (["--config.mesh.tensor=64"], "config.mesh.tensor=64"),
+    "a batch that does not divide": (["--config.accumulate=3"], "must be a multiple of accumulate=3"),
+    "missing data": (["--config.data.source.files=/nowhere/*.txt"], "/nowhere/*.txt"),
+    "too small a vocabulary": (["--config.model.vocab=100"], "must be at least 256"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_clear_line(words, said, launch, tmp_path):
+    status, _, err = launch("train", f"--run_folder={tmp_path / 'run'}", *words)
+    assert status == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_several_mistakes_are_told_at_once(launch):
+    status, _, err = launch(
+        "train", "--config.model.detph=3", "--config.steps=x", "--config.model.block.mixer.heads=3", "--config.batch=0"
+    )
+    assert status == 2
+    assert [line.split(":")[0] for line in err.splitlines()] == [
+        "--config.model.detph=3",
+        "--config.steps=x",
+        "--config.batch=0",
+        "--config.model.block.mixer.heads=3",
+    ]
+
+
+def test_a_folder_of_something_else_is_left_alone(launch, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    status, _, err = launch("train", f"--run_folder={tmp_path}")
+    assert status == 2
+    assert "is no run folder" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_nothing_to_open(launch, tmp_path):
+    assert launch("evaluate", f"--run_folder={tmp_path / 'no'}")[0] == 2
+    shutil.rmtree(tmp_path / "no", ignore_errors=True)

@@ -24,14 +24,16 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-test: lint
+test: lint shapes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow
 
+# The networks once more, with shapes in signatures checked, and NNX without its graph mode.
 shapes: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest tests/arch --jaxtyping-packages=arch,train,beartype.beartype
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(BIN)/python -m pytest tests/arch -n 2 --dist loadfile \
+		--durations=3 --jaxtyping-packages=arch,train,beartype.beartype
 
 golden: $(VENV)/dev.stamp
 	$(BIN)/python -m experiments.config.golden

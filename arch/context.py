@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arch.taps import NoTap, Recorder
 
@@ -29,7 +30,7 @@ class Context:
     """The surroundings of a block call. Frozen; stacks and blocks hand down narrowed copies.
 
     Attributes:
-      positions: int32 [1 or B, T], position of each token in its document.
+      positions: int32 [1 or B, T], position of each token in its document; a numpy array where known while tracing.
       segments: int32 [B, T], document of each token, 0 for padding; None: one document, no padding.
       key_positions, key_segments: the same for the S places attended to; equal to the above without a cache.
       index: scalar, the place in the cache where these T tokens are written; None without a cache.
@@ -42,9 +43,9 @@ class Context:
       tap: called as `tap(site, x)` at named sites.
     """
 
-    positions: jax.Array
+    positions: jax.Array | np.ndarray
     segments: jax.Array | None
-    key_positions: jax.Array
+    key_positions: jax.Array | np.ndarray
     key_segments: jax.Array | None
     index: Any = None
     cache: Any = None

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from arch import sharding
 from arch.layers import flash
 from arch.layers.masks import Mask
+from arch.layers.shapes import Known
 from arch.taps import NoTap, Recorder
 
 MASKED = -1e30
@@ -62,8 +63,8 @@ class Sight:
     """
 
     mask: Mask
-    positions: Int[Array, "#B T"]
-    key_positions: Int[Array, "#B S"]
+    positions: Int[Known, "#B T"]
+    key_positions: Int[Known, "#B S"]
     segments: Int[Array, "B T"] | None
     key_segments: Int[Array, "B S"] | None
     cached: bool = False
@@ -72,10 +73,10 @@ class Sight:
         """The pairs that see each other; None: all."""
         visible = self.mask.allowed(self.positions[:, :, None], self.key_positions[:, None, :])
         if self.segments is None or self.key_segments is None:
-            return visible
+            return None if visible is None else jnp.asarray(visible)
         keys = self.key_segments[:, None, :]
         same = (self.segments[:, :, None] == keys) & (keys > 0)
-        return same if visible is None else visible & same
+        return same if visible is None else same & visible
 
 
 def attend(

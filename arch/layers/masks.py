@@ -6,8 +6,9 @@ import abc
 import dataclasses
 from collections.abc import Iterator
 
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Bool, Int
 
+from arch.layers.shapes import Known
 from arch.spec import Problem, Spec, at_least
 
 Span = tuple[int | None, int | None]
@@ -24,7 +25,7 @@ class Mask(Spec, abc.ABC):
         return None
 
     @abc.abstractmethod
-    def allowed(self, query: Int[Array, "..."], key: Int[Array, "..."]) -> Bool[Array, "..."] | None:
+    def allowed(self, query: Int[Known, "..."], key: Int[Known, "..."]) -> Bool[Known, "..."] | None:
         """Whether `query` may see `key`, broadcast; None where everything is allowed."""
 
 

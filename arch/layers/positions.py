@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from arch.layers.shapes import Known
 from arch.params import Maker
 from arch.sharding import platform
 from arch.spec import Problem, Spec, above, at_least, between
@@ -29,15 +30,15 @@ class PositionLayer(nnx.Module):
 
     limit: int | None = None
 
-    def embed(self, x: Float[Array, "B T D"], positions: Int[Array, "P T"]) -> Float[Array, "B T D"]:
+    def embed(self, x: Float[Array, "B T D"], positions: Int[Known, "P T"]) -> Float[Array, "B T D"]:
         """`x` with positions added; P is 1 or B."""
         return x
 
-    def rotate(self, x: Float[Array, "B T N K"], positions: Int[Array, "P T"]) -> Float[Array, "B T N K"]:
+    def rotate(self, x: Float[Array, "B T N K"], positions: Int[Known, "P T"]) -> Float[Array, "B T N K"]:
         """Queries or keys, turned by their positions."""
         return x
 
-    def bias(self, query: Int[Array, "#B T"], key: Int[Array, "#B S"]) -> Float[Array, "#B N T S"] | None:
+    def bias(self, query: Int[Known, "#B T"], key: Int[Known, "#B S"]) -> Float[Array, "#B N T S"] | None:
         """What is added to the attention scores; None: nothing."""
         return None
 
@@ -96,7 +97,7 @@ class RotaryLayer(PositionLayer):
         first, second, rest = jnp.split(x, [half, self.rotated], axis=-1)
         return jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
-    def tables(self, positions: Int[Array, "P T"] | np.ndarray) -> tuple[jax.Array, jax.Array]:
+    def tables(self, positions: Int[Known, "P T"]) -> tuple[jax.Array, jax.Array]:
         """Cosines and sines [P, T, R / 2], taken once.
 
         XLA's CPU backend would fuse them into what uses them, and so take them anew for every head, in the forward and
@@ -238,7 +239,7 @@ class T5RelativeLayer(PositionLayer):
         self.spec = spec
         self.table = make.weight("table", [(spec.buckets, None)], [(heads, "heads")], role="position")
 
-    def bucket(self, relative: Int[Array, "..."]) -> Int[Array, "..."]:
+    def bucket(self, relative: Int[Known, "..."]) -> Int[Known, "..."]:
         """The bucket of key position minus query position."""
         buckets, offset = self.spec.buckets, jnp.zeros_like(relative)
         if self.spec.bidirectional:

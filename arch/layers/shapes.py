@@ -6,7 +6,11 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
+
+Known = jax.Array | np.ndarray
+"""An array, or one whose values are known while tracing."""
 
 
 def align(v: jax.Array, like: jax.Array) -> jax.Array:

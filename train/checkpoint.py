@@ -61,8 +61,14 @@ class Checkpoints:
         self._hush = _hushed()
         self._hush.__enter__()
         beside = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, async_options=beside)
+        remote = "://" in str(folder)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=remote, async_options=beside)
         with _trouble(self._folder):
+            if not remote and is_main() and self._folder.exists():
+                # Orbax clears what a killed save left in a thread of its own, which may still be at it when the same
+                # step is saved again.
+                for left in self._folder.glob("*.orbax-checkpoint-tmp"):
+                    left.rmtree()
             self._manager = ocp.CheckpointManager(_absolute(self._folder), options=options)
 
     def __enter__(self) -> Checkpoints:

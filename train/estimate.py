@@ -31,7 +31,7 @@ class Estimate:
 
 def estimate(run: Run) -> Estimate:
     """Compiles the step of `run` for the devices at hand and reads what XLA plans. The data is not touched."""
-    vocab = run.model.vocab
+    vocab = getattr(run.model, "vocab", 0)
     program = prepare(run, types.SimpleNamespace(vocab=vocab, token_bytes=np.ones(vocab, np.float32)))
     batch: Any = {
         name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(run.batch).items()

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 from flax import nnx
 
-from arch.models.decoder import Decoder
+from arch.models.base import Model
 from arch.spec import Problem, Spec, SpecError, at_least, one_of
 from train.data.base import Data
 from train.mesh import Mesh
@@ -61,7 +61,7 @@ class Run(Spec):
       reports: what is written down and when.
     """
 
-    model: Decoder
+    model: Model
     data: Data
     objective: Objective = NextToken()
     optimizer: Optimizer = AdamW()

@@ -18,15 +18,16 @@ from arch.layers.embeddings import Embedding, Head, Untied
 from arch.layers.initializers import Initializer, Normal
 from arch.layers.norms import Norm, RMSNorm
 from arch.layers.positions import NoPosition, Position
+from arch.models.base import Model
 from arch.params import Maker
 from arch.sharding import RESIDUAL_AXES, constrain
-from arch.spec import Problem, Spec, at_least
+from arch.spec import Problem, at_least
 from arch.stacks import Sequential, Stack
 from arch.taps import NoTap, Tap
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoder(Spec):
+class Decoder(Model):
     """A decoder-only transformer.
 
     Attributes:

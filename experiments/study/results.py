@@ -1,0 +1,134 @@
+"""What a study found, as plain data: every trained cell, how the arms were made comparable, and what was decided.
+
+`results.json` of a study folder is a `Results`; statistics, report and tables are made from it alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Phase = Literal["tune", "seeds"]
+Status = Literal["finished", "diverged"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One trained replica.
+
+    Attributes:
+      arm: name of the arm.
+      phase: "tune" (learning-rate sweep) or "seeds" (what the claims are judged on).
+      seed: of parameters, data order and dropout; arms with one seed see the same batches.
+      learning_rate: the peak.
+      status: "diverged" if a step was not finite; its metrics are then those before that step.
+      metrics: name -> value at the end: "val/loss", "val/bits_per_byte", "train/loss", ...
+      curve: metrics along the way, each with "step"; names as in a run's metrics.jsonl, "train/..." and "val/...".
+      diagnostics: name -> one value a layer, first layer first; empty where none were asked for.
+      seconds: of training, the cell's share of the program that trained it.
+    """
+
+    arm: str
+    phase: Phase
+    seed: int
+    learning_rate: float
+    status: Status
+    metrics: Mapping[str, float]
+    curve: Sequence[Mapping[str, float]] = ()
+    diagnostics: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One side of a comparison.
+
+    Attributes:
+      name: as the study calls it.
+      shape: what was varied or matched, name -> number or text: width, depth, heads, parameters, flops, error, ...
+      learning_rate: the one chosen for the seeds.
+      tried: the learning rates of its sweep; empty if there was none.
+      at_edge: whether the chosen one is the smallest or largest tried.
+    """
+
+    name: str
+    shape: Mapping[str, float | int | str]
+    learning_rate: float
+    tried: Sequence[float] = ()
+    at_edge: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """All of a study.
+
+    Attributes:
+      name: of the study.
+      question: in a sentence.
+      metric: what arms are compared by, e.g. "val/bits_per_byte".
+      lower_is_better: of that metric.
+      arms: in the order of the study.
+      cells: all that were trained.
+      verdicts: one for each claim, as `claims.Verdict` has it in plain data.
+      paper: numbers that were published, rows of name -> value, shown beside the measured ones.
+      notes: what a reader has to know: what was cut for a small scale, arms left out.
+      provenance: versions, git state, hardware, wall time.
+    """
+
+    name: str
+    question: str
+    metric: str
+    lower_is_better: bool
+    arms: Sequence[Arm]
+    cells: Sequence[Cell]
+    verdicts: Sequence[Mapping[str, Any]] = ()
+    paper: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def values(self, arm: str, metric: str | None = None) -> dict[int, float]:
+        """Seed -> final value of `metric` (default: the study's) for the cells of `arm` in the phase "seeds".
+
+        A cell that diverged, or lacks the metric, gives NaN.
+        """
+        metric = metric or self.metric
+        return {
+            cell.seed: cell.metrics.get(metric, float("nan")) if cell.status == "finished" else float("nan")
+            for cell in self.cells
+            if cell.arm == arm and cell.phase == "seeds"
+        }
+
+    def to_json(self) -> str:
+        """As JSON; NaN and infinities are written as the strings "nan", "inf", "-inf"."""
+        return json.dumps(_plain(dataclasses.asdict(self)), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Results:
+        """What `to_json` wrote."""
+        fields = _back(json.loads(text))
+        arms = tuple(Arm(**arm) for arm in fields.pop("arms"))
+        cells = tuple(Cell(**cell) for cell in fields.pop("cells"))
+        return cls(arms=arms, cells=cells, **fields)
+
+
+_SPECIAL = {"nan", "inf", "-inf"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    return value
+
+
+def _back(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _back(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_back(one) for one in value]
+    return float(value) if isinstance(value, str) and value in _SPECIAL else value

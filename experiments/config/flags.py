@@ -1,6 +1,7 @@
 """The command line: a verb, `--config`, `--config.PATH=VALUE`, and absl flags for the rest.
 
     VERB --config=FILE.py[:FORM] [--config.PATH=VALUE ...] [--run_folder=...]
+    VERB WORD WORD ...                          for a verb that is declared to take words in place of a configuration
 
 `app.run(main, flags_parser=parser(verbs))` calls `main(command)`. Mistakes in flags and in the configuration are
 reported together, one line each on standard error, and the exit status is 2; `--debug` shows the traceback.
@@ -31,10 +32,11 @@ class Command:
 
     Attributes:
       verb: what to do.
-      spec: the resolved configuration.
+      spec: the resolved configuration; an empty `Spec` for a verb that takes words.
       original: the configuration as the file, or the run folder, has it.
       reference: FILE.py[:ARGUMENT], or "" if the configuration came from the run folder.
       given: the overrides as typed, by path; for `errors.spec_error_lines`.
+      words: what stands after a verb that takes words.
     """
 
     verb: str
@@ -42,6 +44,7 @@ class Command:
     original: Spec
     reference: str
     given: Mapping[str, str | None]
+    words: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,10 @@ class Words:
 
 
 def parser(
-    verbs: Mapping[str, str], flag_values: flags.FlagValues = flags.FLAGS, start: Callable[[], None] = lambda: None
+    verbs: Mapping[str, str],
+    flag_values: flags.FlagValues = flags.FLAGS,
+    start: Callable[[], None] = lambda: None,
+    words: Mapping[str, str] | None = None,
 ) -> Callable[[list[str]], Command]:
     """A `flags_parser` for `app.run`.
 
@@ -65,14 +71,16 @@ def parser(
       flag_values: the absl flags.
       start: called when the flags are right, before the configuration is executed and checked: the checks may ask
         for the devices, and whatever must come before the first use of a device belongs here.
+      words: for the verbs that take words in place of --config: what each word is, as RUN_FOLDER.
     """
+    wordy = words or {}
 
     def parse(argv: list[str]) -> Command:
         if HELP & set(argv[1:]):
-            print(guide(verbs, flag_values))
+            print(guide(verbs, flag_values, wordy))
             sys.exit(0)
         try:
-            return read(argv, verbs, flag_values, start)
+            return read(argv, verbs, flag_values, start, wordy)
         except UserError as error:
             if {"--debug", "-debug", "--debug=true"} & set(argv):
                 raise
@@ -82,12 +90,13 @@ def parser(
     return parse
 
 
-def guide(verbs: Mapping[str, str], flag_values: flags.FlagValues) -> str:
+def guide(verbs: Mapping[str, str], flag_values: flags.FlagValues, wordy: Mapping[str, str]) -> str:
     """What `--help` prints."""
     width = max(map(len, verbs))
     lines = [f"  {verb:{width}}  {what}" for verb, what in verbs.items()]
     return "\n".join([
         "python launch.py VERB --config=experiments/FILE.py[:FORM] [--config.PATH=VALUE ...] [--FLAG=VALUE ...]",
+        *(f"python launch.py {verb} {word} {word} ... [--FLAG=VALUE ...]" for verb, word in wordy.items()),
         "",
         *lines,
         "",
@@ -103,10 +112,17 @@ def guide(verbs: Mapping[str, str], flag_values: flags.FlagValues) -> str:
 
 
 def read(
-    argv: Sequence[str], verbs: Mapping[str, str], flag_values: flags.FlagValues, start: Callable[[], None]
+    argv: Sequence[str],
+    verbs: Mapping[str, str],
+    flag_values: flags.FlagValues,
+    start: Callable[[], None],
+    wordy: Mapping[str, str] | None = None,
 ) -> Command:
     """The command that `argv` (with the program's name first) gives. Raises ConfigError with all mistakes found."""
     words = take_apart(argv)
+    what = (wordy or {}).get(words.verb or "")
+    if what is not None:
+        return _read_words(argv[0], words, flag_values, start, what)
     lines = list(words.mistakes)
     if words.verb is None:
         lines.insert(0, f"say what to do: {argv[0]} {'|'.join(verbs)} --config=experiments/FILE.py")
@@ -129,6 +145,24 @@ def read(
         raise ConfigError(lines) from (causes[0] if causes else None)
     given = {override.path: override.text for override in words.overrides}
     return Command(words.verb, spec, original, words.reference or "", given)
+
+
+def _read_words(
+    program: str, words: Words, flag_values: flags.FlagValues, start: Callable[[], None], what: str
+) -> Command:
+    """The command of a verb that takes words; `what` says what each is."""
+    verb, found = words.verb or "", list[str]()
+    usage = f"{verb} {what} {what} ..."
+    given = ["--config"] if words.reference is not None or words.mistakes else []
+    given += [f"--config.{override.path}" for override in words.overrides]
+    lines = [f"{flag}: not expected here; {verb} takes no configuration: {usage}" for flag in given]
+    lines += parse_flags([program, *words.others], flag_values, found)
+    if not found and not lines:
+        lines.append(f"{verb} needs {what}: {usage}")
+    if lines:
+        raise ConfigError(lines)
+    start()
+    return Command(verb, Spec(), Spec(), "", {}, tuple(found))
 
 
 def _original(words: Words, flag_values: flags.FlagValues) -> Spec:
@@ -169,8 +203,11 @@ def take_apart(argv: Sequence[str]) -> Words:
     return Words(verb, reference, tuple(overrides), tuple(others), tuple(mistakes))
 
 
-def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues) -> list[str]:
-    """Gives `argv` to absl; lines for what it does not know or refuses."""
+def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues, words: list[str] | None = None) -> list[str]:
+    """Gives `argv` to absl; lines for what it does not know or refuses.
+
+    Words that belong to no flag are added to `words`; None: they are mistakes too.
+    """
     try:
         unknown: list[Any] = flag_values(list(argv), known_only=True)[1:]
     except flags.Error as error:
@@ -182,7 +219,9 @@ def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues) -> list[str]
             lines.append(f"--{name}: no such flag{_suggestion(name, flag_values)}")
             after_unknown = "=" not in word
         else:
-            if not after_unknown and word != "--":
+            if words is not None and word != "--" and not after_unknown:
+                words.append(word)
+            elif not after_unknown and word != "--":
                 lines.append(f"{word}: not expected here; only the verb stands without --")
             after_unknown = False
     return lines

@@ -5,6 +5,7 @@ import re
 import pytest
 from absl import flags
 
+from arch.spec import Spec
 from experiments.config import render
 from experiments.config.errors import ConfigError
 from experiments.config.flags import Command, parse_flags, parser, read, take_apart
@@ -148,3 +149,52 @@ def test_help(values, capsys):
 def test_absl_sees_its_own_flags_only(values):
     assert parse_flags(["launch.py", "--port=4", "--nodebug"], values) == []
     assert values.port == 4
+
+
+WORDS = {"compare": "RUN_FOLDER"}
+USAGE = "compare RUN_FOLDER RUN_FOLDER ..."
+
+
+def worded(values, *words) -> Command:
+    return read(["launch.py", "compare", *words], {**VERBS, "compare": "side by side"}, values, started, WORDS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("a", "b/c", "--port=3"), ("--port", "3", "a", "b/c"), ("a", "--port=3", "b/c"), ("--port=3", "--", "a", "b/c")],
+)
+def test_a_verb_may_take_words_in_place_of_a_configuration(values, words):
+    command = worded(values, *words)
+    assert (command.verb, command.words, values.port) == ("compare", ("a", "b/c"), 3)
+    assert (command.spec, command.reference, command.given) == (Spec(), "", {})
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ([], [f"compare needs RUN_FOLDER: {USAGE}"]),
+        (["--port=2"], [f"compare needs RUN_FOLDER: {USAGE}"]),
+        (["a", "--prt=1"], ["--prt: no such flag; did you mean --port?"]),
+        (["a", "--zzz", "1", "--port=x"], ["flag --port=x: invalid literal for int() with base 10: 'x'"]),
+        (["a", "--config=b.py", "--config.steps=3", "--prt=1"],
+         [f"--config: not expected here; compare takes no configuration: {USAGE}",
+          f"--config.steps: not expected here; compare takes no configuration: {USAGE}",
+          "--prt: no such flag; did you mean --port?"]),
+        (["a", "--config"], [f"--config: not expected here; compare takes no configuration: {USAGE}"]),
+    ],
+)  # fmt: skip
+def test_mistakes_of_a_verb_that_takes_words(values, words, lines):
+    with pytest.raises(ConfigError) as caught:
+        worded(values, *words)
+    assert list(caught.value.lines) == lines
+
+
+def test_other_verbs_take_no_words_still(values, config):
+    with pytest.raises(ConfigError, match="more: not expected here; only the verb stands without --"):
+        read(["launch.py", "train", f"--config={config}", "more"], VERBS, values, started, WORDS)
+
+
+def test_help_shows_how_words_are_given(values, capsys):
+    with pytest.raises(SystemExit):
+        parser(VERBS, values, words=WORDS)(["launch.py", "--help"])
+    assert f"python launch.py {USAGE} [--FLAG=VALUE ...]" in capsys.readouterr().out

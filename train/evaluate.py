@@ -18,24 +18,26 @@ def evaluate(
     params: Params,
     batches: Iterable[Mapping[str, np.ndarray]],
     abandon: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """The objective's metrics over all `batches`, each row counted once.
 
     The sums of each batch are added in float64 on the host, where float32 would round away single bytes after
-    2^24 of them. None if `abandon()` said so on the way, or there were no batches.
+    2^24 of them. With members each metric is a list, one value a replica.
+
+    None if `abandon()` said so on the way, or there were no batches.
     """
     total: Any = None
     ahead: Any = None
     for batch in batches:
         if abandon():
             return None
-        sums = program.eval_step(params, program.place(batch))
+        sums = program.eval_step(params, program.place(batch, train=False))
         total, ahead = _add(total, ahead), sums
     total = _add(total, ahead)
     if total is None:
         return None
     metrics = program.run.objective.metrics(jax.tree.map(jnp.float32, total))
-    return {name: float(value) for name, value in metrics.items()}
+    return {name: np.asarray(value).tolist() for name, value in metrics.items()}
 
 
 def _add(total: Any, sums: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 
 from arch.spec import Spec, UserError, differences, flatten
+from train.members import Members
 
 FILE = "run.json"
 FREE = ("reports", "mesh")
@@ -20,8 +21,8 @@ FREE = ("reports", "mesh")
 differ in rounding alone)."""
 
 
-def check(folder: epath.PathLike, run: Spec) -> bool:
-    """Whether `folder` holds an earlier part of `run`. Touches nothing.
+def check(folder: epath.PathLike, run: Spec, members: Members | None = None) -> bool:
+    """Whether `folder` holds an earlier part of `run`, or of its `members`. Touches nothing.
 
     Raises:
       UserError: it holds another configuration, or something that is no run, or cannot be written.
@@ -43,28 +44,29 @@ def check(folder: epath.PathLike, run: Spec) -> bool:
         before = json.loads((folder / FILE).read_text())["fields"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / FILE}: cannot be read ({error}); give another run folder") from error
-    changed = differences(before, _fields(run))
+    changed = differences(before, _fields(run, members))
     if changed:
         raise UserError("\n".join([f"{folder}: holds a run with another configuration; give another folder, or undo:"]
                                   + [f"  {line}" for line in changed]))  # fmt: skip
     return True
 
 
-def mark(folder: epath.PathLike, run: Spec) -> None:
+def mark(folder: epath.PathLike, run: Spec, members: Members | None = None) -> None:
     """Makes `folder` and writes `run.json` in one go. Raises UserError if it cannot."""
     folder = epath.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / (FILE + ".new")
-        new.write_text(json.dumps({"format": 1, "fields": _fields(run)}, indent=1) + "\n")
+        new.write_text(json.dumps({"format": 1, "fields": _fields(run, members)}, indent=1) + "\n")
         new.replace(folder / FILE)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
-def _fields(run: Spec) -> dict[str, str]:
+def _fields(run: Spec, members: Members | None) -> dict[str, str]:
     """What a resumed run must have in common with its beginning."""
-    return {path: str(value) for path, value in flatten(run).items() if path.partition(".")[0] not in FREE}
+    fields = {path: str(value) for path, value in flatten(run).items() if path.partition(".")[0] not in FREE}
+    return fields | ({} if members is None else {"members": str([dict(row) for row in members.rows])})
 
 
 def _refuse_unwritable(folder: Any) -> None:

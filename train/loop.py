@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from arch.spec import UserError
@@ -22,7 +22,7 @@ from train.checkpoint import Checkpoints
 from train.distributed import agreed, is_main
 from train.evaluate import evaluate
 from train.finite import explain, unfinite
-from train.mesh import replicated
+from train.members import Members
 from train.profiling import Profile, Window
 from train.reporter import Reporter
 from train.run import Run
@@ -39,13 +39,16 @@ class Trained:
       program: the run made ready.
       params: the parameters after the last step.
       dataset: what it was trained on.
-      metrics: name -> value of the last evaluation; empty if the data has no validation split.
+      metrics: name -> value of the last evaluation, with members a list of one value a replica; empty if the data has
+        no validation split.
+      stopped: replica -> the step at which it ceased to be finite; it stays as it was before that step.
     """
 
     program: Program
     params: Params
     dataset: Any
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
+    stopped: dict[int, int] = dataclasses.field(default_factory=dict)
 
     @property
     def model(self) -> Any:
@@ -57,14 +60,18 @@ def train(
     run: Run,
     folder: epath.PathLike,
     *,
+    members: Members | None = None,
     describe: Callable[[epath.Path], None] | None = None,
     profile: Window | None = None,
 ) -> Trained:
     """Trains `run`, or goes on with what `folder` holds of it.
 
+    With `members`, all of them as one program; one that is no longer finite does not stop the others.
+
     Args:
       run: what to train.
       folder: where the run is kept, also `gs://`: a new or empty folder, or one that this call was used with before.
+      members: what replicas of the run differ in; None: the run alone.
       describe: called with the folder of a new run, to write what people read about it. In process 0 alone.
       profile: the steps to record with `jax.profiler`, into `folder/profile`.
 
@@ -74,11 +81,11 @@ def train(
       Stopped: SIGTERM, SIGINT or a preemption notice; the state is saved.
     """
     folder = epath.Path(folder)
-    resumed = run_folder.check(folder, run)
+    resumed = run_folder.check(folder, run, members)
     dataset = run.data.build()
-    program = prepare(run, dataset)
+    program = prepare(run, dataset, members=members)
     if is_main() and not resumed:
-        run_folder.mark(folder, run)
+        run_folder.mark(folder, run, members)
         if describe is not None:
             describe(folder)
     with Checkpoints(folder, run.reports.keep, note=_say) as checkpoints:
@@ -92,16 +99,23 @@ class _Loop:
         self.program, self.run, self.dataset = program, program.run, dataset
         self.folder, self.checkpoints, self.profile = folder, checkpoints, profile
         processes = jax.process_index(), jax.process_count()
-        self.batches = dataset.train(self.run.batch, self.run.seed, *processes)
+        self.batches = program.batches(dataset)
         self.validation = dataset.validation(self.run.batch // self.run.accumulate, *processes)
         restored = checkpoints.restore(program.abstract)
         self.start = restored.step if restored else 0
         self.state: State = restored.state if restored else program.start()
+        self.stopped: dict[int, int] = {}
+        self.fine = program.go()
         if restored:
             self.batches.set_state(restored.data)
+            self.stopped = {int(replica): step for replica, step in restored.data.get("stopped", {}).items()}
+            if self.stopped:
+                alive = np.ones(self.fine.shape, bool)
+                alive[list(self.stopped)] = False
+                self.fine = jax.device_put(alive, self.fine.sharding)
         self.reporter, self.signals = Reporter(program, folder, self.start), StopSignals()
         self.unread: tuple[int, dict[str, jax.Array], Batch] | None = None
-        self.metrics: dict[str, float] = {}
+        self.metrics: dict[str, Any] = {}
 
     def go(self) -> Trained:
         """All the steps that are left."""
@@ -111,18 +125,17 @@ class _Loop:
                 self.metrics = self.reporter.evaluated(self.start)
                 if self.due("evaluate", self.start) and not agreed(bool(self.metrics)):
                     self.evaluate(self.start)
-            fine = jax.device_put(jnp.asarray(True), replicated(self.program.mesh))
             for step in range(self.start + 1, self.run.steps + 1):
                 batch = self.program.place(next(self.batches))
                 self.profile.before(step)
-                self.state, results = self.program.train_step(self.state, batch, fine)
-                fine = results["finite"]
+                self.state, results = self.program.train_step(self.state, batch, self.fine)
+                self.fine = results["finite"]
                 self.read()
                 self.unread = step, results, batch
                 self.profile.after(step, self.state)
                 self.between(step)
             self.read()
-        return Trained(self.program, self.state["params"], self.dataset, self.metrics)
+        return Trained(self.program, self.state["params"], self.dataset, self.metrics, self.stopped)
 
     def between(self, step: int) -> None:
         """What comes after `step`: nothing, most often; else the results are read first."""
@@ -151,7 +164,15 @@ class _Loop:
         if self.unread is None:
             return
         (step, results, batch), self.unread = self.unread, None
-        finite = bool(results["finite"])
+        finite = np.asarray(results["finite"])
+        if self.program.members is not None:
+            for replica in np.flatnonzero(~finite).tolist():
+                if replica not in self.stopped:
+                    self.stopped[replica] = step
+                    about = self.program.members.describe(replica)
+                    self.reporter.note(f"step {step:,}: replica {replica} ({about}) is not finite; it stays as it was")
+            self.reporter.step(step, results, batch)
+            return
         if finite:
             self.reporter.step(step, results, batch)
             return
@@ -175,7 +196,8 @@ class _Loop:
             if bad:
                 self.fail(step, f"the update made the parameter {bad[0]} not finite")
             self.reporter.flush()
-            self.checkpoints.save(step, self.state, self.batches.get_state())
+            stopped = {"stopped": self.stopped} if self.stopped else {}
+            self.checkpoints.save(step, self.state, {**self.batches.get_state(), **stopped})
 
     def fail(self, step: int, what: str) -> NoReturn:
         self.checkpoints.wait()

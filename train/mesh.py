@@ -167,12 +167,12 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Rows split over data and fsdp."""
-    return NamedSharding(mesh, PartitionSpec(AXES["batch"]))
+def batch_sharding(mesh: jax.sharding.Mesh, stacked: bool = False) -> NamedSharding:
+    """Rows split over data and fsdp; `stacked`: rows are the second axis."""
+    return NamedSharding(mesh, PartitionSpec(None, AXES["batch"]) if stacked else PartitionSpec(AXES["batch"]))
 
 
-def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray], stacked: bool = False) -> dict[str, Any]:
     """This process's rows of a batch as the global batch, for a function compiled with `batch_sharding`.
 
     Where a single process holds all rows they stay as they are: the call of the function places them, sooner than
@@ -180,7 +180,7 @@ def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dic
     """
     if jax.process_count() == 1:
         return dict(batch)
-    sharding = batch_sharding(mesh)
+    sharding = batch_sharding(mesh, stacked)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 

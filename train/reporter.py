@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -92,7 +93,7 @@ class Reporter:
             with self._writing():
                 self._metrics.write(step, {f"train/{name}": value for name, value in {**values, **times}.items()})
             self._seconds, self._counted = 0.0, 0
-        loss = float(values.get("loss", next(iter(values.values()))))
+        loss = _middle(values.get("loss", next(iter(values.values()))))
         self._progress.update(step, loss=loss, tokens_per_second=times.get("tokens_per_s"), mfu=times.get("mfu"))
 
     def failed(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
@@ -102,15 +103,15 @@ class Reporter:
             with self._writing():
                 self._metrics.write(step, {f"train/{name}": v for name, v in values.items() if name not in INTERNAL})
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+    def evaluation(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Writes and shows the metrics of the validation split after `step`."""
         if self._metrics is not None:
             with self._writing():
                 self._metrics.write(step, {f"val/{name}": value for name, value in metrics.items()})
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            shown = "  ".join(f"{name} {shown_value(value)}" for name, value in metrics.items())
             self.note(f"step {step:,}/{self._steps:,}  validation {shown}")
 
-    def evaluated(self, step: int) -> dict[str, float]:
+    def evaluated(self, step: int) -> dict[str, Any]:
         """What an earlier process wrote of the evaluation after `step`; empty if nothing, or not in process 0."""
         for line in read(self._folder) if self._metrics is not None else []:
             found = {name.removeprefix("val/"): value for name, value in line.items() if name.startswith("val/")}
@@ -136,7 +137,7 @@ class Reporter:
         if not self._counted:
             return {}
         per_second = self._counted / max(self._seconds, 1e-9)
-        unit, count = _size(batch)
+        unit, count = _size(batch, self._program.members is not None)
         times = {f"{unit}_per_s": per_second * count}
         if self._flops is not None:
             devices = list(self._program.mesh.devices.flat)
@@ -161,9 +162,25 @@ def _flops(program: Program, batch: Batch) -> int | None:
         return None
 
 
-def _size(batch: Batch) -> tuple[str, int]:
-    """What the speed counts: positions that predict a token, or rows where there are no tokens."""
-    if "tokens" in batch:
-        rows, length = batch["tokens"].shape
+def shown_value(value: Any) -> str:
+    """A metric as text: four decimals, or the range over the replicas."""
+    if not isinstance(value, list):
+        return f"{value:.4f}"
+    return f"{min(value):.4f}..{max(value):.4f}"
+
+
+def _middle(value: np.ndarray) -> float:
+    """The value, or the median over the replicas that are finite."""
+    finite = np.asarray(value)[np.isfinite(value)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
+def _size(batch: Batch, stacked: bool) -> tuple[str, int]:
+    """What the speed of a replica counts: positions that predict a token, or rows where there are no such tokens.
+
+    `stacked` batches have a leading axis for the seeds of members.
+    """
+    if "tokens" in batch and "label" not in batch:
+        rows, length = batch["tokens"].shape[-2:]
         return "tokens", rows * (length - 1)
-    return "rows", int(np.shape(next(iter(batch.values())))[0])
+    return "rows", int(np.shape(next(iter(batch.values())))[1 if stacked else 0])

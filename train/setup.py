@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,10 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from arch import cost
+from arch.spec import UserError
 from train import mesh as meshes
 from train.compilation import options, start_options
+from train.members import MemberBatches, Members, Values, substitute
 from train.objectives.base import Loss
 from train.optim import state_axes
 from train.run import Run
@@ -28,19 +30,26 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Program:
     """A run made ready: what its steps are, where its arrays lie, and the compiled functions.
 
+    With `members` every array of the state, the metrics and the sums of a loss has a leading axis R, and training
+    batches have a leading axis for the different seeds; batches to evaluate on are one for all.
+
     Attributes:
       run: what was asked for.
+      members: the replicas; None: the run alone.
       mesh: the devices.
-      learner: the steps as pure functions.
+      learner: the steps of the run alone as pure functions.
       abstract: the state as `jax.ShapeDtypeStruct`s with their shardings; what a checkpoint is restored to.
+      initial: the state before the first step, as a pure function.
       train_step: `(state, batch, go) -> (state, metrics)`; the state that goes in is donated.
       eval_step: `(params, batch) -> Loss`.
     """
 
     run: Run
+    members: Members | None
     mesh: jax.sharding.Mesh
     learner: Learner
     abstract: State
+    initial: Callable[[], State]
     train_step: Callable[[State, Mapping[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
     eval_step: Callable[[Params, Mapping[str, jax.Array]], Loss]
 
@@ -50,32 +59,49 @@ class Program:
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
 
     def start(self) -> State:
-        """The state before the first step. Each device makes its own part; the numbers depend on the seed alone."""
-
-        def make(key: jax.Array) -> State:
-            return self.learner.start(_params(self.run.model.build(rngs=nnx.Rngs(key))))
-
+        """The state before the first step. Each device makes its own part; the numbers depend on the seeds alone."""
         own = start_options(self.mesh.devices.flat[0].platform)
-        return jax.jit(make, out_shardings=self.shardings, compiler_options=own)(jax.random.key(self.run.seed))
+        return jax.jit(self.initial, out_shardings=self.shardings, compiler_options=own)()
 
-    def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    def go(self) -> jax.Array:
+        """What the first step is told: everything is finite so far."""
+        shape = () if self.members is None else (len(self.members),)
+        return jax.device_put(np.ones(shape, bool), meshes.replicated(self.mesh))
+
+    def batches(self, dataset: Any) -> Any:
+        """The batches to train on, of this process: endless, with `get_state` and `set_state`."""
+        processes = jax.process_index(), jax.process_count()
+        if self.members is None:
+            return dataset.train(self.run.batch, self.run.seed, *processes)
+        seeds, _ = self.members.seeds(self.run)
+        return MemberBatches([dataset.train(self.run.batch, seed, *processes) for seed in seeds])
+
+    def place(self, batch: Mapping[str, np.ndarray], *, train: bool = True) -> dict[str, Any]:
         """This process's rows as the global batch, to be handed to the steps."""
-        return meshes.place_batch(self.mesh, batch)
+        stacked = train and self.members is not None
+        return meshes.place_batch(self.mesh, batch, stacked=stacked)
 
     def model(self, params: Params) -> Any:
-        """The model with these parameters."""
+        """The model with these parameters, of one replica."""
         return nnx.merge(self.learner.graphdef, params)
 
-    def step_flops(self, batch: Mapping[str, jax.Array]) -> int:
-        """Model FLOPs of one step: three forward passes, without what rematerialisation repeats."""
-        return 3 * cost.flops(self.learner.eval_step, self.abstract["params"], batch)
+    def step_flops(self, batch: Mapping[str, Any]) -> int:
+        """Model FLOPs of one step of all replicas: three forward passes, without what rematerialisation repeats."""
+        params, replicas = self.abstract["params"], 1
+        if self.members is not None:
+            drop = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)  # noqa: E731
+            params, batch, replicas = jax.tree.map(drop, params), jax.tree.map(drop, dict(batch)), len(self.members)
+        return 3 * replicas * cost.flops(self.learner.eval_step, params, batch)
 
 
-def prepare(run: Run, dataset: Any, devices: Sequence[jax.Device] | None = None) -> Program:
-    """The program of `run` on the devices of its mesh, by default of all there are.
+def prepare(
+    run: Run, dataset: Any, devices: Sequence[jax.Device] | None = None, members: Members | None = None
+) -> Program:
+    """The program of `run`, or of its `members`, on the devices of its mesh, by default of all there are.
 
     Raises:
       SpecError: parts that do not fit each other, the devices or the data.
+      UserError: members that vary what must be the same for all.
     """
     for error in run.conflicts(None if devices is None else len(devices)):
         raise error
@@ -86,36 +112,92 @@ def prepare(run: Run, dataset: Any, devices: Sequence[jax.Device] | None = None)
     module = run.abstract_model()
     graphdef, _ = nnx.split(module, nnx.Param)
     params, axes = _params(module), logical_axes(module)
-    tx = run.optimizer.build(params, run.steps, axes=axes)
-    multiplier = run.optimizer.schedule.build(run.steps)
-    learner = Learner(
-        graphdef=graphdef,
-        loss=run.objective.build(dataset),
-        objective=run.objective,
-        tx=tx,
-        rate=lambda step: run.optimizer.learning_rate * multiplier(step),
-        accumulate=run.accumulate,
-        seed=run.seed,
-        dtype=DTYPES[run.precision],
-        placement=meshes.MeshPlacement(mesh),
-    )
-    abstract = _place(jax.eval_shape(learner.start, params), params, axes, learner, mesh)
-    whole, rows = meshes.replicated(mesh), meshes.batch_sharding(mesh)
+
+    def learner_of(run: Run) -> Learner:
+        multiplier = run.optimizer.schedule.build(run.steps)
+        return Learner(
+            graphdef=graphdef,
+            loss=run.objective.build(dataset),
+            objective=run.objective,
+            tx=run.optimizer.build(params, run.steps, axes=axes),
+            rate=lambda step: run.optimizer.learning_rate * multiplier(step),
+            accumulate=run.accumulate,
+            seed=run.seed,
+            dtype=DTYPES[run.precision],
+            placement=meshes.MeshPlacement(mesh),
+        )
+
+    def initial(run: Run) -> State:
+        return learner_of(run).start(_params(run.model.build(rngs=nnx.Rngs(jax.random.key(run.seed)))))
+
+    learner = learner_of(run)
+    names = {"step": (), "params": axes, "opt_state": state_axes(learner.tx, params, axes)}
+    abstract = jax.eval_shape(learner.start, params)
+    steps: Steps = Steps(lambda: initial(run), learner.train_step, learner.eval_step)
+    rows = meshes.batch_sharding(mesh)
+    train_rows = rows
+    if members is not None:
+        members.check(run)
+        if len(members) % mesh.shape["replica"]:
+            raise run.mesh.refuse("replica", f"must divide the {len(members)} replicas of the ensemble")
+        steps = vectorised(run, members, learner_of, initial)
+        names = jax.tree.map(lambda leaf, axes: ("replica", *axes), abstract, names)
+        abstract = _abstract(steps.initial, members)
+        train_rows = meshes.batch_sharding(mesh, stacked=True)
+    abstract = _place(abstract, names, mesh)
+    whole = meshes.replicated(mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     jit = functools.partial(jax.jit, compiler_options=options(mesh.devices.flat[0].platform))
     return Program(
         run=run,
+        members=members,
         mesh=mesh,
         learner=learner,
         abstract=abstract,
+        initial=steps.initial,
         train_step=jit(
-            learner.train_step,
-            in_shardings=(where, rows, whole),
+            steps.train_step,
+            in_shardings=(where, train_rows, whole),
             out_shardings=(where, whole),
             donate_argnums=0,
         ),
-        eval_step=jit(learner.eval_step, in_shardings=(where["params"], rows), out_shardings=whole),
+        eval_step=jit(steps.eval_step, in_shardings=(where["params"], rows), out_shardings=whole),
     )
+
+
+class Steps(NamedTuple):
+    """The three programs of a run as pure functions."""
+
+    initial: Callable[[], State]
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+
+
+def vectorised(
+    run: Run, members: Members, learner_of: Callable[[Run], Learner], initial: Callable[[Run], State]
+) -> Steps:
+    """The programs of all `members`: those of one, with its values traced, under `vmap`."""
+    values = members.arrays()
+    _, seed_index = members.seeds(run)
+    one_seed = len(set(seed_index.tolist())) == 1
+    over = functools.partial(jax.vmap, spmd_axis_name="replica")
+
+    def train_one(values: Values, state: State, batch: Any, go: jax.Array) -> Any:
+        return learner_of(substitute(run, values)).train_step(state, batch, go)
+
+    def train_step(state: State, batch: Mapping[str, jax.Array], go: jax.Array) -> Any:
+        # Members of one seed read one copy of its batch.
+        each = {name: array[0] if one_seed else array[seed_index] for name, array in batch.items()}
+        return over(train_one, in_axes=(0, 0, None if one_seed else 0, 0))(values, state, each, go)
+
+    def eval_step(params: Params, batch: Mapping[str, jax.Array]) -> Loss:
+        evaluate = lambda values, params: learner_of(substitute(run, values)).eval_step(params, batch)  # noqa: E731
+        return over(evaluate)(values, params)
+
+    def start() -> State:
+        return over(lambda values: initial(substitute(run, values)))(values)
+
+    return Steps(start, train_step, eval_step)
 
 
 def logical_axes(module: nnx.Module) -> dict[str, Any]:
@@ -134,8 +216,17 @@ def _params(module: nnx.Module) -> dict[str, Any]:
     return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
-def _place(state: State, params: Params, axes: Params, learner: Learner, mesh: jax.sharding.Mesh) -> State:
+def _abstract(initial: Callable[[], State], members: Members) -> State:
+    """The shapes of the members' state. Raises UserError if the program depends on a value that was to vary."""
+    try:
+        return jax.eval_shape(initial)
+    except jax.errors.ConcretizationTypeError as error:
+        paths = ", ".join(members.rows[0])
+        raise UserError(f"{paths}: the program itself depends on one of these, so its replicas must share it; "
+                        "make each value an arm of its own") from error  # fmt: skip
+
+
+def _place(state: State, names: Any, mesh: jax.sharding.Mesh) -> State:
     """The abstract state with the sharding of each array."""
-    names = {"step": (), "params": axes, "opt_state": state_axes(learner.tx, params, axes)}
     where: dict[str, NamedSharding] = meshes.shardings(mesh, names, state)
     return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, where)

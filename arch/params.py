@@ -51,8 +51,9 @@ class Maker:
     def weight(self, name: str, inputs: Sequence[Size], outputs: Sequence[Size], role: str = "linear") -> nnx.Param:
         """A weight of shape `inputs + outputs`, drawn by the initialiser.
 
-        `role` says what the weight is for: "embedding", "position", "linear", "residual" (writes into the residual
-        stream) or "head". The sizes of `inputs` multiply to the fan-in.
+        `role` says what the weight is for: "embedding", "position", "linear", "value" (of attention), "feed_forward"
+        (into its hidden layer), "residual" (writes into the residual stream) or "head". The sizes of `inputs` multiply
+        to the fan-in.
         """
         sizes = (*inputs, *outputs)
         shape = tuple(size for size, _ in sizes)
@@ -71,9 +72,15 @@ class Maker:
         )
 
 
-def stack_layers(build: Callable[[Maker], nnx.Module], make: Maker, depth: int) -> Any:
-    """`depth` modules of one shape as one module whose parameters have a leading "layers" axis."""
-    built = nnx.vmap(lambda layer: build(make.at_layer(layer, depth)))(jnp.arange(depth))
+def stack_layers(
+    build: Callable[[Maker], nnx.Module], make: Maker, depth: int, layers: Sequence[int] | None = None
+) -> Any:
+    """Modules of one shape as one module whose parameters have a leading "layers" axis.
+
+    They are all `depth` layers, or those called `layers` (0-based) of them.
+    """
+    indices = jnp.arange(depth) if layers is None else jnp.asarray(layers)
+    built = nnx.vmap(lambda layer: build(make.at_layer(layer, depth)))(indices)
     for _, param in nnx.iter_graph(built):
         if isinstance(param, nnx.Param):
             param.set_metadata(axes=("layers", *param.get_metadata()["axes"]))

@@ -87,7 +87,7 @@ class AttentionLayer(nnx.Module):
         heads, kv_heads = (self.heads, "heads"), (self.kv_heads, "kv")
         self.q = spec.linear.build([embed], [heads, head], make, name="q")
         self.k = spec.linear.build([embed], [kv_heads, head], make, name="k")
-        self.v = spec.linear.build([embed], [kv_heads, head], make, name="v")
+        self.v = spec.linear.build([embed], [kv_heads, head], make, name="v", role="value")
         self.o = spec.linear.build([heads, head], [embed], make, name="o", role="residual")
         self.position = spec.position.build(self.head_dim, self.heads, make.at("position"))
         if spec.qk_norm is not None:

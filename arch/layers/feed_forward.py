@@ -55,7 +55,7 @@ class MLPLayer(nnx.Module):
     def __init__(self, spec: MLP, width: int, make: Maker):
         self.activation = spec.activation
         hidden = (spec.hidden or 4 * width, "mlp")
-        self.up = spec.linear.build([(width, "embed")], [hidden], make, name="up")
+        self.up = spec.linear.build([(width, "embed")], [hidden], make, name="up", role="feed_forward")
         self.down = spec.linear.build([hidden], [(width, "embed")], make, name="down", role="residual")
 
     def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:
@@ -86,8 +86,8 @@ class GatedMLPLayer(nnx.Module):
     def __init__(self, spec: GatedMLP, width: int, make: Maker):
         self.activation = spec.activation
         hidden = (spec.hidden or -(-8 * width // 24) * 8, "mlp")
-        self.gate = spec.linear.build([(width, "embed")], [hidden], make, name="gate")
-        self.up = spec.linear.build([(width, "embed")], [hidden], make, name="up")
+        self.gate = spec.linear.build([(width, "embed")], [hidden], make, name="gate", role="feed_forward")
+        self.up = spec.linear.build([(width, "embed")], [hidden], make, name="up", role="feed_forward")
         self.down = spec.linear.build([hidden], [(width, "embed")], make, name="down", role="residual")
 
     def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:

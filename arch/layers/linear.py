@@ -26,7 +26,7 @@ class Linear(Spec, abc.ABC):
     def build(
         self, inputs: Sequence[Size], outputs: Sequence[Size], make: Maker, *, name: str, role: str = "linear"
     ) -> nnx.Module:
-        """The map called `name`; `role` ("linear" or "residual") is told to the initialiser."""
+        """The map called `name`; `role` (see `Maker.weight`) is told to the initialiser."""
 
 
 @dataclasses.dataclass(frozen=True)

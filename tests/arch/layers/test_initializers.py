@@ -39,7 +39,7 @@ CUT_AT_2 = 0.8796256610342398
         (TruncatedNormal(0.5, cut=2.0), dict.fromkeys(ROLES, 0.5 * CUT_AT_2)),
         (FanIn(2.0), {**dict.fromkeys(ROLES, 2 / FAN_IN**0.5), "embedding": 2.0, "position": 2.0}),
         (ScaledInit(Normal(0.02)), {**dict.fromkeys(ROLES, 0.02), "residual": 0.02 / np.sqrt(2 * DEPTH)}),
-        (ScaledInit(FanIn(8.0)), {"embedding": 8, "position": 8, "linear": 1, "residual": 12**-0.5, "head": 1}),
+        (ScaledInit(FanIn(8.0)), {**dict.fromkeys(ROLES, 1), "embedding": 8, "position": 8, "residual": 12**-0.5}),
         (DepthScaledInit(Normal(0.1)), {**dict.fromkeys(ROLES, 0.1), "residual": 0.1 / np.sqrt(2 * 3)}),
     ],
     ids=lambda value: type(value).__name__,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jaxtyping import TypeCheckError
 
 from arch.blocks import PreNorm
@@ -39,8 +40,13 @@ def logits_and_gradient():
 FORMS = [("unroll", "none"), ("scan", "full"), ("scan", "dots"), ("scan", "dots_no_batch")]
 
 
-@pytest.mark.parametrize(("loop", "remat"), FORMS)
-@pytest.mark.parametrize("block", tiny.BLOCKS)
+@pytest.mark.parametrize(
+    ("block", "loop", "remat"),
+    [
+        *((block, *form) for block in ("pre", "post", "sandwich", "parallel") for form in FORMS),
+        *((block, "unroll", "none") for block in list(tiny.BLOCKS)[4:]),
+    ],
+)
 def test_every_form_is_one_function(block, loop, remat, logits_and_gradient):
     """Logits and gradients are those of scan without rematerialisation."""
     plain = logits_and_gradient(tiny.decoder(block=block))
@@ -90,7 +96,8 @@ def pick(params, kept):
 @pytest.mark.parametrize(("block", "loop"), [*((block, "scan") for block in tiny.BLOCKS), ("pre", "unroll")])
 def test_a_closed_block_is_a_missing_layer(block, loop):
     forward, params = tiny.forward(tiny.decoder(block=block, loop=loop, depth=3, norm=tiny.BIASED))
-    shallow, _ = tiny.forward(tiny.decoder(block=block, loop=loop, depth=2, norm=tiny.BIASED))
+    kept = ((0, 2), 3)
+    shallow, _ = tiny.forward(tiny.decoder(block=block, loop=loop, depth=2, norm=tiny.BIASED, kept=kept))
     tokens = tiny.tokens(B, T)
     run = tiny.jit(lambda params, keep: forward(params, tokens, keep=keep).logits)
     gated = run(params, Keep(block=np.array([True, False, True])))
@@ -161,6 +168,29 @@ def test_unstack_slices_the_first_axis():
     for layer, slices in enumerate(unstack(tree, 3)):
         np.testing.assert_array_equal(slices["a"], tree["a"][layer])
         assert slices["b"] == tree["b"][layer]
+
+
+def test_a_model_cut_out_of_a_deeper_one_names_each_of_its_layers():
+    for kept in [((0, 1), 3), ((), 3), ((0, 3, 1), 3), ((0, -1, 1), 3)]:
+        with pytest.raises(SpecError, match=r"Sequential\.kept|Kept\.indices"):
+            tiny.draw(tiny.decoder(depth=3, kept=kept))
+
+
+def test_dropout_and_initial_weights_follow_the_original_index():
+    """Layers 2 and 0 of three start as they would there, and drop the places they drop there."""
+    whole, cut = (tiny.decoder(depth=d, dropout=0.5, kept=k) for d, k in [(3, None), (2, ((2, 0), 3))])
+    build = lambda spec: jax.jit(lambda: nnx.to_pure_dict(nnx.state(spec.build(rngs=nnx.Rngs(0)), nnx.Param)))()  # noqa: E731
+    tiny.close(build(cut)["stack"], pick(build(whole), [2, 0])["stack"], 0, 0)
+    zeros = []
+    for spec in (whole, cut):
+        forward, params = tiny.forward(spec)
+        run = tiny.jit(
+            lambda params, forward=forward: forward(
+                params, tiny.tokens(B, T), key=jax.random.key(0), tap=Tap(save="attn_out")
+            ).taps["attn_out"]
+        )
+        zeros.append(np.asarray(run(params)) == 0)
+    np.testing.assert_array_equal(zeros[1], zeros[0][[2, 0]])
 
 
 def test_depth_one():

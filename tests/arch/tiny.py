@@ -5,6 +5,7 @@ large enough for attention to be far from uniform. A parameter's value depends o
 """
 
 import zlib
+from collections.abc import Callable
 from functools import cache, partial
 
 import jax
@@ -19,7 +20,12 @@ from arch.layers.norms import LayerNorm, RMSNorm
 from arch.layers.positions import ALiBi, Learned, NoPosition, Rotary, Sinusoidal, T5Relative
 from arch.models.decoder import Decoder
 from arch.params import metadata
-from arch.stacks import Sequential
+from arch.residual.admin import Admin
+from arch.residual.deep_norm import DeepNorm
+from arch.residual.depth_scaled import ScaledNorm, ScaledResidual, ScaledSublayer
+from arch.residual.learned_scale import LayerScale, SkipInit
+from arch.residual.mix_norm import MixNorm
+from arch.stacks import Kept, Sequential
 
 V, D, N, H = 19, 32, 4, 2
 """Vocabulary, width, query heads and key-value heads of the tiny models."""
@@ -45,11 +51,26 @@ POSITIONS = {
 }
 """Name -> (position of attention, position of the model)."""
 
-BLOCKS: dict[str, type[Block]] = {"pre": PreNorm, "post": PostNorm, "sandwich": SandwichNorm, "parallel": Parallel}
+BLOCKS: dict[str, Callable[..., Block]] = {
+    "pre": PreNorm,
+    "post": PostNorm,
+    "sandwich": SandwichNorm,
+    "parallel": Parallel,
+    "scaled_norm": ScaledNorm,
+    "scaled_sublayer": ScaledSublayer,
+    "scaled_residual": ScaledResidual,
+    "deep": DeepNorm,
+    "mix": partial(MixNorm, fraction=0.5),
+    "layer_scale": LayerScale,
+    "skip_init": SkipInit,
+    "admin": Admin,
+}
 
 
-def decoder(position="rotary", block="pre", loop="scan", remat="none", depth=2, norm=None, dropout=0.0, **attention):
-    """A tiny decoder: grouped heads, gated MLP, RMSNorm."""
+def decoder(
+    position="rotary", block="pre", loop="scan", remat="none", depth=2, norm=None, dropout=0.0, kept=None, **attention
+):
+    """A tiny decoder: grouped heads, gated MLP, RMSNorm. `kept`: (indices, depth) of the model it is cut out of."""
     in_attention, in_model = POSITIONS[position]
     mixer = Attention(**{"heads": N, "kv_heads": H, "position": in_attention, **attention})
     return Decoder(
@@ -57,7 +78,7 @@ def decoder(position="rotary", block="pre", loop="scan", remat="none", depth=2, 
         width=D,
         depth=depth,
         block=BLOCKS[block](mixer=mixer, norm=norm or RMSNorm(), dropout=dropout),
-        stack=Sequential(loop=loop, remat=remat),
+        stack=Sequential(loop=loop, remat=remat, kept=None if kept is None else Kept(*kept)),
         position=in_model,
     )
 

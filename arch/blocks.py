@@ -96,7 +96,7 @@ class BlockLayer(nnx.Module):
         """The stream after sublayer `name`, its cache and its aux."""
         raise TypeError(f"{type(self).__name__} must define step or residual")
 
-    def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:
+    def __call__(self, x_BTD: Float[Array, "B *T D"], ctx: Context) -> Result:
         x = ctx.tap("resid_pre", x_BTD)
         y, caches, aux = self.residual(x, ctx)
         y = ctx.tap("resid_post", gate(ctx.keep.block, y, x))

@@ -36,6 +36,13 @@ class Placement(Protocol):
 RESIDUAL_AXES: Axes = ("batch", "length", "residual")
 """The axes of the residual stream, [B, T, D]."""
 
+
+def residual_axes(ndim: int) -> Axes:
+    """The axes of a residual stream of any number of places: [B, D], [B, T, D], [B, H, W, D], ..."""
+    batch, length, residual = RESIDUAL_AXES
+    return (batch, *(length,) * (ndim - 2), residual)
+
+
 _placement: ContextVar[Placement | None] = ContextVar("placement", default=None)
 
 

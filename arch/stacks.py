@@ -127,7 +127,7 @@ def turn(
     if remat != "none":
         body = jax.checkpoint(body, policy=POLICIES[remat], prevent_cse=loop == "unroll")
     if loop == "scan":
-        return jax.lax.scan(body, x, (jnp.asarray(numbers), *inputs))
+        return jax.lax.scan(body, x, (jnp.asarray(tuple(numbers)), *inputs))
     outputs = []
     for number, one in zip(numbers, unstack(inputs, len(numbers)), strict=True):
         x, output = body(x, (number, *one))
@@ -137,7 +137,7 @@ def turn(
 
 def layer_inputs(ctx: Context, layers: Sequence[int]) -> tuple[Any, Keep, Any]:
     """What each of `layers` is given of the context: dropout keys, gates, caches, all with a leading L."""
-    keys = None if ctx.key is None else jax.vmap(jax.random.fold_in, (None, 0))(ctx.key, jnp.asarray(layers))
+    keys = None if ctx.key is None else jax.vmap(jax.random.fold_in, (None, 0))(ctx.key, jnp.asarray(tuple(layers)))
     return keys, _per_layer(ctx.keep, len(layers)), ctx.cache
 
 

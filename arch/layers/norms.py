@@ -80,3 +80,16 @@ class LayerNormLayer(nnx.Module):
         scale = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + self.eps)
         y = (centred * scale).astype(x.dtype) * align(self.gain[...], x)
         return y + align(self.bias[...], x) if hasattr(self, "bias") else y
+
+
+@dataclasses.dataclass(frozen=True)
+class NoNorm(Norm):
+    """The identity, without parameters: for blocks that read the stream as it is."""
+
+    def build(self, width, make, axis="embed"):
+        return NoNormLayer()
+
+
+class NoNormLayer(nnx.Module):
+    def __call__(self, x: Float[Array, "*b D"], ctx: Context) -> Float[Array, "*b D"]:
+        return x

@@ -3,7 +3,7 @@
   x = norm(alpha x + f(x)),   alpha = (2L)^(1/4)
 
 with the weights of values, of attention's output and of the feed-forward multiplied by beta = (8L)^(-1/4) at the start:
-`layers.depth_init.DeepNormInit`. Both constants were checked against the authors' code (torchscale).
+`layers.deepnet_init.DeepNormInit`. Both constants were checked against the authors' code (torchscale).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import get_args
 
 from arch.blocks import Block, PostNormLayer
 from arch.context import Result, gate
-from arch.layers.depth_init import Compat
+from arch.layers.deepnet_init import Compat
 from arch.params import Maker
 from arch.spec import Problem, one_of
 

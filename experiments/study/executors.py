@@ -1,0 +1,103 @@
+"""Executors: where the tasks of a study run. One after the other in this process, or on the machines of a Ray cluster.
+
+A task is text (`Task.to_json`), the work a function of a module that takes it and leaves its result in the folder of
+the study. The work is idempotent and resumable: doing a task again does what is missing of it, which may be nothing.
+So an executor returns no results, only what failed; all else is in the folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from arch.spec import SpecError, UserError
+from experiments.config.errors import one_line
+
+Work = Callable[[str], None]
+Note = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What one worker does in one go: a run, or an ensemble of replicas of it.
+
+    Attributes:
+      config: JSON of a Run, by `experiments.config.stored.to_json`.
+      members: plain data of each replica: arm, seed, learning rate, ...
+      folder: where the results are left, absolute or `gs://`; all workers see it.
+    """
+
+    config: str
+    members: tuple[Mapping[str, Any], ...]
+    folder: str
+
+    def to_json(self) -> str:
+        """The task as text. Numbers read back bit for bit."""
+        return json.dumps({**dataclasses.asdict(self), "members": [dict(member) for member in self.members]})
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        """What `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(fields["config"], tuple(fields["members"]), fields["folder"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A task that cannot be done: its place among the tasks, and why, in one line."""
+
+    index: int
+    line: str
+
+
+class Executor(Protocol):
+    """Does tasks."""
+
+    def run(self, tasks: Sequence[str], work: Work, note: Note) -> list[Failure]:
+        """Does `work(task)` for every task.
+
+        A mistake of the user's in one task (UserError, SpecError) does not stop the others. Any other error, Ctrl-C
+        and SIGTERM stop all; what was finished by then stays in the folder.
+
+        Args:
+          tasks: see `Task`.
+          work: a function of a module; other machines import it by its name.
+          note: is told in a line what goes on.
+
+        Returns:
+          The tasks that failed, in the order of the tasks.
+        """
+        ...
+
+
+class InProcess:
+    """One task after the other, here."""
+
+    def run(self, tasks: Sequence[str], work: Work, note: Note) -> list[Failure]:
+        lines = [attempt(work, task) for task in tasks]
+        return [Failure(index, line) for index, line in enumerate(lines) if line is not None]
+
+
+def attempt(work: Work, task: str) -> str | None:
+    """Does one task; the line of a mistake of the user's, None if it was done."""
+    try:
+        work(task)
+    except (UserError, SpecError) as error:
+        return one_line(error)
+    return None
+
+
+def named(name: str, *, address: str | None = None, **fields: Any) -> Executor:
+    """The executor that the command line names: `in_process` or `ray`; `address` and `fields` are those of `Ray`."""
+    if name == "ray":
+        from experiments.study.ray_executor import Ray
+
+        return Ray(address=address, **fields)
+    if name != "in_process":
+        raise UserError(f"executor {name}: no such executor; in_process or ray")
+    if address or fields:
+        given = ", ".join([*(["address"] if address else []), *fields])
+        raise UserError(f"executor in_process takes no {given}; did you mean ray?")
+    return InProcess()

@@ -1,0 +1,83 @@
+"""Tasks in this process, and the form of tasks."""
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arch.spec import SpecError, UserError
+from experiments.config.stored import from_json, to_json
+from experiments.study.executors import Failure, InProcess, Task, named
+from experiments.study.ray_executor import Ray
+from tests.experiments.config.toys import Attention, Run
+from tests.experiments.study.ray_work import task, work
+
+PLAIN = st.dictionaries(st.text(max_size=4), st.integers() | st.floats(allow_nan=False) | st.text(max_size=4))
+
+
+def notes() -> list[str]:
+    return []
+
+
+@given(st.lists(PLAIN, max_size=3))
+def test_a_task_reads_back(members):
+    one = Task(to_json(Run(steps=4)), tuple(members), "/a/b")
+    assert Task.from_json(one.to_json()) == one
+    assert from_json(Task.from_json(one.to_json()).config) == Run(steps=4)
+
+
+def test_a_mistake_in_one_task_does_not_stop_the_others(tmp_path):
+    def spec_error(text):
+        return Attention(heads=0) if text == "bad spec" else work(text)
+
+    tasks = [task(tmp_path, "a"), task(tmp_path, "b", wrong=True), "bad spec", task(tmp_path, "c")]
+    assert InProcess().run(tasks, spec_error, notes().append) == [
+        Failure(1, "b: cannot be done"),
+        Failure(2, "Attention.heads=0: must be at least 1"),
+    ]
+    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["a.txt", "c.txt"]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_any_other_error_stops_and_leaves_what_is_finished(tmp_path, error):
+    def stop(text):
+        if text == "stop":
+            raise error
+        work(text)
+
+    with pytest.raises(error):
+        InProcess().run([task(tmp_path, "a"), "stop", task(tmp_path, "b")], stop, notes().append)
+    assert [path.name for path in tmp_path.glob("*.txt")] == ["a.txt"]
+
+
+def test_executors_by_name():
+    assert isinstance(named("in_process"), InProcess)
+    assert named("ray", address="auto", gpus=1, retries=5) == Ray("auto", 1, 1, {}, 5)
+    with pytest.raises(UserError, match=r"^executor rai: no such executor; in_process or ray$"):
+        named("rai")
+    with pytest.raises(UserError, match=r"^executor in_process takes no address, gpus; did you mean ray\?$"):
+        named("in_process", address="auto", gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"cpus": -1}, "Ray.cpus=-1: must be at least 0"),
+        ({"retries": -1}, "Ray.retries=-1: must be at least 0"),
+        ({"resources": {"GPU": 1}}, "Ray.resources='GPU': is given as gpus"),
+        ({"resources": {"TPU": 0}}, "Ray.resources[TPU]=0: must be greater than 0"),
+    ],
+)
+def test_resources_that_cannot_be(fields, said):
+    with pytest.raises(SpecError) as caught:
+        Ray(**fields)
+    assert str(caught.value) == said
+
+
+def test_without_ray_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError) as caught:
+        Ray().run(["x"], work, notes().append)
+    assert str(caught.value).startswith("executor ray: Ray cannot be imported (")
+    assert str(caught.value).endswith("); pip install ray")

@@ -1,0 +1,108 @@
+"""A deep plain perceptron: hidden layers one after another, without residual connections or norms.
+
+h = act(W_1 flatten(image) + b_1),  h = act(W_l h + b_l) for l = 2..L,  logits = W h + b
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from arch.layers.class_heads import ClassHead, LinearHead
+from arch.layers.feed_forward import ACTIVATIONS, Activation
+from arch.layers.initializers import Initializer, Normal
+from arch.layers.linear import Dense, Linear
+from arch.models.base import Model
+from arch.models.decoder import Output
+from arch.params import Maker, stack_layers
+from arch.spec import Problem, at_least, one_of
+from arch.stacks import Loop, turn
+from arch.taps import NoTap, Tap
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepMLP(Model):
+    """Arrays [B, ...] to logits [B, classes].
+
+    Attributes:
+      image: the shape of one input, flattened first.
+      classes: how many there are.
+      hidden: units of every hidden layer.
+      depth: L, the hidden layers.
+      activation: of every hidden layer.
+      linear: the kind of every hidden layer's map.
+      head: from the last hidden layer to logits.
+      init: how every weight starts; biases start at zero.
+      loop: "scan" compiles one layer whatever the depth; "unroll" compiles each, and can run faster on CPU.
+    """
+
+    image: tuple[int, ...] = (8, 8, 1)
+    classes: int = 10
+    hidden: int = 50
+    depth: int = 20
+    activation: Activation = "relu"
+    linear: Linear = Dense(bias=True)
+    head: ClassHead = LinearHead()
+    init: Initializer = Normal(0.1)
+    loop: Loop = "scan"
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "classes", "hidden", "depth")
+        yield from one_of(self, "activation", get_args(Activation))
+        yield from one_of(self, "loop", get_args(Loop))
+        if min(self.image, default=0) < 1:
+            yield Problem("image", self.image, "must be the sizes of one input, each at least 1")
+
+    def build(self, *, rngs: nnx.Rngs) -> DeepMLPModel:
+        return DeepMLPModel(self, Maker(rngs.params(), self.init, self.depth))
+
+
+class DeepMLPModel(nnx.Module):
+    def __init__(self, spec: DeepMLP, make: Maker):
+        self.image, self.depth, self.activation, self.loop = spec.image, spec.depth, spec.activation, spec.loop
+        inputs, hidden = (math.prod(spec.image), "embed"), (spec.hidden, "mlp")
+        self.first = spec.linear.build([inputs], [hidden], make, name="first")
+        if spec.depth > 1:
+
+            def layer(make: Maker) -> Any:
+                return spec.linear.build([(spec.hidden, "embed")], [hidden], make, name="layer")
+
+            self.layers = stack_layers(layer, make.at("layers"), spec.depth - 1)
+        self.head = spec.head.build(spec.hidden, spec.classes, spec.hidden, make.at("head"))
+
+    def __call__(
+        self, image: Float[Array, "B *shape"], *, key: jax.Array | None = None, tap: Tap | None = None
+    ) -> Output:
+        """Logits of each input. `key` is not used: nothing is dropped. Tap sites: `mlp.first`, and `mlp.pre` and
+        `mlp.post` of the hidden layers after the first, which are `(layer, ...)`.
+
+        Raises:
+          ValueError: inputs of another shape than the model's, or a tap at a site that it does not have.
+        """
+        if image.shape[1:] != tuple(self.image):
+            raise ValueError(f"inputs have the shape {image.shape[1:]}; this model reads {tuple(self.image)}")
+        recorder = NoTap() if tap is None else tap.recorder()
+        activate = ACTIVATIONS[self.activation]
+        dtype = jax.tree.leaves(nnx.state(self.first, nnx.Param))[0].dtype  # the type of the computation
+        x = image.reshape(image.shape[0], -1).astype(dtype)
+        x = recorder("mlp.first", activate(self.first(x)))
+        taps: dict[str, jax.Array] = {}
+        if self.depth > 1:
+            graphdef, params = nnx.split(self.layers, nnx.Param)
+
+            def body(x: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, dict[str, jax.Array]]:
+                layer, layer_params = inputs
+                at = recorder.at(layer)
+                pre = at("mlp.pre", nnx.merge(graphdef, layer_params)(x))
+                return at("mlp.post", activate(pre)), at.collect()
+
+            x, taps = turn(body, x, range(1, self.depth), (nnx.to_pure_dict(params),), self.loop, "none")
+        logits = recorder("logits", self.head(x))
+        recorder.check()
+        return Output(logits, None, {}, {**taps, **recorder.collect()})

@@ -1,0 +1,166 @@
+"""The depth panel: what every layer of a trained model does, measured on one batch.
+
+The model is looked at through the loss that trained it: a stand-in adds taps or gates to the call that the objective
+makes, so that any model with a stack of blocks can be examined, whatever its inputs and its loss are.
+
+Where a block is not additive (post-norm) `attn_contribution` and its like still compare what a sublayer wrote with the
+stream that it was added to; `block_contribution` is the change of the stream over the whole block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arch.context import Keep
+from arch.probe import depth
+from arch.taps import Tap
+from train.setup import Program
+from train.step import Params, divisor
+
+SITES = "resid_pre|attn_out|resid_mid|mlp_out|resid_post|attn.pattern"
+ROWS = 16
+"""Rows of the batch that activations are kept of: all layers of a large batch would not fit a device."""
+
+Values = dict[str, jax.Array]
+
+
+@dataclasses.dataclass
+class Examined:
+    """Stands in for a model in a loss function: each call gets `extra` arguments, and the last answer is kept."""
+
+    model: Any
+    extra: Mapping[str, Any]
+    taps: Mapping[str, jax.Array] | None = None
+    segments: jax.Array | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        out = self.model(*args, **kwargs, **self.extra)
+        self.taps, self.segments = out.taps, kwargs.get("segments")
+        return out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+
+def depth_panel(
+    program: Program, params: Params, batch: Mapping[str, np.ndarray], update: Params | None = None
+) -> dict[str, list[float]]:
+    """Name -> one number a layer, first layer first.
+
+    Args:
+      program: what trained the model; its functions for this panel are compiled once, for all replicas.
+      params: of one replica, without a leading axis.
+      batch: rows to measure on, as the objective takes them; of them `ROWS` for the activations.
+      update: what an optimiser added to `params` in a step, for `update_to_weight`; None: left out.
+
+    Returns:
+      residual_rms (of the input), residual_variance (of the output), angular_distance (of the two), attn_, mlp_ and
+      block_contribution, attn_ and mlp_cosine, attention_entropy (nats), gradient_norm, layer_drop (loss without the
+      layer - loss, nats), and update_to_weight. Those whose sites the model does not have are left out; all are, for a
+      model without a stack.
+    """
+    if not hasattr(program.model(params), "stack"):
+        return {}
+    functions = _functions(program)
+    few = program.place(_rows(batch, _few(program, batch)), train=False)
+    rows = program.place(batch, train=False)
+    values = {**functions["activations"](params, few), **functions["losses"](params, rows)}
+    if update is not None:
+        values["update_to_weight"] = functions["update"](params, update)
+    return {name: [float(x) for x in np.asarray(value)] for name, value in jax.device_get(values).items()}
+
+
+_latest: list[tuple[Program, dict[str, Callable[..., Any]]]] = []
+"""The functions of the program examined last: its replicas come one after another."""
+
+
+def _functions(program: Program) -> dict[str, Callable[..., Any]]:
+    if not _latest or _latest[0][0] is not program:
+        made: dict[str, Callable[..., Any]] = {
+            "activations": jax.jit(functools.partial(_activations, program)),
+            "losses": jax.jit(functools.partial(_losses, program)),
+            "update": jax.jit(_update_to_weight),
+        }
+        _latest[:] = [(program, made)]
+    return _latest[0][1]
+
+
+def _examine(program: Program, params: Params, batch: Any, **extra: Any) -> tuple[jax.Array, Examined]:
+    """The mean loss without dropout, and the stand-in that saw the model's answer."""
+    stand_ins: list[Examined] = []
+
+    def loss(model: Any, *rest: Any) -> Any:
+        stand_ins.append(Examined(model, extra))
+        return program.learner.loss(stand_ins[-1], *rest)
+
+    learner = dataclasses.replace(program.learner, loss=loss)
+    sums = learner.losses(learner.cast(params), batch, None)
+    return sums.total / divisor(sums.weight), stand_ins[-1]
+
+
+def _activations(program: Program, params: Params, batch: Any) -> Values:
+    _, seen = _examine(program, params, batch, tap=Tap(save=SITES))
+    taps = dict(seen.taps or {})
+    before, after = taps["resid_pre"], taps["resid_post"]
+    weight = _weight(before.shape[1:-1], batch, seen.segments)
+    values = {
+        "residual_rms": depth.residual_rms(before, weight),
+        "residual_variance": depth.variance(after, weight),
+        "angular_distance": depth.angular_distance(before, after, weight),
+        "block_contribution": depth.relative_contribution(after - before, before, weight),
+    }
+    for site, name, stream in [("attn_out", "attn", before), ("mlp_out", "mlp", taps.get("resid_mid", before))]:
+        if site in taps:
+            values[f"{name}_contribution"] = depth.relative_contribution(taps[site], stream, weight)
+            values[f"{name}_cosine"] = depth.cosine(taps[site], stream, weight)
+    if "attn.pattern" in taps:
+        values["attention_entropy"] = depth.attention_entropy(taps["attn.pattern"], weight)
+    return values
+
+
+def _losses(program: Program, params: Params, batch: Any) -> Values:
+    """What needs the loss of the whole batch: the gradient of each layer, and the loss without it."""
+    whole, grads = jax.value_and_grad(lambda params: _examine(program, params, batch)[0])(params)
+    norms = _norms(grads["stack"]["blocks"])
+    masks = ~jnp.eye(norms.shape[0], dtype=bool)
+    without = jax.lax.map(lambda keep: _examine(program, params, batch, keep=Keep(block=keep))[0], masks)
+    return {"gradient_norm": norms, "layer_drop": without - whole}
+
+
+def _update_to_weight(params: Params, update: Params) -> jax.Array:
+    weights = _norms(params["stack"]["blocks"])
+    return _norms(update["stack"]["blocks"]) / jnp.maximum(weights, depth.SMALLEST)
+
+
+def _norms(blocks: Any) -> jax.Array:
+    """[L]: the norm of all parameters of each layer together, in a tree of `[L, ...]`."""
+    squares = [jnp.sum(jnp.square(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(blocks)]
+    return jnp.sqrt(functools.reduce(jnp.add, squares))
+
+
+def _weight(shape: tuple[int, ...], batch: Mapping[str, jax.Array], segments: jax.Array | None) -> jax.Array:
+    """1 for what belongs to the data, 0 for padding and for rows that fill a batch up; `shape` [B, ...]."""
+    weight = jnp.ones(shape, jnp.float32)
+    if segments is not None and segments.shape == shape:
+        weight = weight * (segments > 0).astype(jnp.float32)
+    if "weight" in batch:
+        weight = weight * batch["weight"].astype(jnp.float32).reshape(-1, *(1,) * (len(shape) - 1))
+    return weight
+
+
+def _few(program: Program, batch: Mapping[str, np.ndarray]) -> int:
+    """About `ROWS` of this process's rows, dealt out evenly to its devices."""
+    devices = max(1, program.mesh.size // jax.process_count())
+    rows = len(next(iter(batch.values())))
+    return min(rows, -(-ROWS // devices) * devices)
+
+
+def _rows(batch: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    return {name: array[:count] for name, array in batch.items()}

@@ -1,15 +1,14 @@
 """Executors: where the tasks of a study run. One after the other in this process, or on the machines of a Ray cluster.
 
-A task is text (`Task.to_json`), the work a function of a module that takes it and leaves its result in the folder of
-the study. The work is idempotent and resumable: doing a task again does what is missing of it, which may be nothing.
-So an executor returns no results, only what failed; all else is in the folder.
+A task is text (`tasks.to_task`), the work a function of a module (`tasks.work`) that takes it and leaves its result in
+the folder of the study. The work is idempotent and resumable: doing a task again does what is missing of it, which may
+be nothing. So an executor returns no results, only what failed; all else is in the folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from arch.spec import SpecError, UserError
@@ -17,31 +16,6 @@ from experiments.config.errors import one_line
 
 Work = Callable[[str], None]
 Note = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What one worker does in one go: a run, or an ensemble of replicas of it.
-
-    Attributes:
-      config: JSON of a Run, by `experiments.config.stored.to_json`.
-      members: plain data of each replica: arm, seed, learning rate, ...
-      folder: where the results are left, absolute or `gs://`; all workers see it.
-    """
-
-    config: str
-    members: tuple[Mapping[str, Any], ...]
-    folder: str
-
-    def to_json(self) -> str:
-        """The task as text. Numbers read back bit for bit."""
-        return json.dumps({**dataclasses.asdict(self), "members": [dict(member) for member in self.members]})
-
-    @classmethod
-    def from_json(cls, text: str) -> Task:
-        """What `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(fields["config"], tuple(fields["members"]), fields["folder"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +36,9 @@ class Executor(Protocol):
         and SIGTERM stop all; what was finished by then stays in the folder.
 
         Args:
-          tasks: see `Task`.
+          tasks: as text.
           work: a function of a module; other machines import it by its name.
-          note: is told in a line what goes on.
+          note: is told of each failure at once, and of what else goes on, in a line.
 
         Returns:
           The tasks that failed, in the order of the tasks.
@@ -76,8 +50,13 @@ class InProcess:
     """One task after the other, here."""
 
     def run(self, tasks: Sequence[str], work: Work, note: Note) -> list[Failure]:
-        lines = [attempt(work, task) for task in tasks]
-        return [Failure(index, line) for index, line in enumerate(lines) if line is not None]
+        failures = []
+        for index, task in enumerate(tasks):
+            line = attempt(work, task)
+            if line is not None:
+                failures.append(Failure(index, line))
+                note(f"task {index + 1} of {len(tasks)}: {line}")
+        return failures
 
 
 def attempt(work: Work, task: str) -> str | None:

@@ -39,10 +39,15 @@ def short_paths(paths: Sequence[str]) -> dict[str, str]:
 
 
 def point_names(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each point, all different if the points are. A point that changes nothing is `base`."""
+    """A name for each point, all different if the points are. A point that changes nothing is `base`.
+
+    A slash, which names of arms must not hold, becomes a bar.
+    """
     short = short_paths([path for point in points for path in point])
-    names = [" ".join(f"{short[path]}={value_text(value)}" for path, value in point.items()) or "base"
-             for point in points]  # fmt: skip
+    names = [
+        " ".join(f"{short[path]}={value_text(value)}" for path, value in point.items()) or "base" for point in points
+    ]
+    names = [name.replace("/", "|") for name in names]
     count: dict[str, int] = {}
     for index, name in enumerate(names):
         count[name] = count.get(name, 0) + 1

@@ -56,6 +56,8 @@ class Ray(Spec):
 
     def run(self, tasks: Sequence[str], work: Work, note: Note) -> list[Failure]:
         """See `Executor.run`. Raises UserError if there is no Ray, no cluster, or no machine large enough."""
+        if not tasks:
+            return []
         ray = _import()
         with _connected(ray, self.address):
             self._check(ray, note)
@@ -79,6 +81,7 @@ class Ray(Spec):
                     line = self._result(ray, done)
                     if line is not None:
                         failures.append(Failure(index, line))
+                        note(f"task {index + 1} of {len(tasks)}: {line}")
                     note(f"ray: {len(tasks) - len(pending)} of {len(tasks)} tasks, {len(failures)} failed")
             except BaseException:  # also Ctrl-C, and the SystemExit of SIGTERM
                 _stop(ray, list(pending))
@@ -113,6 +116,11 @@ class Ray(Spec):
 
 def _do(work: Work, task: str, folder: str) -> str | None:
     """In the worker: the task, with the relative paths of the process that gave it."""
+    from train.compilation import enable_compilation_cache
+    from train.host import keep_freed_memory
+
+    keep_freed_memory()  # as launch.py does
+    enable_compilation_cache()
     if os.path.isdir(folder):
         os.chdir(folder)
     return attempt(work, task)

@@ -15,7 +15,7 @@ from experiments.study.ray_executor import ROOT, Ray
 from tests.experiments.study.ray_work import environment, task, work
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def test_a_killed_worker_costs_nothing_that_was_done(two_workers, tmp_path):
     pids = {int((there / f"{name}.pid").read_text()) for name in "abd"}
     assert len(pids) == 3  # every task has a process of its own
     assert os.getpid() not in pids
-    assert [line.partition(",")[0] for line in said] == [f"ray: {done} of 4 tasks" for done in (1, 2, 3, 4)]
+    assert [line.partition(",")[0] for line in said if "ray" in line] == [f"ray: {n} of 4 tasks" for n in (1, 2, 3, 4)]
+    assert said.count("task 3 of 4: c: cannot be done") == 2  # here and there
     assert ray.is_initialized()  # a connection that was there before stays
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_every_time_is_a_failure(two_workers, tmp_path):
     tasks = [task(tmp_path, "a", die_at=1, always=True), task(tmp_path, "b")]
     (failure,) = Ray(retries=1).run(tasks, work, print)
@@ -72,13 +72,11 @@ def test_a_worker_that_dies_every_time_is_a_failure(two_workers, tmp_path):
     assert list(results(tmp_path)) == ["a.txt", "b.txt"]
 
 
-@pytest.mark.slow
 def test_a_defect_is_raised_with_its_own_type(two_workers, tmp_path):
     with pytest.raises(ZeroDivisionError, match="a defect"):
         Ray().run([task(tmp_path, "a", bug=True)], work, print)
 
 
-@pytest.mark.slow
 def test_workers_have_this_checkout_the_environment_and_the_folder(two_workers, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("STRATA_CACHE", "/some/cache")
@@ -89,7 +87,6 @@ def test_workers_have_this_checkout_the_environment_and_the_folder(two_workers, 
     assert str(ROOT) in seen["PYTHONPATH"].split(os.pathsep)
 
 
-@pytest.mark.slow
 def test_ctrl_c_cancels_and_leaves_what_is_finished(two_workers, tmp_path):
     long = [task(tmp_path, name, count=400, seconds=0.1) for name in ("b", "c", "d")]
 

@@ -188,8 +188,8 @@ def test_names_are_short():
         "learning_rate": "learning_rate",
     }
     assert short_paths(["heads", "mixer.heads"]) == {"heads": "heads", "mixer.heads": "mixer.heads"}
-    assert point_names([{}, {"x": True}, {"x": 1e-5}, {"x": "1 y=2"}, {"x": 1, "y": 2}]) == [
-        "base", "x=true", "x=1e-5", "x=1 y=2", "x=1 y=2 #2"]  # fmt: skip
+    assert point_names([{}, {"x": True}, {"x": 1e-5}, {"x": "1 y=2"}, {"x": "a/b"}, {"x": 1, "y": 2}]) == [
+        "base", "x=true", "x=1e-5", "x=1 y=2", "x=a|b", "x=1 y=2 #2"]  # fmt: skip
 
 
 @given(AXES, AXES)

@@ -119,7 +119,7 @@ def prepare(
             graphdef=graphdef,
             loss=run.objective.build(dataset),
             objective=run.objective,
-            tx=run.optimizer.build(params, run.steps, axes=axes),
+            tx=run.optimizer.build(params, run.steps, axes=axes, seed=run.seed),
             rate=lambda step: run.optimizer.learning_rate * multiplier(step),
             accumulate=run.accumulate,
             seed=run.seed,

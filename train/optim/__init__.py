@@ -3,6 +3,8 @@
 from train.optim.adafactor import Adafactor as Adafactor
 from train.optim.muon import Muon as Muon
 from train.optim.muon import Others as Others
+from train.optim.noise import GradientNoise as GradientNoise
+from train.optim.noise import walk_std as walk_std
 from train.optim.optimizers import SGD as SGD
 from train.optim.optimizers import AdamW as AdamW
 from train.optim.optimizers import Optimizer as Optimizer

@@ -3,6 +3,7 @@
 Every optimiser makes the same steps in the same order, and differs only in its direction u:
 
     g <- g * min(1, clip / |g|)                    the norm over all trained parameters together
+    g <- g + noise                                 if asked for
     u <- direction(g)
     p <- p - learning_rate * schedule(n) * multiplier(p) * (u + weight_decay * decay(p) * p)
 
@@ -23,6 +24,7 @@ import optax
 
 from arch.spec import Problem, Spec, SpecError, above, at_least
 from train.optim.layout import Layout, layouts
+from train.optim.noise import GradientNoise
 from train.optim.rules import Rules, decays, dotted, pattern_problems, unmatched
 from train.optim.schedules import Cosine, Schedule
 
@@ -50,6 +52,7 @@ class Optimizer(Spec, abc.ABC):
       decay: factors of the weight decay by parameter path. None: 1 for matrices, 0 for gains, biases and embeddings.
       multipliers: factors of the learning rate by parameter path. None: 1 for all.
       freeze: patterns of the paths of parameters that stay as they are, with no optimiser state.
+      noise: added to the clipped gradient; None: none.
     """
 
     learning_rate: float = 1e-3
@@ -59,6 +62,7 @@ class Optimizer(Spec, abc.ABC):
     decay: Rules | None = None
     multipliers: Rules | None = None
     freeze: tuple[str, ...] = ()
+    noise: GradientNoise | None = None
 
     # Whether the direction treats matrices as such, and so must know how an array reads as matrices.
     needs_axes: ClassVar[bool] = False
@@ -113,6 +117,7 @@ class Optimizer(Spec, abc.ABC):
         axes: Params | None = None,
         learning_rate: jax.typing.ArrayLike | None = None,
         weight_decay: jax.typing.ArrayLike | None = None,
+        seed: jax.typing.ArrayLike = 0,
     ) -> optax.GradientTransformation:
         """The transformation for a run of `steps` updates.
 
@@ -123,6 +128,7 @@ class Optimizer(Spec, abc.ABC):
             Adafactor need them, to tell stacked layers and heads from matrices; for the others they tell a
             stacked vector from a matrix in the default for weight decay.
           learning_rate, weight_decay: in place of the fields; they may be traced, so that an ensemble varies them.
+          seed: the run's, of the noise; it may be traced.
         """
         if axes is None and self.needs_axes:
             raise ValueError(f"{type(self).__name__} needs the logical axes of the parameters: build(..., axes=axes)")
@@ -131,8 +137,9 @@ class Optimizer(Spec, abc.ABC):
         rate = self.learning_rate if learning_rate is None else learning_rate
         decay = self.weight_decay if weight_decay is None else weight_decay
         multiplier = self.schedule.build(steps)
+        clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
         trained = optax.chain(
-            optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip),
+            clip if self.noise is None else optax.chain(clip, self.noise.build(seed)),
             self.direction(by_path),
             _add_decay({path: t.decay for path, t in treatments.items()}, decay),
             _multiply({path: t.multiplier for path, t in treatments.items()}),

@@ -43,15 +43,19 @@ class Tfds(Source):
         sizes = {name: [split.num_examples, split.num_bytes] for name, split in info.splits.items()}
         return cache.digest("tfds", info.full_name, sizes, self.train, self.validation, self.text, self.line_breaks)
 
+    def records(self) -> tuple[Any, dict[str, Any]]:
+        """The prepared builder, and random access to the records of "train" and "validation"."""
+        builder = self._prepared()
+        return builder, {name: self._split(builder, getattr(self, name)) for name in ("train", "validation")}
+
     def build(self, progress: Progress = silent) -> Corpus:
         import tensorflow_datasets as tfds
 
-        builder = self._prepared()
+        builder, splits = self.records()
         features = dict(builder.info.features.items())
         if not isinstance(features.get(self.text), tfds.features.Text):
             kinds = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
             raise UserError(f"{self.name}: no text feature {self.text!r}; it has {kinds}")
-        splits = {"train": self._split(builder, self.train), "validation": self._split(builder, self.validation)}
         clean = without_breaks if self.line_breaks else str
         return Corpus(f"{self.name} in {builder.data_dir}", splits, features, self.text, clean)
 

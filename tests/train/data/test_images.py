@@ -1,0 +1,116 @@
+"""Labelled images: the digits of scikit-learn, and image data sets of the catalogue."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from arch.spec import SpecError, UserError
+from train.data import Tfds
+from train.data.digits import Digits
+from train.data.images import TfdsImages
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Digits().build()
+
+
+def test_digits_are_scikit_learns(digits):
+    """Every image is in one of the splits once, in [0, 1], with its own label."""
+    both = [digits.train_rows.gather(np.arange(1400)), digits.validation_rows.gather(np.arange(397))]
+    images = np.concatenate([part["image"] for part in both])
+    labels = np.concatenate([part["label"] for part in both])
+    assert (images.shape, images.dtype, labels.dtype) == ((1797, 8, 8, 1), np.float32, np.int32)
+    assert (images.min(), images.max()) == (0.0, 1.0)
+    known = load_digits()
+    row = lambda image, label: (*(image * 16).astype(int).ravel().tolist(), int(label))  # noqa: E731
+    found = sorted(map(row, images, labels))
+    assert found == sorted(row(image / 16, label) for image, label in zip(known.images, known.target, strict=True))
+    assert digits.classes == 10
+
+
+def test_the_split_is_seeded_and_mixed(digits):
+    again, other = Digits().build(), Digits(split=1).build()
+    labels = [one.validation_rows.labels.tolist() for one in (digits, again, other)]
+    assert labels[0] == labels[1] != labels[2]
+    assert digits.fingerprint == again.fingerprint != other.fingerprint
+    counts = np.bincount(digits.validation_rows.labels, minlength=10)
+    assert counts.min() > 20
+
+
+def test_batches_are_what_arrays_says(digits):
+    batch = next(digits.train(32, 0))
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+        name: (shape, np.dtype(dtype)) for name, (shape, dtype) in Digits().arrays(32).items()
+    }
+    assert (batch["weight"] == 1).all()
+    last = list(digits.validation(64))[-1]
+    assert last["weight"].sum() == 397 - 6 * 64
+    assert (last["image"][13:] == 0).all()
+
+
+def test_digits_refuse():
+    with pytest.raises(SpecError, match=r"Digits\.held_out=1797: must be from 1 to 1796"):
+        Digits(held_out=1797)
+
+
+def png(image):
+    """A file with `image`; given as an array, TFDS would need TensorFlow to encode it."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    file.seek(0)
+    return file
+
+
+class CatalogueImages(tfds.core.GeneratorBasedBuilder):
+    """A builder with the features of mnist and cifar10; image i is filled with i."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(4, 5, 3)), "label": tfds.features.ClassLabel(num_classes=7)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(0, 30), "test": self._generate_examples(30, 40)}
+
+    def _generate_examples(self, low, high):
+        for i in range(low, high):
+            yield i, {"image": png(np.full((4, 5, 3), i, np.uint8)), "label": i % 7}
+
+
+CatalogueImages.url_infos = {}
+SPEC = TfdsImages(Tfds("catalogue_images", validation="test"), (4, 5, 3))
+
+
+def test_a_catalogue_set_is_read():
+    dataset = SPEC.build()
+    assert dataset.classes == 7
+    batch = dataset.train_rows.gather(np.arange(30))
+    numbers = np.rint(batch["image"] * 255).astype(int)
+    assert sorted(numbers[:, 0, 0, 0].tolist()) == list(range(30))
+    np.testing.assert_array_equal(batch["label"], numbers[:, 3, 4, 2] % 7)
+    assert batch["image"].dtype == np.float32
+    assert batch["image"].max() <= 1
+    assert len(dataset.validation_rows) == 10
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+        name: (shape, np.dtype(dtype)) for name, (shape, dtype) in SPEC.arrays(30).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": "picture"}, "no Image feature 'picture'; it has image"),
+        ({"label": "image"}, "no ClassLabel feature 'image'"),
+        ({"shape": (4, 5, 1)}, r"images have the shape \(4, 5, 3\), not shape=\(4, 5, 1\)"),
+    ],
+)
+def test_another_layout_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(SPEC, **changes).build()

@@ -1,0 +1,103 @@
+"""Labelled images: rows in memory, and any image data set of the TFDS catalogue, such as mnist or cifar10.
+
+A batch has `image`, float32 [b, H, W, C] in [0, 1], `label`, int32 [b], and `weight`, float32 [b]: 1, and 0 for the
+rows that fill up the last validation batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from arch.spec import Problem, UserError
+from train.data.base import Batch, Data, Dataset, Progress
+from train.data.catalogue import Tfds
+
+READ_AT_ONCE = 4096
+
+
+class ImageRows:
+    """Images [n, H, W, C] with their labels [n], in memory. Images of bytes become fractions of 255 when gathered."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self.images, self.labels = images, labels.astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        images = self.images[indices]
+        if images.dtype == np.uint8:
+            images = images.astype(np.float32) / np.float32(255)
+        return {"image": images, "label": self.labels[indices], "weight": np.ones(len(indices), np.float32)}
+
+
+class ImageDataset(Dataset):
+    """Images of one shape. `classes` is how many labels there are."""
+
+    train_rows: ImageRows
+    validation_rows: ImageRows
+
+    def __init__(self, train_rows: ImageRows, validation_rows: ImageRows, classes: int, fingerprint: str):
+        super().__init__(train_rows, validation_rows, fingerprint)
+        self.classes = classes
+
+
+def image_arrays(batch: int, image: tuple[int, int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    """Name -> (shape, dtype) of the arrays in a batch of images."""
+    return {"image": ((batch, *image), np.float32), "label": ((batch,), np.int32), "weight": ((batch,), np.float32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsImages(Data):
+    """An image data set of the catalogue by name: TfdsImages(Tfds("cifar10", validation="test"), (32, 32, 3)).
+
+    Attributes:
+      source: the data set and its splits.
+      shape: H, W and C of an image.
+      image: the feature that holds it.
+      label: the feature that holds its class.
+    """
+
+    source: Tfds = Tfds("mnist", validation="test")
+    shape: tuple[int, int, int] = (28, 28, 1)
+    image: str = "image"
+    label: str = "label"
+
+    def problems(self) -> Iterator[Problem]:
+        if min(self.shape) < 1:
+            yield Problem("shape", self.shape, "must be height, width and channels, each at least 1")
+
+    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
+        return image_arrays(batch, self.shape)
+
+    def build(self, progress: Progress | None = None) -> ImageDataset:
+        """Reads both splits into memory. Raises UserError for features that the data set does not have."""
+        import tensorflow_datasets as tfds
+
+        builder, splits = self.source.records()
+        features = dict(builder.info.features.items())
+        for name, kind in ((self.image, tfds.features.Image), (self.label, tfds.features.ClassLabel)):
+            if not isinstance(features.get(name), kind):
+                kinds = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
+                raise UserError(f"{self.source.name}: no {kind.__name__} feature {name!r}; it has {kinds}")
+        found = tuple(features[self.image].shape)
+        if any(size is not None and size != own for size, own in zip(found, self.shape, strict=True)):
+            raise UserError(f"{self.source.name}: its images have the shape {found}, not shape={self.shape}")
+        train, validation = (self._rows(splits[name]) for name in ("train", "validation"))
+        return ImageDataset(train, validation, features[self.label].num_classes, self.source.identity())
+
+    def _rows(self, records: Any) -> ImageRows:
+        images, labels = np.empty((len(records), *self.shape), np.uint8), np.empty(len(records), np.int32)
+        for first in range(0, len(records), READ_AT_ONCE):
+            indices = range(first, min(first + READ_AT_ONCE, len(records)))
+            for index, record in zip(indices, records.__getitems__(indices), strict=True):
+                image = np.asarray(record[self.image])
+                if image.shape != self.shape:
+                    raise UserError(f"{self.source.name}: record {index} has an image of {image.shape}, "
+                                    f"not shape={self.shape}")  # fmt: skip
+                images[index], labels[index] = image, record[self.label]
+        return ImageRows(images, labels)

@@ -81,6 +81,19 @@ def by_head(path, leaf, chosen):
     return jnp.take(leaf, chosen, axis=leaf.shape.index(N))
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_wide_sublayer_is_several_narrow_ones_in_parallel(name):
+    """N heads that read one norm are N / 2 sublayers of two heads that share it, whatever the kind."""
+    wide, x, segments = KINDS[name], rows(), padded(LENGTHS)
+    narrow, (_, params) = dataclasses.replace(wide, heads=2), layer(wide)
+    total = 0.0
+    for first in (0, 2):
+        heads = np.array([first, first + 1])
+        part = jax.tree_util.tree_map_with_path(lambda path, leaf, heads=heads: by_head(path, leaf, heads), params)
+        total = total + run(narrow, x, segments, part)[0]
+    tiny.close(total, run(wide, x, segments)[0], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", WHOLE_ROWS)
 def test_several_documents_in_a_row_are_nan(name):
     segments = np.ones((B, T), np.int32)

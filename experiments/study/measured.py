@@ -1,0 +1,66 @@
+"""What the cells of an arm measured: final metrics, and per-layer diagnostics brought down to one number.
+
+Names of metrics: `val/loss` and the like as they are; `diagnostics/NAME` is the mean over layers, `diagnostics/NAME[i]`
+the value of layer i (counted from 0, from the end if negative), `diagnostics/NAME[i->j]` the growth from layer i to j.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+
+from experiments.study.results import Cell, Results
+
+_LAYERS = re.compile(r"diagnostics/(?P<name>[^\[]+)(?:\[(?P<first>-?\d+)(?:->(?P<last>-?\d+))?\])?")
+_HIGHER = re.compile(r"accuracy|tokens_per_s|rows_per_s|mfu|bleu|\bf1\b|score", re.IGNORECASE)
+_LOWER = re.compile(r"loss|perplexity|bits|error|seconds|grad_norm", re.IGNORECASE)
+
+
+def metric_values(results: Results, arm: str, metric: str | None = None) -> dict[int, float]:
+    """Seed -> final value of `metric` (default: the study's) over the cells of `arm` in the phase "seeds".
+
+    A cell that diverged gives NaN; one that finished without measuring the metric is left out.
+    """
+    metric = metric or results.metric
+    found = {}
+    for cell in results.cells:
+        if cell.arm == arm and cell.phase == "seeds":
+            value = math.nan if cell.status == "diverged" else cell_value(cell, metric)
+            if value is not None:
+                found[cell.seed] = value if math.isfinite(value) else math.nan
+    return found
+
+
+def cell_value(cell: Cell, metric: str) -> float | None:
+    """What `cell` measured as `metric`, or None. Says nothing of divergence."""
+    if metric in cell.metrics:
+        return float(cell.metrics[metric])
+    match = _LAYERS.fullmatch(metric)
+    layers = cell.diagnostics.get(match["name"], ()) if match else ()
+    if not match or not layers:
+        return None
+    try:
+        if match["last"] is not None:
+            return float(layers[int(match["last"])]) - float(layers[int(match["first"])])
+        return float(layers[int(match["first"])]) if match["first"] is not None else statistics.fmean(layers)
+    except IndexError:
+        return None
+
+
+def lower_is_better(results: Results, metric: str | None = None) -> bool:
+    """The direction of `metric`: the study's own for its metric, else by name, else as for the study's."""
+    if metric is None or metric == results.metric:
+        return results.lower_is_better
+    if _HIGHER.search(metric):
+        return False
+    return bool(_LOWER.search(metric)) or results.lower_is_better
+
+
+def known(results: Results, arm: str) -> list[str]:
+    """The metrics that the seeds of `arm` have, diagnostics included."""
+    names: dict[str, None] = {}
+    for cell in results.cells:
+        if cell.arm == arm and cell.phase == "seeds":
+            names |= dict.fromkeys(cell.metrics) | {f"diagnostics/{name}": None for name in cell.diagnostics}
+    return list(names)

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
+from arch import cost
 from train.run import Run
 from train.setup import prepare
 
@@ -29,10 +31,24 @@ class Estimate:
     temporary_bytes: int
 
 
+def row_flops(run: Run) -> int:
+    """FLOPs of one row forward through model and objective; a training step is three times that, a row."""
+    module = run.abstract_model()
+    graphdef, params = nnx.split(module, nnx.Param)
+    loss = run.objective.build(_stand_in(run))
+    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(1).items()}
+    return cost.flops(lambda p, b: loss(nnx.merge(graphdef, p), b, None).total, nnx.to_pure_dict(params), batch)
+
+
+def _stand_in(run: Run) -> Any:
+    """A data set for programs that are never run."""
+    vocab = getattr(run.model, "vocab", 0)
+    return types.SimpleNamespace(vocab=vocab, token_bytes=np.ones(vocab, np.float32))
+
+
 def estimate(run: Run) -> Estimate:
     """Compiles the step of `run` for the devices at hand and reads what XLA plans. The data is not touched."""
-    vocab = getattr(run.model, "vocab", 0)
-    program = prepare(run, types.SimpleNamespace(vocab=vocab, token_bytes=np.ones(vocab, np.float32)))
+    program = prepare(run, _stand_in(run))
     batch: Any = {
         name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(run.batch).items()
     }

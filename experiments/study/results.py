@@ -102,12 +102,12 @@ class Results:
 
     def to_json(self) -> str:
         """As JSON; NaN and infinities are written as the strings "nan", "inf", "-inf"."""
-        return json.dumps(_plain(dataclasses.asdict(self)), indent=1) + "\n"
+        return json.dumps(plain(dataclasses.asdict(self)), indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Results:
         """What `to_json` wrote."""
-        fields = _back(json.loads(text))
+        fields = back(json.loads(text))
         arms = tuple(Arm(**arm) for arm in fields.pop("arms"))
         cells = tuple(Cell(**cell) for cell in fields.pop("cells"))
         return cls(arms=arms, cells=cells, **fields)
@@ -116,19 +116,19 @@ class Results:
 _SPECIAL = {"nan", "inf", "-inf"}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return str(value)
     return value
 
 
-def _back(value: Any) -> Any:
+def back(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _back(one) for key, one in value.items()}
+        return {key: back(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_back(one) for one in value]
+        return [back(one) for one in value]
     return float(value) if isinstance(value, str) and value in _SPECIAL else value

@@ -73,9 +73,8 @@ def test_resumed_members_are_uninterrupted_ones(run, tmp_path, monkeypatch):
         train(run, tmp_path / "cut", members=Members(WILD))
     again = train(run, tmp_path / "cut", members=Members(WILD))
     same(whole.params, again.params)
-    assert whole.stopped == again.stopped and json.dumps(lines(tmp_path / "whole")) == json.dumps(
-        lines(tmp_path / "cut")
-    )
+    assert whole.stopped == again.stopped
+    assert json.dumps(lines(tmp_path / "whole")) == json.dumps(lines(tmp_path / "cut"))
 
 
 def test_a_folder_knows_its_members(run, ensemble):

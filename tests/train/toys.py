@@ -51,6 +51,9 @@ class Toy(Data):
     rows: int = 60
     held_out: int = 13
 
+    def arrays(self, batch):
+        return dict.fromkeys(("tokens", "segments", "positions"), ((batch, LENGTH + 1), np.int32))
+
     def build(self, progress=None):
         return ToyDataset(ToyRows(self.rows, 0), ToyRows(self.held_out, 1), f"toy {self.rows} {self.held_out}")
 

@@ -1,0 +1,119 @@
+"""Deep against wide: at equal parameters, does depth or width learn English better?
+
+Llama-like decoders of 1, 2, 4 and 8 layers whose widths are matched in parameters, each at its own best learning rate,
+over seeds that share their data. The question is that of "The Depth-to-Width Interplay in Self-Attention" (arXiv
+2006.12467) and of "Scaling Laws for Neural Language Models" (arXiv 2001.08361: shape matters little next to size).
+
+Forms:
+
+  (none)   25 million parameters without embeddings, web text of your own (data/fineweb/*.parquet), 1 to 24 layers.
+  :demo    230 thousand parameters, bytes of the Wikipedia leads, 4 layouts x 3 seeds, 3 learning rates: minutes on 2
+           cores.
+  :flops   the same layouts as :demo, matched in training FLOPs instead.
+  :tiny    2 layouts, seconds; what the tests run.
+
+  python launch.py train --config=experiments/deep_vs_wide.py:demo
+"""
+
+from arch.blocks import PreNorm
+from arch.layers.attention import Attention
+from arch.layers.feed_forward import GatedMLP
+from arch.models.decoder import Decoder
+from arch.stacks import Sequential
+from experiments.config.load import unknown_form
+from experiments.study.claims import Better, NoWorse
+from experiments.study.match import Hold, Match, match
+from experiments.study.study import Study
+from train.data.sources import LocalText, WikiLeads
+from train.data.text import Text
+from train.data.tokenizers import BPE, Bytes
+from train.optim.optimizers import AdamW
+from train.optim.schedules import Cosine
+from train.run import Reports, Run
+
+FORMS = ("", "demo", "flops", "tiny")
+QUESTION = "At equal {what}, do more layers or wider ones predict English better?"
+WHAT = {"params": "parameters", "params_nonembed": "parameters without embeddings", "train_flops": "training FLOPs"}
+
+
+def get_config(form: str = "") -> Study:
+    if form not in FORMS:
+        raise unknown_form(form, FORMS)
+    return {"": full, "demo": demo, "flops": lambda: demo("train_flops", tolerance=0.03), "tiny": tiny}[form]()
+
+
+def full() -> Study:
+    """Shapes of 25 million parameters outside embeddings, at 20 tokens a parameter."""
+    base = Run(
+        model=Decoder(
+            vocab=32_768,
+            width=512,
+            depth=8,
+            block=PreNorm(mixer=Attention(heads=8), feed_forward=GatedMLP(hidden=1376)),
+            stack=Sequential(remat="dots_no_batch"),
+        ),
+        data=Text(source=LocalText("data/fineweb/*.parquet", validation=0.005), tokenizer=BPE(32_768), length=1024),
+        optimizer=AdamW(schedule=Cosine(warmup=0.05, final=0.1), weight_decay=0.1),
+        batch=256,
+        accumulate=4,
+        steps=2000,
+        precision="bfloat16",
+        reports=Reports(log=20, evaluate=500, checkpoint=500, keep=1),
+    )
+    return study(base, (1, 2, 4, 8, 16, 24), "params_nonembed", (3e-4, 1e-3, 3e-3), seeds=5)
+
+
+def demo(hold: Hold = "params", tolerance: float = 0.02) -> Study:
+    """Bytes of the Wikipedia leads, small enough for 24 models in minutes."""
+    base = Run(
+        model=Decoder(
+            vocab=256,
+            width=64,
+            depth=4,
+            block=PreNorm(mixer=Attention(heads=4), feed_forward=GatedMLP(hidden=168)),
+        ),
+        data=Text(source=WikiLeads(), tokenizer=Bytes(), length=128),
+        optimizer=AdamW(schedule=Cosine(warmup=0.1, final=0.05), weight_decay=0.1),
+        batch=8,
+        steps=300,
+        reports=Reports(log=10, evaluate=100, checkpoint=100, keep=1),
+    )
+    return study(base, (1, 2, 4, 8), hold, (3e-3, 1e-2, 3e-2), tolerance=tolerance)
+
+
+def tiny() -> Study:
+    """Everything the other forms do, in seconds."""
+    base = Run(
+        model=Decoder(
+            vocab=256,
+            width=32,
+            depth=2,
+            block=PreNorm(mixer=Attention(heads=2), feed_forward=GatedMLP(hidden=88)),
+        ),
+        data=Text(source=WikiLeads(), tokenizer=Bytes(), length=32),
+        batch=4,
+        steps=6,
+        reports=Reports(log=2, evaluate=3, checkpoint=2, keep=1),
+    )
+    return study(base, (1, 2), "params", (3e-3, 1e-2), seeds=2, tolerance=0.05)
+
+
+def study(
+    base: Run, depths: tuple[int, ...], hold: Hold, rates: tuple[float, ...], *, seeds: int = 3, tolerance: float = 0.02
+) -> Study:
+    """`base` at these depths, all equal in `hold`."""
+    arms = match(base, depth=depths, hold=hold, tolerance=tolerance)
+    shallow, *_, deep = arms
+    return Study(
+        question=QUESTION.format(what=WHAT[hold]),
+        arms=arms,
+        claims=(
+            Better(deep, than=shallow),
+            NoWorse(shallow, than=deep, margin=0.02),
+        ),
+        match=Match(hold, tolerance),
+        learning_rates=rates,
+        seeds=seeds,
+        diagnostics=("depth",),
+        notes=("Bits per byte of the whole validation split; a margin of 0.02 is about one percent.",),
+    )

@@ -1,0 +1,210 @@
+"""Matching: arms of different shapes made comparable, by equal parameters, equal FLOPs or equal heads.
+
+`match(base, depth=(1, 2, 4, 8), hold="params")` keeps the head width and the shape of the feed-forward, and finds the
+model width, a multiple of `unit`, and then the feed-forward width, a multiple of 8, whose count comes nearest to that
+of `base`. `hold="heads_total"` is the dial of "Wide Attention Is The Way Forward For Transformers?" (arXiv 2210.00640):
+layers times heads stays, the head width and everything else stays too, and parameters do not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from arch import cost
+from arch.spec import Problem, Spec, UserError, above, one_of
+from train.estimate import row_flops
+from train.run import Run
+
+Hold = Literal["params", "params_nonembed", "train_flops", "heads_total"]
+HIDDEN_UNIT = 8
+NEAR = 2
+"""How many widths on either side of the best are tried with a feed-forward of another proportion."""
+
+STRETCH = 1.5
+"""How far the feed-forward width may leave its proportion to the model width, as a factor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Match(Spec):
+    """All arms of a study agree in `hold` to `tolerance`, as a fraction of the first arm's."""
+
+    hold: Hold = "params"
+    tolerance: float = 0.01
+
+    def problems(self) -> Iterator[Problem]:
+        yield from one_of(self, "hold", get_args(Hold))
+        yield from above(self, 0, "tolerance")
+
+
+def mismatch(match: Match, arms: Mapping[str, Run]) -> Iterator[Problem]:
+    """The arms that do not agree with the first."""
+    counts = {name: count(run, match.hold) for name, run in arms.items()}
+    first, reference = next(iter(counts.items()), ("", 1))
+    for name, number in counts.items():
+        if abs(number / reference - 1) > match.tolerance:
+            error = f"{name} has {number:,} {match.hold}, {number / reference - 1:+.1%} off {first}'s {reference:,}"
+            yield Problem("match.tolerance", match.tolerance, f"{error}; match the arms, or allow more")
+
+
+@functools.lru_cache(maxsize=1024)
+def count(run: Run, hold: Hold) -> int:
+    """What `hold` keeps equal, of one run. FLOPs are those of training on one row."""
+    if hold == "train_flops":
+        return 3 * row_flops(run)
+    if hold == "heads_total":
+        return int(_get(run, "depth")) * int(_get(run, "heads"))
+    counts = cost.parameters(run.model)
+    return counts.total if hold == "params" else counts.non_embedding
+
+
+def shape(run: Run) -> dict[str, float | int | str]:
+    """The row of an arm in the matched table: its dials and its costs, those that it has."""
+    found: dict[str, float | int | str] = {}
+    for name, path in DIALS.items():
+        value = _at(run, path)
+        if value is not None:
+            found[name] = value
+    counts = cost.parameters(run.model)
+    found |= {"parameters": counts.total, "non_embedding": counts.non_embedding, "train_flops": 3 * row_flops(run)}
+    return found
+
+
+def match(
+    base: Run,
+    *,
+    depth: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    hold: Hold = "params",
+    unit: int = 8,
+    tolerance: float = 0.01,
+) -> dict[str, Run]:
+    """Runs like `base` of other shapes that agree with it in `hold`; name -> run, "depth=4" or "depth=4 heads=8".
+
+    Args:
+      base: what is matched; its own shape need not be among the cells.
+      depth, heads: the dials. Both: cell i has depth[i] and heads[i]. `heads` alone keeps the depth.
+      hold: what stays equal. "heads_total" sets the heads itself and changes no width.
+      unit: model widths are multiples of it. Heads keep their width, and are as many as come nearest to the model's.
+      tolerance: the largest residual error of a cell, as a fraction.
+
+    Raises:
+      UserError: a cell cannot be matched; names it, and the nearest it came.
+    """
+    if depth is None and heads is None:
+        raise UserError("match needs depth=... or heads=...")
+    if depth is not None and heads is not None and len(depth) != len(heads):
+        raise UserError(f"match: {len(depth)} depths and {len(heads)} heads must be as many, cell by cell")
+    if hold == "heads_total" and heads is not None:
+        raise UserError("match: hold='heads_total' sets the heads itself; give depth alone")
+    cells = zip(
+        depth if depth is not None else [int(_get(base, "depth"))] * len(heads or ()),
+        heads if heads is not None else [None] * len(depth or ()),
+        strict=True,
+    )
+    return dict(_cell(base, d, h, hold, unit, tolerance) for d, h in cells)
+
+
+def _cell(base: Run, depth: int, heads: int | None, hold: Hold, unit: int, tolerance: float) -> tuple[str, Run]:
+    name = f"depth={depth}" + ("" if heads is None else f" heads={heads}")
+    if hold == "heads_total":
+        total, fixed = count(base, hold), _head_dim(base)
+        if total % depth:
+            raise UserError(f"match: {name} is unreachable: depth must divide the {total} heads in all")
+        return name, _with(base, depth=depth, heads=total // depth, head_dim=fixed)
+    target = count(base, hold)
+    found = _search(base, depth, heads, hold, target, unit)
+    error = count(found, hold) / target - 1
+    if abs(error) > tolerance:
+        near = f"width {_get(found, 'width')} comes nearest with {error:+.1%}"
+        raise UserError(f"match: {name} is unreachable with hold={hold!r}: {near}, over the tolerance {tolerance:.1%}")
+    return name, found
+
+
+def _search(base: Run, depth: int, heads: int | None, hold: Hold, target: int, unit: int) -> Run:
+    """The run of this depth that comes nearest to `target`: by width, then by the width of the feed-forward."""
+    head_dim, ratio, step = _head_dim(base), _ratio(base), unit
+
+    def at(width: int, hidden: int | None = None) -> Run:
+        own = max(1, round(width / head_dim)) if heads is None and head_dim else heads
+        hidden = hidden if ratio is None or hidden is not None else _round(ratio * width)
+        return _with(base, depth=depth, width=width, heads=own, head_dim=head_dim, hidden=hidden)
+
+    size = lambda units: count(at(units * step), hold)  # noqa: E731
+    low, high = 1, 2
+    while size(high) < target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) <= target else (low, middle)
+    candidates = [at(low * step), at(high * step)]
+    if ratio is not None:
+        near = range(max(1, low - NEAR), high + NEAR + 1)
+        candidates += [_stretched(at, width * step, ratio, hold, target) for width in near]
+    return min(candidates, key=lambda run: abs(count(run, hold) - target))
+
+
+def _stretched(at: Callable[..., Run], width: int, ratio: float, hold: Hold, target: int) -> Run:
+    """The run of this width with the feed-forward width that comes nearest; costs are linear in it."""
+    one, two = HIDDEN_UNIT, 2 * HIDDEN_UNIT
+    slope = (count(at(width, two), hold) - count(at(width, one), hold)) / HIDDEN_UNIT
+    ideal = one + (target - count(at(width, one), hold)) / slope
+    return at(width, _round(min(max(ideal, ratio * width / STRETCH), ratio * width * STRETCH)))
+
+
+def _round(hidden: float) -> int:
+    return max(1, round(hidden / HIDDEN_UNIT)) * HIDDEN_UNIT
+
+
+DIALS = {
+    "depth": "model.depth",
+    "width": "model.width",
+    "heads": "model.block.mixer.heads",
+    "head_dim": "model.block.mixer.head_dim",
+    "hidden": "model.block.feed_forward.hidden",
+}
+"""Name of a dial -> the field of a run that it turns, in models that have it."""
+
+
+def _at(spec: Any, path: str) -> Any:
+    for name in path.split("."):
+        spec = getattr(spec, name, None)
+    return spec
+
+
+def _get(run: Run, dial: str) -> Any:
+    value = _at(run, DIALS[dial])
+    if value is None:
+        raise UserError(f"match: this run has no {DIALS[dial]}, which is needed to match it")
+    return value
+
+
+def _head_dim(run: Run) -> int | None:
+    heads = _at(run, DIALS["heads"])
+    return None if heads is None else _at(run, DIALS["head_dim"]) or int(_get(run, "width")) // heads
+
+
+def _ratio(run: Run) -> float | None:
+    """Feed-forward width over model width, where the feed-forward has one of its own."""
+    part = _at(run, "model.block.feed_forward")
+    if part is None or not hasattr(part, "hidden"):
+        return None
+    return (part.hidden / _get(run, "width")) if part.hidden else None
+
+
+def _with(run: Run, **dials: int | None) -> Run:
+    """`run` with these dials turned; None leaves one as it is, and so does a part that has none."""
+
+    def put(spec: Any, path: list[str], value: Any) -> Any:
+        name, *rest = path
+        if not hasattr(spec, name):
+            return spec
+        return dataclasses.replace(spec, **{name: put(getattr(spec, name), rest, value) if rest else value})
+
+    # Deepest first: a width that the old heads do not divide is only refused when the model is built.
+    for name, value in dials.items():
+        if value is not None:
+            run = put(run, DIALS[name].split("."), value)
+    return run

@@ -1,0 +1,35 @@
+"""Panels: what is looked at, layer by layer, in every model that a study has trained.
+
+A panel is `panel(program, params, batch) -> {name: one value a layer}`, for the parameters of one replica and a batch
+of the validation split. A study names those of PANELS, or its own as `module:function`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from arch.spec import Problem
+from train.setup import Program
+from train.step import Params
+
+Panel = Callable[[Program, Params, Mapping[str, np.ndarray]], Mapping[str, Any]]
+PANELS = {"depth": "experiments.study.diagnostics:depth_panel"}
+
+
+def panel(name: str) -> Panel:
+    """The panel called `name`."""
+    module, _, function = PANELS.get(name, name).partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def panel_problems(names: Sequence[str]) -> Iterator[Problem]:
+    """Names that lead to no panel."""
+    for index, name in enumerate(names):
+        try:
+            panel(name)
+        except (ImportError, AttributeError, ValueError):
+            yield Problem(f"diagnostics.{index}", name, f"must be {', '.join(PANELS)}, or MODULE:FUNCTION of your own")

@@ -1,0 +1,95 @@
+"""The work of a study, as tasks that any process can do: a group of cells as text, trained into the study's folder.
+
+`work(task)` may be called again after it was killed, and by several processes one after another: what is finished is
+not trained again, and what was begun goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.config.stored import from_json, to_json
+from experiments.study.cells import Cells, Group
+from experiments.study.panels import panel
+from experiments.study.results import Cell
+from train import loop, metrics
+from train.loop import Trained
+from train.members import Members, pick
+from train.reporter import TIMES
+from train.run import Run
+
+
+def to_task(group: Group, folder: Path) -> str:
+    """A group as text, its cells to be kept in `folder`."""
+    return json.dumps({
+        "arm": group.arm,
+        "phase": group.phase,
+        "config": to_json(group.run),
+        "rows": [dict(row) for row in group.rows],
+        "diagnostics": list(group.diagnostics),
+        "folder": str(Path(folder).resolve()),
+    })  # fmt: skip
+
+
+def from_task(task: str) -> tuple[Group, Path]:
+    """What `to_task` was given."""
+    told = json.loads(task)
+    run = from_json(told["config"], "task")
+    assert isinstance(run, Run)
+    group = Group(told["arm"], told["phase"], run, tuple(told["rows"]), tuple(told["diagnostics"]))
+    return group, Path(told["folder"])
+
+
+def work(task: str) -> None:
+    """Trains the cells of a task that are not finished yet. Raises UserError if that cannot be done."""
+    group, folder = from_task(task)
+    cells = Cells(folder)
+    cells.settle()
+    done = cells.load(group)
+    if len(done) == len(group.rows):
+        return
+    at = cells.group_folder(group)
+    if done and not at.exists():  # another study has trained some of them
+        group = group.only(set(group.names()) - set(done))
+        at = cells.group_folder(group)
+    many = f"{len(group.rows)} replicas" if len(group.rows) > 1 else "1 replica"
+    print(f"{group.phase}: {group.arm}, {many}", flush=True)
+    started = time.perf_counter()
+    trained = loop.train(group.run, at, members=Members(group.rows))
+    seconds = (time.perf_counter() - started) / len(group.rows)
+    cells.finish(group, [_cell(group, trained, at, index, seconds) for index in range(len(group.rows))])
+
+
+def _cell(group: Group, trained: Trained, folder: Path, index: int, seconds: float) -> Cell:
+    """Replica `index` of a trained group as a cell."""
+    row = group.rows[index]
+    curve = [{name: _of(value, index) for name, value in line.items()} for line in metrics.read(folder)]
+    last: dict[str, float] = {}
+    for line in curve:
+        last |= {name: value for name, value in line.items() if name != "step" and name not in TIMES}
+    diverged = index in trained.stopped
+    panels: dict[str, Any] = {}
+    if not diverged and group.diagnostics:
+        batch = next(iter(trained.dataset.validation(group.run.batch // group.run.accumulate)))
+        for name in group.diagnostics:
+            panels |= panel(name)(trained.program, pick(trained.params, index), batch)
+    return Cell(
+        arm=group.arm,
+        phase=group.phase,
+        seed=int(row.get("seed", group.run.seed)),
+        learning_rate=float(row.get("optimizer.learning_rate", group.run.optimizer.learning_rate)),
+        status="diverged" if diverged else "finished",
+        metrics=last,
+        curve=[{name: value for name, value in line.items() if name not in TIMES} for line in curve],
+        diagnostics={name: np.asarray(values, np.float64).tolist() for name, values in panels.items()},
+        seconds=seconds,
+    )
+
+
+def _of(value: Any, index: int) -> float:
+    return float(value[index]) if isinstance(value, list) else value

@@ -1,0 +1,21 @@
+"""A study small enough for tests: two arms of the toy run."""
+
+import dataclasses
+
+from experiments.study.claims import Better
+from experiments.study.study import Study
+from tests.train import toys
+from train.run import Reports
+
+
+def study(**fields) -> Study:
+    base = toys.run(reports=Reports(log=1, evaluate=3, checkpoint=2, keep=1))
+    arms = {f"depth={depth}": dataclasses.replace(base, model=toys.model(depth=depth)) for depth in (1, 2)}
+    return Study(**{
+        "question": "Does a toy need depth?",
+        "arms": arms,
+        "claims": (Better("depth=2", than="depth=1"),),
+        "learning_rates": (1e-3, 1e-2),
+        "seeds": 2,
+        **fields,
+    })  # fmt: skip

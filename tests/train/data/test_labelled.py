@@ -1,0 +1,126 @@
+"""Labelled text: documents with a class, windows of packages, pairs of pieces."""
+
+import html
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arch.spec import SpecError, UserError
+from tests.train.data.conftest import sentences
+from train.data import LocalText
+from train.data.classes import TextClasses
+from train.data.corpus import Corpus, Source
+from train.data.labelled import Documents, LabelledDataset, LabelledRows
+from train.data.packages import PackageBytes, divide
+from train.data.pairs import SameDocument
+
+
+class Label:
+    num_classes = 3
+
+
+class Toy(Source):
+    """Documents whose label is their number modulo three."""
+
+    def identity(self):
+        return "toy"
+
+    def build(self, progress=None):
+        records = [{"text": text, "label": i % 3} for i, text in enumerate(TEXTS)]
+        return Corpus("toy", {"train": records[:30], "validation": records[30:]}, {"text": str, "label": Label()})
+
+
+TEXTS = sentences(37)
+
+
+def test_documents_are_cut_and_padded(tmp_path):
+    documents = Documents.of([[1, 2, 3], [4], [5, 6, 7, 8, 9]], vocab=300)
+    assert documents.tokens.dtype == np.uint16
+    tokens, segments = documents.rows(np.array([2, 1, 0]), 4)
+    np.testing.assert_array_equal(tokens, [[5, 6, 7, 8], [4, 0, 0, 0], [1, 2, 3, 0]])
+    np.testing.assert_array_equal(segments, [[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]])
+    np.testing.assert_array_equal(documents.rows(np.array([2, 0]), 2, skip=3)[0], [[8, 9], [0, 0]])
+    documents.save(tmp_path, "a")
+    np.testing.assert_array_equal(Documents.load(tmp_path, "a").rows(np.array([2, 1, 0]), 4)[0], tokens)
+
+
+@pytest.mark.parametrize("length", [10, 400])
+def test_text_with_classes(length):
+    data = TextClasses(Toy(), length=length)
+    dataset = data.build()
+    assert (dataset.classes, dataset.vocab, len(dataset.train_rows), len(dataset.validation_rows)) == (3, 256, 30, 7)
+    batch = dataset.train_rows.gather(np.arange(30))
+    for row, (text, label) in enumerate(zip(TEXTS, [0, 1, 2] * 10, strict=False)):
+        expected = (b"\0" + text.encode())[:length]
+        assert bytes(batch["tokens"][row].astype(np.uint8))[: len(expected)] == expected
+        assert batch["segments"][row].sum() == len(expected)
+        assert batch["label"][row] == label
+    assert {name: (array.shape, array.dtype.type) for name, array in batch.items()} == data.arrays(30)
+    assert data.build().fingerprint == dataset.fingerprint
+
+
+def test_a_feature_that_is_no_class_is_refused():
+    with pytest.raises(UserError, match=r"no ClassLabel feature 'text'; it has text \(type\), label \(Label\)"):
+        TextClasses(Toy(), label="text").build()
+
+
+def test_windows_of_packages():
+    data = PackageBytes(packages=("json", "html", "urllib"), length=64)
+    dataset = data.build()
+    train, validation = (rows.gather(np.arange(len(rows))) for rows in (dataset.train_rows, dataset.validation_rows))
+    for batch in (train, validation):
+        counts = np.bincount(batch["label"])
+        assert len(counts) == 3
+        assert (counts == counts[0]).all()
+        assert (batch["segments"] == 1).all()
+    assert {name: (array.shape, array.dtype.type) for name, array in train.items()} == data.arrays(len(train["label"]))
+    assert dataset.majority == pytest.approx(1 / 3)
+    own = b"".join(path.read_bytes() for path in Path(html.__file__).parent.glob("*.py"))
+    for batch in (train, validation):
+        for row in batch["tokens"][batch["label"] == 1][:20]:
+            assert bytes(row.astype(np.uint8)) in own
+
+
+def test_files_are_on_one_side_only():
+    files = [bytes([i]) * (10 + i) for i in range(20)]
+    parts = divide(files, 0.2)
+    assert parts["validation"] + parts["train"] == files
+    held_out = sum(map(len, parts["validation"])) / sum(map(len, files))
+    assert 0.2 <= held_out < 0.3
+    assert divide(files[:2], 0.9)["train"] == files[1:2]
+
+
+def test_packages_that_are_not_there():
+    with pytest.raises(UserError, match="fewer than two files of 'nonsense'"):
+        PackageBytes(packages=("json", "nonsense")).build()
+    with pytest.raises(SpecError, match="must be two different ones at least"):
+        PackageBytes(packages=("json", "json"))
+
+
+def test_pairs(tmp_path):
+    texts = sentences(60, low=20, high=40)
+    (tmp_path / "text.txt").write_text("\n".join(texts))
+    data = SameDocument(LocalText(str(tmp_path / "text.txt"), validation=0.3, per="line"), length=24)
+    dataset = data.build()
+    where = {text.encode()[:24]: i for i, text in enumerate(texts)}
+    whose = {text.encode()[24:48]: i for i, text in enumerate(texts)}
+    seen = []
+    for rows in (dataset.train_rows, dataset.validation_rows):
+        batch = rows.gather(np.arange(len(rows)))
+        first = [where[bytes(row.astype(np.uint8))] for row in batch["tokens"]]
+        second = [whose[bytes(row.astype(np.uint8))] for row in batch["tokens2"]]
+        assert [int(a == b) for a, b in zip(first, second, strict=True)] == batch["label"].tolist()
+        assert sorted(first) == sorted(second) == sorted(set(first))
+        assert abs(batch["label"].mean() - 0.5) <= 0.51 / len(rows)
+        assert {name: (array.shape, array.dtype.type) for name, array in batch.items()} == data.arrays(len(rows))
+        seen += first
+    assert len(set(seen)) == len(seen)
+    with pytest.raises(UserError, match=r"LocalText, split 'train': 0 documents have 2000 tokens"):
+        SameDocument(data.source, length=1000).build()
+
+
+def test_majority():
+    documents = Documents.of([[1]] * 4, 2)
+    train, validation = (LabelledRows(documents, np.array(labels), 1) for labels in ([2, 2, 1, 0], [2, 0, 0, 2]))
+    assert LabelledDataset(train, validation, 2, 3, "x").majority == 0.5

@@ -1,0 +1,100 @@
+"""Documents with a label: film reviews and their sentiment, Wikipedia leads and their topic, or your own.
+
+With `Bytes()` this is byte-level text classification as in the Long Range Arena (arXiv 2011.04006, section 2.2.2); with
+`BPE()` it is the same at the level of tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from arch.spec import Problem, UserError, at_least
+from train.data import cache
+from train.data.bars import bars
+from train.data.base import Data, Progress, Tokenizer
+from train.data.corpus import READ_AT_ONCE, Corpus, Source
+from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
+from train.data.sources import IMDbReviews
+from train.data.tokenizers import Bytes, TokenizerSpec
+
+VERSION = 1  # of the files; raise it when their layout changes
+SPLITS = ("train", "validation")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextClasses(Data):
+    """The class of a document, from its begin token and first tokens.
+
+    Attributes:
+      source: the documents; a feature of theirs is the label.
+      tokenizer: of the text.
+      length: tokens of a row; longer documents are cut off.
+      label: the feature, a ClassLabel.
+    """
+
+    source: Source = IMDbReviews()
+    tokenizer: TokenizerSpec = Bytes()
+    length: int = 1024
+    label: str = "label"
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "length")
+
+    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
+        return token_arrays(batch, self.length)
+
+    def build(self, progress: Progress | None = None) -> LabelledDataset:
+        """Raises UserError if the source has no such label."""
+        with bars(progress) as report:
+            tokenizer = self.tokenizer.build(self.source, report)
+            key = cache.digest("classes", VERSION, self.source.identity(), tokenizer.fingerprint, self.label)
+
+            def make(folder: Path) -> None:
+                corpus = self.source.build(report)
+                np.save(folder / "classes.npy", np.array(class_count(corpus, self.label)))
+                for split in SPLITS:
+                    labels, documents = tokenised(corpus, split, self.label, tokenizer, report)
+                    documents.save(folder, split)
+                    np.save(folder / f"{split}.labels.npy", labels)
+
+            folder = cache.entry("classes", key, make)
+        rows = {
+            split: LabelledRows(Documents.load(folder, split), np.load(folder / f"{split}.labels.npy"), self.length)
+            for split in SPLITS
+        }
+        classes = int(np.load(folder / "classes.npy"))
+        name = cache.digest(key, self.length)
+        return LabelledDataset(rows["train"], rows["validation"], tokenizer.vocab, classes, name)
+
+
+def class_count(corpus: Corpus, label: str) -> int:
+    """How many classes the feature `label` has. Raises UserError if it is no ClassLabel."""
+    features = dict(corpus.features.items())
+    classes = getattr(features.get(label), "num_classes", None)
+    if classes is None:
+        kinds = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+        raise UserError(f"{corpus.name}: no ClassLabel feature {label!r}; it has {kinds}")
+    return int(classes)
+
+
+def tokenised(
+    corpus: Corpus, split: str, label: str, tokenizer: Tokenizer, progress: Progress
+) -> tuple[np.ndarray, Documents]:
+    """The labels and the tokens of a split, each document with its begin token."""
+    records = corpus.splits[split]
+    labels: list[int] = []
+    sequences: list[np.ndarray] = []
+    together = getattr(records, "__getitems__", None)  # array_record files give many at once faster than one by one
+    for first in range(0, len(records), READ_AT_ONCE):
+        indices = range(first, min(first + READ_AT_ONCE, len(records)))
+        read = together(indices) if together else [records[index] for index in indices]
+        labels += [int(record[label]) for record in read]
+        values = [record[corpus.text] for record in read]
+        texts = [corpus.clean(value.decode() if isinstance(value, bytes) else value) for value in values]
+        sequences += [np.concatenate([[tokenizer.bos], ids]) for ids in tokenizer.encode_batch(texts)]
+        progress(f"tokenise {split}", len(labels), len(records))
+    return np.array(labels, np.int32), Documents.of(sequences, tokenizer.vocab)

@@ -1,0 +1,86 @@
+"""Labelled token rows: documents of any length as padded rows, one a row, and pairs of them.
+
+A batch has `tokens` and `segments`, int32 [b, T] (segment 1 is text, 0 is padding), for pairs also `tokens2` and
+`segments2`, `label`, int32 [b], and `weight`, float32 [b]: 1, and 0 for rows that fill up the last validation batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from train.data.base import Batch, Dataset, Rows
+
+
+class Documents:
+    """Token sequences, flat in one array: document i is `tokens[ends[i - 1]:ends[i]]`."""
+
+    def __init__(self, tokens: np.ndarray, ends: np.ndarray):
+        self.tokens, self.ends = tokens, ends
+        self.starts = np.concatenate([np.zeros(1, ends.dtype), ends[:-1]])
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int] | np.ndarray], vocab: int) -> Documents:
+        """The documents that hold `sequences` of tokens below `vocab`."""
+        arrays = [np.asarray(sequence, np.min_scalar_type(vocab - 1)) for sequence in sequences]
+        ends = np.cumsum([len(array) for array in arrays], dtype=np.int64)
+        return cls(np.concatenate(arrays), ends)
+
+    def rows(self, indices: np.ndarray, length: int, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """tokens and segments, int32 [b, length], of what follows the first `skip` tokens of documents `indices`."""
+        start = self.starts[indices] + skip
+        place = np.arange(length)[None]
+        there = place < (self.ends[indices] - start)[:, None]
+        tokens = np.asarray(self.tokens)[np.where(there, start[:, None] + place, 0)]
+        return np.where(there, tokens, 0).astype(np.int32), there.astype(np.int32)
+
+    def save(self, folder: Path, name: str) -> None:
+        np.save(folder / f"{name}.tokens.npy", self.tokens)
+        np.save(folder / f"{name}.ends.npy", self.ends)
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Documents:
+        """What `save` wrote; the tokens through a memory map."""
+        return cls(np.load(folder / f"{name}.tokens.npy", mmap_mode="r"), np.load(folder / f"{name}.ends.npy"))
+
+
+class LabelledRows:
+    """Documents with their labels, cut off at `length` tokens."""
+
+    def __init__(self, documents: Documents, labels: np.ndarray, length: int):
+        self.documents, self.labels, self.length = documents, labels.astype(np.int32), length
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        tokens, segments = self.documents.rows(indices, self.length)
+        weight = np.ones(len(indices), np.float32)
+        return {"tokens": tokens, "segments": segments, "label": self.labels[indices], "weight": weight}
+
+
+class LabelledDataset(Dataset):
+    """Rows with labels. `classes` is how many labels there are, `vocab` how many tokens."""
+
+    def __init__(self, train_rows: Rows, validation_rows: Rows, vocab: int, classes: int, fingerprint: str):
+        super().__init__(train_rows, validation_rows, fingerprint)
+        self.vocab, self.classes = vocab, classes
+
+    @property
+    def majority(self) -> float:
+        """The accuracy on the validation rows of the label that is most frequent in the training rows."""
+        train, validation = (rows.labels for rows in (self.train_rows, self.validation_rows))  # type: ignore[attr-defined]
+        return float(np.mean(validation == np.bincount(train).argmax()))
+
+
+def token_arrays(
+    batch: int, length: int, names: Sequence[str] = ("tokens", "segments")
+) -> dict[str, tuple[tuple[int, ...], type]]:
+    """Name -> (shape, dtype) of the arrays in a batch of labelled rows."""
+    arrays: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(names, ((batch, length), np.int32))
+    return {**arrays, "label": ((batch,), np.int32), "weight": ((batch,), np.float32)}

@@ -1,0 +1,83 @@
+"""Which package of the standard library a piece of Python source comes from: real bytes that every machine has.
+
+Files, not windows, are divided between training and validation, so that no file is on both sides. Every class has as
+many windows as the others in each split. The text is the interpreter's own; a data set is named by its hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from arch.spec import Problem, UserError, at_least, between
+from train.data import cache
+from train.data.base import Data, Progress
+from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
+
+VERSION = 1  # raise it when the same files give other windows
+
+
+@dataclasses.dataclass(frozen=True)
+class PackageBytes(Data):
+    """Windows of `length` bytes and the package they are from; `validation` is the least fraction of bytes held out."""
+
+    packages: tuple[str, ...] = ("asyncio", "email", "multiprocessing", "xml")
+    length: int = 128
+    validation: float = 0.2
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "length")
+        yield from between(self, 0.01, 0.9, "validation")
+        if len(set(self.packages)) < max(2, len(self.packages)):
+            yield Problem("packages", self.packages, "must be two different ones at least")
+
+    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
+        return token_arrays(batch, self.length)
+
+    def build(self, progress: Progress | None = None) -> LabelledDataset:
+        """Raises UserError for a package that this interpreter does not have, or has too few files of."""
+        windows: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
+        content = hashlib.sha256()
+        for package in self.packages:
+            files = sources(package)
+            content.update(b"".join(files))
+            for split, chosen in divide(files, self.validation).items():
+                cut = [np.frombuffer(file, np.uint8) for file in chosen]
+                pieces = [file[: len(file) // self.length * self.length].reshape(-1, self.length) for file in cut]
+                windows[split].append(np.concatenate(pieces))
+                if not len(windows[split][-1]):
+                    raise self.refuse("packages", f"{package} has too little source for split {split!r}")
+        rows = {split: balanced(classes, self.length) for split, classes in windows.items()}
+        key = cache.digest("packages", VERSION, content.hexdigest(), dataclasses.asdict(self))
+        return LabelledDataset(rows["train"], rows["validation"], 256, len(self.packages), key)
+
+
+def sources(package: str) -> list[bytes]:
+    """The Python files of a package of the standard library, without its tests, in an order given by their hashes."""
+    folder = Path(sysconfig.get_path("stdlib")) / package
+    files = [path for path in folder.rglob("*.py") if not {"test", "tests"} & set(path.relative_to(folder).parts)]
+    found = {path.read_bytes() for path in files} - {b""}
+    if len(found) < 2:
+        raise UserError(f"packages: the standard library in {folder.parent} has fewer than two files of {package!r}")
+    return sorted(found, key=lambda content: hashlib.sha256(content).digest())
+
+
+def divide(files: list[bytes], fraction: float) -> dict[str, list[bytes]]:
+    """The first files for validation until they hold `fraction` of all bytes, the others for training."""
+    sizes = np.cumsum([len(file) for file in files])
+    count = min(int(np.searchsorted(sizes, fraction * sizes[-1])) + 1, len(files) - 1)
+    return {"validation": files[:count], "train": files[count:]}
+
+
+def balanced(classes: list[np.ndarray], length: int) -> LabelledRows:
+    """As many windows [n, length] of each class, spread evenly over those that there are."""
+    least = min(map(len, classes))
+    chosen = [rows[np.arange(least) * len(rows) // least] for rows in classes]
+    tokens = np.concatenate(chosen).reshape(-1)
+    documents = Documents(tokens, np.arange(1, len(tokens) // length + 1, dtype=np.int64) * length)
+    return LabelledRows(documents, np.repeat(np.arange(len(classes)), least), length)

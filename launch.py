@@ -1,6 +1,7 @@
-"""Strata's one program: trains, generates, evaluates and inspects what a configuration file describes.
+"""Strata's one program: trains, generates, evaluates, inspects and compares what configuration files describe.
 
 python launch.py train --config=experiments/FILE.py[:FORM] [--config.model.depth=12 ...] [--run_folder=...]
+python launch.py compare RUN_FOLDER RUN_FOLDER ... [--out=FOLDER]
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "generate: 0 is greedy.", l
 TOP_K = flags.DEFINE_integer("top_k", None, "generate: only the K most probable tokens.", lower_bound=1)
 TOP_P = flags.DEFINE_float("top_p", None, "generate: only the nucleus of this probability.", lower_bound=0.0)
 SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
+OUT = flags.DEFINE_string("out", None, "compare: folder for the report. Default: the terminal alone.")
+METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
 PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Processes in all, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which process this is, with --coordinator.")
@@ -67,12 +70,20 @@ def inspect(command: Command) -> None:
     verbs.inspect(command)
 
 
+def compare(command: Command) -> None:
+    from experiments import verbs
+
+    verbs.compare(command, OUT.value, METRIC.value)
+
+
 VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "train": (train, "train a model, or go on with the run in --run_folder"),
     "generate": (generate, "continue a --prompt with a trained model"),
     "evaluate": (evaluate, "the validation loss of a trained model"),
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
+    "compare": (compare, "trained runs side by side: what differs, costs, metrics, verdicts"),
 }
+WORDS = {"compare": "RUN_FOLDER"}
 
 
 def run_folder(command: Command) -> str:
@@ -111,4 +122,4 @@ def main(command: Command) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parser({verb: what for verb, (_, what) in VERBS.items()}, start=start))
+    app.run(main, flags_parser=parser({verb: what for verb, (_, what) in VERBS.items()}, start=start, words=WORDS))

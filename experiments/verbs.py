@@ -1,4 +1,4 @@
-"""What launch.py can be told to do with a configuration: train, generate, evaluate, inspect."""
+"""What launch.py can be told to do with a configuration: train, generate, evaluate, inspect, compare."""
 
 from __future__ import annotations
 
@@ -87,6 +87,13 @@ def inspect(command: Command) -> None:
         console.print(table, markup=False, end="")
     if isinstance(command.spec, Run):
         console.print(_costs(command.spec), markup=False)
+
+
+def compare(command: Command, out: str | None = None, metric: str | None = None) -> None:
+    """The run folders that the command names side by side; the report goes into the folder `out`."""
+    from experiments.study.compare_table import compare
+
+    compare(command.words, out, metric)
 
 
 def _costs(run: Run) -> str:

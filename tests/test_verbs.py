@@ -42,12 +42,12 @@ def launch(home, capsys):
 
     def run(verb, *words, config=True):
         flags.FLAGS.unparse_flags()
-        for name in ("run_folder", "prompt", "tokens", "temperature"):
+        for name in ("run_folder", "prompt", "tokens", "temperature", "out", "metric"):
             flags.FLAGS[name].unparse()
         given = [f"--config={home / 'mine.py'}"] if config else []
         verbs = {name: what for name, (_, what) in program.VERBS.items()}
         try:
-            status = program.main(parser(verbs)(["launch.py", verb, *given, *words]))
+            status = program.main(parser(verbs, words=program.WORDS)(["launch.py", verb, *given, *words]))
         except SystemExit as end:
             status = end.code
         shown = capsys.readouterr()
@@ -153,3 +153,21 @@ def test_a_folder_of_something_else_is_left_alone(launch, tmp_path):
 def test_nothing_to_open(launch, tmp_path):
     assert launch("evaluate", f"--run_folder={tmp_path / 'no'}")[0] == 2
     shutil.rmtree(tmp_path / "no", ignore_errors=True)
+
+
+def test_runs_made_separately_are_compared(home, trained, launch, tmp_path):
+    """Seeds of one arm are found by themselves; what no run folder is, or a run of other data, is told at once."""
+    other = home / "seed1"
+    if not other.exists():
+        assert launch("train", f"--run_folder={other}", "--config.seed=1", "--config.reports.prompt=None")[0] == 0
+    status, out, err = launch("compare", str(trained), str(other), config=False)
+    assert (status, err) == (0, "")
+    values = []
+    for folder in (trained, other):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        values.append([line["val/bits_per_byte"] for line in lines if "val/bits_per_byte" in line][-1])
+        assert f"{values[-1]:.4f}" in out
+    assert f"{sum(values) / 2:.4f}" in out
+    status, _, err = launch("compare", str(trained), str(tmp_path), "--metric=val/los", config=False)
+    assert (status, err) == (2, f"{tmp_path}: holds no config.json; is it a run folder?\n")
+    assert launch("compare", config=False)[0] == 2

@@ -12,6 +12,7 @@ from rich.table import Table
 from experiments.study.compare import Found, best_of, changed, gather
 from experiments.study.results import Results
 from experiments.study.statistics import t_interval
+from experiments.study.verdicts import Verdict
 
 DIFFERENCES = 12
 """Lines of an arm's differences that are shown; the report of its folder, config.txt, has all."""
@@ -26,6 +27,7 @@ def compare(folders: Sequence[str], out: str | None = None, metric: str | None =
     results, arms = gather(folders, metric)
     console = Console(soft_wrap=True, highlight=False)
     console.print(table(results, arms), markup=False)
+    console.print()
     console.print(runs_table(results, arms), markup=False)
     for line in text(results, arms):
         console.print(line, markup=False)
@@ -41,10 +43,10 @@ def compare(folders: Sequence[str], out: str | None = None, metric: str | None =
 def table(results: Results, arms: Mapping[str, Sequence[Found]]) -> Table:
     """A row for each arm: its costs, and the mean and 95 % interval of the metric over its seeds."""
     better = "lower" if results.lower_is_better else "higher"
-    made = Table(title=f"{results.metric}, {better} is better", title_justify="left")
+    made = Table(title=f"{results.metric}, {better} is better", title_justify="left", box=None, pad_edge=False)
     made.add_column("arm", overflow="fold")
-    for name in ("seeds", "steps", "parameters", "FLOPs", "final", "95 % interval", "best"):
-        made.add_column(name, justify="right")
+    for name in ("seeds", "steps", "parameters", "FLOPs", "final", "± (95 %)", "best"):
+        made.add_column(name, justify="right", no_wrap=True)
     for arm in results.arms:
         values = list(results.values(arm.name).values())
         best = best_of([v for run in arms[arm.name] for v in run.along(results.metric)], results.lower_is_better)
@@ -56,7 +58,7 @@ def table(results: Results, arms: Mapping[str, Sequence[Found]]) -> Table:
             f"{arm.shape['parameters']:,}" if "parameters" in arm.shape else "-",
             f"{arm.shape['total_flops']:.3g}" if "total_flops" in arm.shape else "-",
             "diverged" if any(map(math.isnan, values)) else f"{sum(values) / len(values):.4f}",
-            "-" if spread is None else f"{spread.low:.4f} to {spread.high:.4f}",
+            "-" if spread is None else f"{spread.high - spread.estimate:.4f}",
             f"{best:.4f}",
         )
     return made
@@ -64,7 +66,7 @@ def table(results: Results, arms: Mapping[str, Sequence[Found]]) -> Table:
 
 def runs_table(results: Results, arms: Mapping[str, Sequence[Found]]) -> Table:
     """A row for each run."""
-    made = Table(box=None)
+    made = Table(box=None, pad_edge=False)
     for name in ("run", "arm"):
         made.add_column(name, overflow="fold")
     for name in ("seed", "step", "final", "best"):
@@ -89,7 +91,12 @@ def text(results: Results, arms: Mapping[str, Sequence[Found]]) -> list[str]:
             lines.append(f"  and {len(changes) - DIFFERENCES} more; see config.txt in the run folders")
     if results.verdicts:
         lines.append("")
-    lines += [f"{verdict['verdict']}: {verdict['claim']}" for verdict in results.verdicts]
+    lines += [_said(Verdict.from_plain(dict(plain))) for plain in results.verdicts]
     if len(results.arms) > 1 and not results.verdicts:
         lines.append("\nOne seed says nothing about the noise: runs with other seeds turn this into a verdict.")
     return [*lines, *(f"note: {note}" for note in results.notes)]
+
+
+def _said(verdict: Verdict) -> str:
+    found = f"improvement {verdict.estimate:+.4f}, {verdict.low:+.4f} to {verdict.high:+.4f}, over {verdict.n} seeds"
+    return f"{verdict.verdict}: {verdict.claim}\n  {found}{'; ' if verdict.note else ''}{verdict.note}"

@@ -188,7 +188,7 @@ def test_the_terminal_shows_arms_runs_differences_and_verdict(made, capsys, monk
     results = compare(folders)
     out = capsys.readouterr().out
     for name, values in finals.items():
-        (row,) = [line for line in out.splitlines() if line[1:].strip().startswith(name) and " to " in line]
+        (row,) = [line for line in out.splitlines() if line.strip().startswith(f"{name} ") and " 4 " in line]
         assert f"{statistics.fmean(values):.4f}" in row
         assert " 3 " in row
     for folder in folders:
@@ -196,6 +196,7 @@ def test_the_terminal_shows_arms_runs_differences_and_verdict(made, capsys, monk
     assert "depth=1, against depth=3:\n  model.depth: 3 -> 1" in out
     assert f"{results.verdicts[0]['verdict']}: depth=1 is better than depth=3" in out
     assert results.verdicts[0]["verdict"] == "not supported"
+    assert "improvement -0.5000, " in out
     assert " 2.4000 " in out  # the best of depth=1 came before its end
     compare([folders[0], folders[3]])
     assert "One seed says nothing about the noise" in capsys.readouterr().out

@@ -1,0 +1,55 @@
+"""The report of a study, from its `Results` alone: a page, tables as CSV, plots as PNG and SVG, and the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from experiments.study import tables
+from experiments.study.page import every_table, page
+from experiments.study.plots import plots
+from experiments.study.results import Results
+from experiments.study.style import inline, png, style, svg
+from experiments.study.verdicts import Verdict
+
+_TONES = {"supported": "green", "not supported": "red", "undecided": "yellow"}
+
+
+def write_report(results: Results, folder: Path | str) -> Path:
+    """Writes `report.html`, `tables/*.csv` and `plots/*.png, *.svg` into `folder`, and returns the page's path.
+
+    Equal results give equal bytes: there is no time, random name or machine in any file.
+    """
+    folder = Path(folder)
+    for room in ("tables", "plots"):
+        (folder / room).mkdir(parents=True, exist_ok=True)
+    for table in every_table(results):
+        (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
+    figures = []
+    with style():
+        for plot in plots(results):
+            drawn = svg(plot.figure)
+            (folder / "plots" / f"{plot.name}.svg").write_text(drawn, encoding="utf-8")
+            (folder / "plots" / f"{plot.name}.png").write_bytes(png(plot.figure))
+            figures.append((plot.section, plot.title, plot.caption, inline(drawn, plot.name, plot.title)))
+    path = folder / "report.html"
+    path.write_text(page(results, figures), encoding="utf-8")
+    return path
+
+
+def terminal_table(results: Results) -> RenderableType:
+    """The main table and the verdicts, for `rich.print`."""
+    shown: list[RenderableType] = [tables.summary(results).rich(results.question)]
+    for fields in results.verdicts:
+        verdict = Verdict.from_plain(dict(fields))
+        line = Text(verdict.verdict, style=f"bold {_TONES.get(verdict.verdict, '')}")
+        line.append(f": {verdict.claim}", style="not bold default")
+        if verdict.n:
+            ends = tables.between(verdict.low, verdict.high)
+            line.append(f"\n  {verdict.effect}: {tables.text(verdict.estimate)} ({ends})", style="not bold default")
+        if verdict.note:
+            line.append(f"\n  {verdict.note}", style="not bold dim")
+        shown.append(line)
+    return Group(*shown)

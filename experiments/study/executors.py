@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from arch.spec import SpecError, UserError
 from experiments.config.errors import one_line
@@ -66,17 +66,3 @@ def attempt(work: Work, task: str) -> str | None:
     except (UserError, SpecError) as error:
         return one_line(error)
     return None
-
-
-def named(name: str, *, address: str | None = None, **fields: Any) -> Executor:
-    """The executor that the command line names: `in_process` or `ray`; `address` and `fields` are those of `Ray`."""
-    if name == "ray":
-        from experiments.study.ray_executor import Ray
-
-        return Ray(address=address, **fields)
-    if name != "in_process":
-        raise UserError(f"executor {name}: no such executor; in_process or ray")
-    if address or fields:
-        given = ", ".join([*(["address"] if address else []), *fields])
-        raise UserError(f"executor in_process takes no {given}; did you mean ray?")
-    return InProcess()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from arch.spec import SpecError, UserError
-from experiments.study.executors import Failure, InProcess, named
+from experiments.study.executors import Failure, InProcess
 from experiments.study.ray_executor import Ray
 from tests.experiments.config.toys import Attention
 from tests.experiments.study.ray_work import task, work
@@ -35,15 +35,6 @@ def test_any_other_error_stops_and_leaves_what_is_finished(tmp_path, error):
     with pytest.raises(error):
         InProcess().run([task(tmp_path, "a"), "stop", task(tmp_path, "b")], stop, print)
     assert [path.name for path in tmp_path.glob("*.txt")] == ["a.txt"]
-
-
-def test_executors_by_name():
-    assert isinstance(named("in_process"), InProcess)
-    assert named("ray", address="auto", gpus=1, retries=5) == Ray("auto", 1, 1, {}, 5)
-    with pytest.raises(UserError, match=r"^executor rai: no such executor; in_process or ray$"):
-        named("rai")
-    with pytest.raises(UserError, match=r"^executor in_process takes no address, gpus; did you mean ray\?$"):
-        named("in_process", address="auto", gpus=1)
 
 
 @pytest.mark.parametrize(

@@ -217,3 +217,17 @@ def test_what_is_refused():
     ]:
         with pytest.raises(SpecError, match=line):
             make()
+
+
+@pytest.mark.parametrize("block", ["mix", "deep", "scaled_norm", "admin"])
+def test_cached_decoding_is_the_full_forward_pass(block):
+    spec = tiny.decoder(block=block)
+    forward, params = tiny.forward(spec)
+    tokens = tiny.tokens(B, T)
+
+    def run(params):
+        first = forward(params, tokens[:, :3], cache=tiny.empty_cache(spec, B, T))
+        rest = forward(params, tokens[:, 3:], cache=first.cache)
+        return jnp.concatenate([first.logits, rest.logits], axis=1), forward(params, tokens).logits
+
+    tiny.close(*tiny.jit(run)(params))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arch.context import Context
-from arch.layers.convolution import Convolution
+from arch.layers.convolution import Convolution, as_convolution, as_product
 from arch.layers.initializers import Normal
 from arch.params import Maker, metadata
 from arch.spec import SpecError
@@ -29,6 +29,20 @@ def test_it_is_the_sum_over_neighbours(kernel, shape):
         expected += padded[window] @ weights[offset]
     expected = np.maximum(expected + np.array([0.1, -0.2, 0.3]), 0)
     np.testing.assert_allclose(layer(x, CTX).x, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (5,), (1, 1)])
+def test_the_product_is_the_convolution(kernel):
+    """The forms of the platforms, also with kernels of even sizes, and in their gradients."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, *(6, 5)[: len(kernel)], 3)), jnp.float32)
+    weights = jnp.asarray(rng.standard_normal((*kernel, 3, 4)), jnp.float32)
+    found = []
+    for form in (as_product, as_convolution):
+        value, gradients = jax.value_and_grad(lambda x, w: jnp.sum(jnp.sin(form(x, w))), (0, 1))(x, weights)  # noqa: B023
+        found.append((form(x, weights), value, *gradients))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_parameters_and_refusals():

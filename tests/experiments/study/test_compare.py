@@ -197,6 +197,15 @@ def test_the_terminal_shows_arms_runs_differences_and_verdict(made, capsys, monk
     assert f"{results.verdicts[0]['verdict']}: depth=1 is better than depth=3" in out
     assert results.verdicts[0]["verdict"] == "not supported"
     assert "improvement -0.5000, " in out
-    assert " 2.4000 " in out  # the best of depth=1 came before its end
+    assert " 2.4000\n" in out  # the best of depth=1 came before its end
     compare([folders[0], folders[3]])
     assert "One seed says nothing about the noise" in capsys.readouterr().out
+
+
+def test_the_report_is_written_where_it_is_asked_for(made, tmp_path, capsys):
+    shallow = apply(base(), [Override("model.depth", "1")])
+    results = compare([made("a", base()), made("b", shallow, (3.0, 2.5))], str(tmp_path / "out"))
+    assert str(tmp_path / "out" / "report.html") in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(arm.name in page for arm in results.arms)
+    assert Results.from_json((tmp_path / "out" / "results.json").read_text()).to_json() == results.to_json()

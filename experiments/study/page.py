@@ -95,23 +95,24 @@ def _verdicts(results: Results) -> str:
 
 
 def _card(verdict: Verdict) -> str:
-    facts = []
+    fact = ""
     if not math.isnan(verdict.estimate):
-        facts.append(f"{verdict.effect[:1].upper()}{verdict.effect[1:]}: {text(verdict.estimate)}")
+        fact = f"{verdict.effect}: {text(verdict.estimate, 3)}"
         if not math.isnan(verdict.low):
-            what = "interval" if not math.isnan(verdict.level) else "range over seeds"
-            facts[0] += f" ({what} {between(verdict.low, verdict.high)})"
-        facts[0] += f"; wanted: {_wanted(*verdict.wanted)}."
-    small = [f"margin or bar {text(verdict.margin)}", f"{verdict.n} {'seed' if verdict.n == 1 else 'seeds'}"]
-    small += [f"p = {text(verdict.p)}"] if not math.isnan(verdict.p) else []
-    small += [f"level {verdict.level:.4g}"] if not math.isnan(verdict.level) else []
+            what = "range over seeds" if math.isnan(verdict.level) else f"{100 * verdict.level:.3g}% interval"
+            fact += f" ({what} {between(verdict.low, verdict.high, 3)})"
+        fact += f"; claimed: {_wanted(*verdict.wanted)}."
+        fact = fact[0].upper() + fact[1:] if fact.startswith("improvement") else fact
+    small = [f"{'margin' if fact.startswith('Improvement') else 'bar'} {text(verdict.margin)}"]
+    small.append(f"{verdict.n} {'seed' if verdict.n == 1 else 'seeds'}")
+    small += [f"p = {text(verdict.p, 2)}"] if not math.isnan(verdict.p) else []
     small += [verdict.note] if verdict.note else []
     tone = verdict.verdict.replace(" ", "-")
     return (
         f'<article class="verdict {html.escape(tone)}"><div>'
         f'<p class="word">{_SIGNS.get(verdict.verdict, "")} {html.escape(verdict.verdict)}</p>'
         f'<p class="claim">{html.escape(verdict.claim)}</p>'
-        + "".join(f"<p>{html.escape(fact)}</p>" for fact in facts)
+        + (f"<p>{html.escape(fact)}</p>" if fact else "")
         + f'<p class="soft">{html.escape(" · ".join(small))}</p></div>{_strip(verdict)}</article>'
     )
 

@@ -15,7 +15,7 @@ from experiments.study.measured import cell_value, metric_values
 from experiments.study.results import Cell, Results
 from experiments.study.statistics import t_interval
 from experiments.study.style import GRID, INK, axes, legend, look, plain
-from experiments.study.tables import label, ordered, text
+from experiments.study.tables import label, ordered, short, text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _finals(results: Results) -> Iterator[Plot]:
     lows, highs = [min(every)], [max(every)]
     for row, name in enumerate(names):
         fine, color = _finite(values[name]), look(row)["color"]
-        ax.plot(fine, [row] * len(fine), "o", color=color, alpha=0.45, markersize=4, markeredgewidth=0)
+        ax.plot(fine, [row - 0.22] * len(fine), "o", color=color, alpha=0.6, markersize=4.5, markeredgewidth=0)
         interval = t_interval(fine)
         if fine:
             ax.plot(interval.estimate, row, "|", color=color, markersize=13, markeredgewidth=2.2)
@@ -68,7 +68,7 @@ def _finals(results: Results) -> Iterator[Plot]:
                 va="center",
                 fontsize=8,
             )
-    pad = 0.05 * (max(highs) - min(lows))
+    pad = 0.05 * (max(highs) - min(lows)) or room
     ax.set(xlim=(min(lows) - pad, max(highs) + pad), ylim=(len(names) - 0.5, -0.5), xlabel=label(results.metric))
     ax.set_yticks(range(len(names)), [plain(name) for name in names])
     ax.grid(visible=False, axis="y")
@@ -190,7 +190,7 @@ def _sweep(results: Results) -> Iterator[Plot]:
     _legend(figure, results, lines)
     caption = "The sweep that chose each arm's learning rate. A ring is the one chosen."
     caption += " A cross at the top is one that diverged." if lost else ""
-    yield Plot("sweep", "learning_rates", "Learning rates", caption, figure)
+    yield Plot("sweep", "learning_rates", f"{label(results.metric).capitalize()} by learning rate", caption, figure)
 
 
 def _heat(results: Results) -> Iterator[Plot]:
@@ -224,7 +224,7 @@ def _heat(results: Results) -> Iterator[Plot]:
     bar.outline.set_visible(False)
     bar.set_label(label(results.metric))
     caption = "Mean over seeds; empty places were not trained."
-    yield Plot("shape", "depth_width", "Depth and width", caption, figure)
+    yield Plot("shape", "depth_width", f"{label(results.metric).capitalize()} by depth and width", caption, figure)
 
 
 def _fronts(results: Results) -> Iterator[Plot]:
@@ -250,11 +250,14 @@ def _fronts(results: Results) -> Iterator[Plot]:
         ax.step(*zip(*front, strict=True), where="post", color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         if max(p[0] for p in points) > 4 * min(p[0] for p in points):
             ax.set_xscale("log")
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+            ax.xaxis.set_major_formatter(lambda value, _: short(value))
         ax.set(xlabel=label(key), ylabel=label(results.metric))
         legend(figure, [p[2] for p in points], [known.index(p[2]) for p in points], lines=False)
         caption = "Mean and range over seeds. Dashed: the front, what no other arm beats at its cost."
         slug = "".join(c if c.isalnum() else "_" for c in key)
-        yield Plot("cost", f"cost_{slug}", f"Quality by {label(key)}", caption, figure)
+        yield Plot("cost", f"cost_{slug}", f"By {label(key)}", caption, figure)
 
 
 def _number(value: object) -> float | None:

@@ -41,7 +41,12 @@ def write_report(results: Results, folder: Path | str) -> Path:
 
 def terminal_table(results: Results) -> RenderableType:
     """The main table and the verdicts, for `rich.print`."""
-    shown: list[RenderableType] = [tables.summary(results).rich(results.question)]
+    table = tables.summary(results)
+    metric = table.columns.index("95% interval") - 1
+    counts = sorted({len(results.values(arm)) for arm in tables.ordered(results)})
+    seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
+    shown: list[RenderableType] = [table.rich(results.question, whole=(0, metric, metric + 1))]
+    shown.append(Text(f"{seeds or 0} seed{'' if seeds == '1' else 's'} an arm\n", style="dim"))
     for fields in results.verdicts:
         verdict = Verdict.from_plain(dict(fields))
         line = Text(verdict.verdict, style=f"bold {_TONES.get(verdict.verdict, '')}")

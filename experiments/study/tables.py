@@ -8,7 +8,7 @@ import html
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
@@ -23,7 +23,6 @@ _LABELS = {
     "loss": "loss (nats)",
     "bits_per_byte": "bits per byte",
     "error": "residual error of matching",
-    "parameters": "parameters",
 }
 _SPLITS = {"val": "validation", "train": "training"}
 
@@ -73,18 +72,21 @@ class Table:
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
-    def rich(self, title: str) -> RichTable:
-        """For a terminal: large numbers as 1.3M."""
+    def rich(self, title: str, whole: Sequence[int] = (0,)) -> RichTable:
+        """For a terminal: large numbers as 1.3M. The columns at `whole` keep their width where there is too little."""
         out = RichTable(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        out.padding = (0, 1, 0, 0)
         for index, name in enumerate(self.columns):
-            out.add_column(Text(name), justify="right" if self.numeric(index) else "left", vertical="bottom")
+            head = Text(name.replace("validation", "val.").replace("parameters", "params").replace(" ", "\n"))
+            side: Literal["left", "right"] = "right" if self.numeric(index) else "left"
+            out.add_column(head, no_wrap=index in whole, justify=side, vertical="bottom")
         for row in self.rows:
             out.add_row(*(Text(short(value)) for value in row))
         return out
 
 
-def text(value: Any) -> str:
-    """A value as people read it: four digits, thousands apart, yes and no."""
+def text(value: Any, digits: int = 4) -> str:
+    """A value as people read it: `digits` significant ones, thousands apart, yes and no."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"  # noqa: RUF001
     if isinstance(value, bool):
@@ -96,7 +98,7 @@ def text(value: Any) -> str:
             return "∞" if value > 0 else "-∞"
         if value.is_integer() and 1e4 <= abs(value) < 1e15:
             return f"{value:,.0f}"
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.3e}"
+        return f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:.3e}"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(text, value))
     return str(value)
@@ -113,7 +115,7 @@ def short(value: Any) -> str:
 def label(name: str) -> str:
     """A metric or column in words, with its unit: `val/loss` is `validation loss (nats)`."""
     split, _, rest = name.rpartition("/")
-    words = _LABELS.get(rest, rest.replace("_", " "))
+    words = _LABELS.get(rest, rest.replace("_", " ").replace("flops", "FLOPs"))
     return " ".join(part for part in (_SPLITS.get(split, split), words) if part)
 
 
@@ -188,19 +190,20 @@ def summary(results: Results) -> Table:
         if name not in ("tried", "at the edge of its grid", label("error"))
         and (index == 0 or len({row[index] for row in arms.rows}) > 1)
     ]
-    lost = any(row[2] for row in found.rows)
+    lost, uneven = any(row[2] for row in found.rows), len({row[1] for row in found.rows}) > 1
     rows = []
     for arm, row in zip(arms.rows, found.rows, strict=True):
         mean, low, high = row[3:6]
-        end = (mean, between(low, high), row[1], *((row[2],) if lost else ()))
+        end = (mean, between(low, high), *((row[1],) if uneven else ()), *((row[2],) if lost else ()))
         rows.append((*(arm[index] for index in keep), *end))
-    last = (label(results.metric), "95% interval", "seeds", *(("diverged",) if lost else ()))
+    last: tuple[str, ...] = (label(results.metric), "95% interval")
+    last += (*(("seeds",) if uneven else ()), *(("diverged",) if lost else ()))
     return Table("summary", (*(arms.columns[index] for index in keep), *last), tuple(rows))
 
 
-def between(low: float, high: float) -> str:
+def between(low: float, high: float, digits: int = 4) -> str:
     """An interval as text."""
-    return "–" if math.isnan(low) or math.isnan(high) else f"{text(low)} to {text(high)}"  # noqa: RUF001
+    return "–" if math.isnan(low) or math.isnan(high) else f"{text(low, digits)} to {text(high, digits)}"  # noqa: RUF001
 
 
 def verdicts(results: Results) -> Table:

@@ -84,10 +84,10 @@ def as_product(x: Float[Array, "B *T C"], kernel: Float[Array, "*K C D"]) -> Flo
     """By one matrix product: the neighbours of each place side by side, against the kernel as a matrix."""
     sizes = kernel.shape[:-2]
     padded = jnp.pad(x, [(0, 0), *(((size - 1) // 2, size // 2) for size in sizes), (0, 0)])
-    windows = [
-        jax.lax.slice(
-            padded, (0, *offset, 0), (x.shape[0], *map(sum, zip(offset, x.shape[1:-1], strict=True)), x.shape[-1])
-        )
-        for offset in np.ndindex(*sizes)
-    ]
+
+    def window(offset: tuple[int, ...]) -> jax.Array:
+        spans = (slice(start, start + size) for start, size in zip(offset, x.shape[1:-1], strict=True))
+        return padded[:, *spans]
+
+    windows = [window(offset) for offset in np.ndindex(*sizes)]
     return contract(jnp.concatenate(windows, axis=-1), kernel.reshape(-1, kernel.shape[-1]))

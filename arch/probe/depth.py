@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from arch.layers.shapes import Known
+
 SMALLEST = 1e-12
 """Lower bound of norms that are divided by."""
 
-Stream = Float[Array, "L B *T D"]
-Weight = Float[Array, "B *T"] | None
+Stream = Float[Known, "L B *T D"]
+Weight = Float[Known, "B *T"] | None
 PerLayer = Float[Array, "L"]
 
 
@@ -51,14 +53,14 @@ def angular_distance(x: Stream, y: Stream, weight: Weight = None) -> PerLayer:
     return token_mean(2 / jnp.pi * jnp.arctan2(_norm(u - v), _norm(u + v)), weight)
 
 
-def attention_entropy(pattern: Float[Array, "L B N T S"], weight: Float[Array, "B T"] | None = None) -> PerLayer:
+def attention_entropy(pattern: Float[Known, "L B N T S"], weight: Float[Known, "B T"] | None = None) -> PerLayer:
     """Entropy of the attention of a query in nats, mean over heads. From 0 (one key) to log(keys seen)."""
-    p = pattern.astype(jnp.float32)
+    p = jnp.asarray(pattern, jnp.float32)
     entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), axis=-1)
     return token_mean(jnp.mean(entropy, axis=2), weight)
 
 
-def token_mean(value: Float[Array, "L B *T"], weight: Weight) -> PerLayer:
+def token_mean(value: Float[Known, "L B *T"], weight: Weight) -> PerLayer:
     """The mean over tokens, weighted; 0 where all weights are."""
     axes = tuple(range(1, value.ndim))
     if weight is None:
@@ -67,9 +69,9 @@ def token_mean(value: Float[Array, "L B *T"], weight: Weight) -> PerLayer:
     return jnp.sum(value * weight[None], axis=axes) / jnp.where(total > 0, total, 1.0)
 
 
-def _norm(x: jax.Array) -> jax.Array:
+def _norm(x: Known) -> jax.Array:
     return jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
 
 
-def _unit(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.float32) / jnp.maximum(_norm(x), SMALLEST)[..., None]
+def _unit(x: Known) -> jax.Array:
+    return jnp.asarray(x, jnp.float32) / jnp.maximum(_norm(x), SMALLEST)[..., None]

@@ -30,17 +30,44 @@ TOP_P = flags.DEFINE_float("top_p", None, "generate: only the nucleus of this pr
 SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
 OUT = flags.DEFINE_string("out", None, "compare: folder for the report. Default: the terminal alone.")
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
+SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2,4;seed=0,1.")
+SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
+CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
+EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "train a study: who does the work.")
+RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
+RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
+RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets the results and report as well.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
 PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Processes in all, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which process this is, with --coordinator.")
 
 
 def train(command: Command) -> None:
+    from train.run import Run
+
+    if SWEEP.value is not None or not isinstance(command.spec, Run):
+        train_study(command)
+        return
     from experiments import verbs
     from train.profiling import Window
 
     window = None if PROFILE_START.value is None else Window(PROFILE_START.value, PROFILE_STEPS.value)
     verbs.train(command, run_folder(command), profile=window)
+
+
+def train_study(command: Command) -> None:
+    from experiments.study.command import Options, train_study  # plots and statistics take a while to import
+
+    options = Options(
+        sweep=SWEEP.value,
+        seeds=SEEDS.value,
+        cells=CELLS.value,
+        executor=EXECUTOR.value,
+        ray_address=RAY_ADDRESS.value,
+        resources=RAY_RESOURCES.value,
+        results=RESULTS.value,
+    )
+    train_study(command, run_folder(command), options)
 
 
 def generate(command: Command) -> None:
@@ -77,7 +104,7 @@ def compare(command: Command) -> None:
 
 
 VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
-    "train": (train, "train a model, or go on with the run in --run_folder"),
+    "train": (train, "train a model or a study, or go on with the one in --run_folder"),
     "generate": (generate, "continue a --prompt with a trained model"),
     "evaluate": (evaluate, "the validation loss of a trained model"),
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),

@@ -17,7 +17,7 @@ from arch.spec import UserError
 from experiments.study.cells import Cells, Group, write
 from experiments.study.claims import judge_all
 from experiments.study.executors import Executor, InProcess
-from experiments.study.match import shape
+from experiments.study.match import count, shape
 from experiments.study.provenance import provenance
 from experiments.study.results import Arm, Cell, Phase, Results
 from experiments.study.study import TUNING_SEED, Study
@@ -94,6 +94,9 @@ class _Trainer:
 
     def _arm(self, name: str, run: Run) -> Arm:
         shaped, rates = shape(run), self.study.learning_rates
+        if self.study.match is not None:
+            hold, first = self.study.match.hold, next(iter(self.study.arms.values()))
+            shaped["error"] = count(run, hold) / count(first, hold) - 1
         if not rates:
             return Arm(name, shaped, run.optimizer.learning_rate)
         mine = {cell.learning_rate: _score(cell, self.study) for cell in self.done if cell.arm == name}

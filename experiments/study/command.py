@@ -1,0 +1,117 @@
+"""What `launch.py train` does with a study, and with a sweep over a run: trains, decides, reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from arch.spec import UserError
+from experiments.config import render
+from experiments.config.flags import Command
+from experiments.config.load import split
+from experiments.study.engine import run_study
+from experiments.study.executors import Executor, InProcess
+from experiments.study.ray_executor import Ray
+from experiments.study.report import terminal_table, write_report
+from experiments.study.study import Study
+from experiments.study.sweep import arms
+from experiments.study.sweep_text import from_text
+from train import folder as run_folder
+from train.objectives.next_token import NextToken
+from train.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a study is carried out.
+
+    Attributes:
+      sweep: what to vary, as text; for a run.
+      seeds: how often each point of a sweep is trained.
+      cells: folder of cells shared with other studies; None: the study's own.
+      executor: "in_process" or "ray".
+      ray_address: of the cluster; None: Ray on this machine.
+      resources: what a task takes on Ray, as ("cpus=4", "gpus=1", "TPU=4").
+      results: folder that gets the results and the report as well.
+    """
+
+    sweep: str | None = None
+    seeds: int = 1
+    cells: str | None = None
+    executor: str = "in_process"
+    ray_address: str | None = None
+    resources: Sequence[str] = ()
+    results: str | None = None
+
+
+def train_study(command: Command, folder: str, options: Options) -> None:
+    """Trains what is missing of the study in `folder`, and ends with table, verdicts and the place of the report.
+
+    Raises:
+      UserError: a folder of something else, a sweep over a study, cells that could not be trained.
+    """
+    study, at = _study(command, options), Path(folder)
+    if (at / run_folder.FILE).exists():
+        raise UserError(f"{folder}: is the folder of a run; give another --run_folder for the study")
+    executor = _executor(options)
+    file, form = split(command.reference)
+    name = ".".join(filter(None, (Path(file).stem, form))) or at.name
+    render.write(at, command.spec, command.original, command.reference)
+    started = time.perf_counter()
+    results = run_study(study, name, at, cells=Path(options.cells) if options.cells else None, executor=executor)
+    page = write_report(results, at)
+    if options.results:
+        kept = Path(options.results)
+        write_report(results, kept)
+        (kept / "results.json").write_text(results.to_json())
+    Console(soft_wrap=True, highlight=False).print(terminal_table(results))
+    print(f"\n{time.perf_counter() - started:.0f} s\nreport  {page}\ndata    {at / 'results.json'}")
+
+
+def _study(command: Command, options: Options) -> Study:
+    spec = command.spec
+    if isinstance(spec, Study):
+        if options.sweep:
+            raise UserError("--sweep: varies a run; a study has its arms, change them with --config")
+        return spec
+    if not isinstance(spec, Run) or options.sweep is None:
+        raise UserError(f"train needs a Run or a Study; {command.reference} gives a {type(spec).__name__}")
+    return Study(
+        question=f"How does {Path(split(command.reference)[0]).name} respond to {options.sweep}?",
+        arms=arms(spec, from_text(options.sweep)),
+        seeds=options.seeds,
+        metric="val/bits_per_byte" if isinstance(spec.objective, NextToken) else "val/loss",
+        notes=("A sweep: each point keeps its own learning rate.",),
+    )
+
+
+def _executor(options: Options) -> Executor:
+    if options.executor == "in_process":
+        if options.ray_address or options.resources:
+            raise UserError("--ray_address and --ray_resources need --executor=ray")
+        return InProcess()
+    amounts = _amounts(options.resources)
+    return Ray(
+        address=options.ray_address,
+        cpus=amounts.pop("cpus", 1.0),
+        gpus=amounts.pop("gpus", 0.0),
+        resources=amounts,
+    )
+
+
+def _amounts(resources: Sequence[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in resources:
+        name, equals, amount = text.partition("=")
+        try:
+            found[name] = float(amount)
+        except ValueError:
+            equals = ""
+        if not name or not equals:
+            raise UserError(f"--ray_resources={text}: expected NAME=AMOUNT, as cpus=4,gpus=1,TPU=4")
+    return found
+

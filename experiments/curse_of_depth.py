@@ -234,6 +234,11 @@ PAPER: tuple[dict[str, Any], ...] = (
     {"measured": "OLMo loss, 20B tokens", "arm": "scaled_init", "1B": 2.96},
     {"measured": "OLMo loss, 20B tokens", "arm": "OLMo's own", "7B": 2.69},
     {"measured": "OLMo loss, 20B tokens", "arm": "lns", "1B": 2.85, "7B": 2.50},
+    {"measured": "Qwen2.5-0.5B perplexity, 6B tokens", "arm": "pre_ln", "0.5B": 20.62},
+    {"measured": "Qwen2.5-0.5B perplexity, 6B tokens", "arm": "lns", "0.5B": 19.57},
+    {"measured": "ViT-S, ImageNet-1K accuracy", "arm": "pre_ln", "ViT-S": 67.91},
+    {"measured": "ViT-S, ImageNet-1K accuracy", "arm": "lns", "ViT-S": 66.43},
+    {"measured": "ViT-S, ImageNet-1K accuracy", "arm": "lns_after_sublayer", "ViT-S": 68.75},
     {"measured": "variance of the last layer, 10k updates", "arm": "pre_ln", "130M": "about 175"},
     {"measured": "variance of the last layer, 10k updates", "arm": "lns", "130M": "under 25"},
 )

@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from arch.spec import Problem, above, at_least
-from experiments.study.measured import known, lower_is_better, metric_values
+from experiments.study.measured import metric_values
 from experiments.study.results import Results
+from experiments.study.samples import direction, diverged, improvement, missing, paired
 from experiments.study.verdicts import Claim, Sample, Verdict, judge_all
 
 __all__ = [
@@ -31,65 +32,6 @@ __all__ = [
 ]
 
 _INF = math.inf
-
-
-def _missing(results: Results, arm: str, metric: str) -> tuple[str, ...]:
-    """Why there is nothing to judge by, if so."""
-    if arm not in [one.name for one in results.arms]:
-        return (f"there is no arm {arm}",)
-    if not metric_values(results, arm, metric):
-        return (f"no seed of {arm} has {metric}; measured were {', '.join(known(results, arm)) or 'none'}",)
-    return ()
-
-
-def _diverged(results: Results, metric: str, *arms: str) -> Iterator[str]:
-    for arm in arms:
-        values = metric_values(results, arm, metric)
-        count = sum(map(math.isnan, values.values()))
-        if count:
-            yield f"{arm} diverged in {count} of {len(values)} seeds"
-
-
-def _paired(
-    results: Results, arm: str, than: str, metric: str, wanted: tuple[float, float], effect: str, sign: int, log: bool
-) -> Sample:
-    """sign * (arm - than) within each shared seed, of logarithms if `log`. Infinite where one side alone diverged."""
-    missing = _missing(results, arm, metric) + _missing(results, than, metric)
-    if missing:
-        return Sample((), wanted, effect, missing, log)
-    a, b = metric_values(results, arm, metric), metric_values(results, than, metric)
-    shared = sorted(a.keys() & b.keys())
-    notes = [*_diverged(results, metric, arm, than)]
-    if len(shared) < max(len(a), len(b)):
-        notes.append(f"{len(shared)} seeds are shared")
-    if log and any(value <= 0 for seed in shared for value in (a[seed], b[seed])):
-        return Sample((), wanted, effect, ("a ratio has no meaning: not all values are positive",), log)
-    worse = _INF if log else -_INF
-    values = []
-    for seed in shared:
-        x, y = a[seed], b[seed]
-        if math.isnan(x) or math.isnan(y):
-            values += [] if math.isnan(x) and math.isnan(y) else [worse if math.isnan(x) else -worse]
-        else:
-            values.append(sign * (math.log(x) - math.log(y) if log else x - y))
-    if len(values) < len(shared):
-        notes.append(f"{len(shared) - len(values)} seeds left out, where both diverged")
-    return Sample(tuple(values), wanted, effect, tuple(notes), log)
-
-
-def _improvement(claim: Claim, results: Results, arm: str, than: str, wanted: tuple[float, float]) -> Sample:
-    metric, lower = claim.measure(results), _lower(claim, results)
-    effect = f"improvement of {arm} over {than} in {metric}"
-    return _paired(results, arm, than, metric, wanted, effect, -1 if lower else 1, log=False)
-
-
-def _lower(claim: Claim, results: Results) -> bool:
-    given = getattr(claim, "lower_is_better", None)
-    return lower_is_better(results, claim.measure(results)) if given is None else given
-
-
-def _direction(claim: Claim, results: Results) -> str:
-    return f"{claim.measure(results)} ({'lower' if _lower(claim, results) else 'higher'} is better)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +57,10 @@ class Better(Claim):
 
     def sentence(self, results: Results) -> str:
         more = f", by more than {self.margin:g}" if self.margin else ""
-        return f"{self.arm} is better than {self.than} in {_direction(self, results)}{more}"
+        return f"{self.arm} is better than {self.than} in {direction(self, results)}{more}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
-        return [_improvement(self, results, self.arm, self.than, (self.margin, _INF))]
+        return [improvement(self, results, self.arm, self.than, (self.margin, _INF))]
 
     @property
     def stated(self) -> float:
@@ -142,10 +84,10 @@ class NoWorse(Claim):
         return self.arm, self.than
 
     def sentence(self, results: Results) -> str:
-        return f"{self.arm} is no worse than {self.than} in {_direction(self, results)}, within {self.margin:g}"
+        return f"{self.arm} is no worse than {self.than} in {direction(self, results)}, within {self.margin:g}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
-        return [_improvement(self, results, self.arm, self.than, (-self.margin, _INF))]
+        return [improvement(self, results, self.arm, self.than, (-self.margin, _INF))]
 
     @property
     def stated(self) -> float:
@@ -172,7 +114,7 @@ class Equivalent(Claim):
         return f"{self.arm} and {self.to} are equivalent in {self.measure(results)}, within {self.margin:g}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
-        return [_improvement(self, results, self.arm, self.to, (-self.margin, self.margin))]
+        return [improvement(self, results, self.arm, self.to, (-self.margin, self.margin))]
 
     @property
     def stated(self) -> float:
@@ -196,11 +138,11 @@ class Best(Claim):
 
     def sentence(self, results: Results) -> str:
         more = f", by more than {self.margin:g}" if self.margin else ""
-        return f"{self.arm} is the best of {len(results.arms)} arms in {_direction(self, results)}{more}"
+        return f"{self.arm} is the best of {len(results.arms)} arms in {direction(self, results)}{more}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
         rivals = [one.name for one in results.arms if one.name != self.arm]
-        found = [_improvement(self, results, self.arm, rival, (self.margin, _INF)) for rival in rivals]
+        found = [improvement(self, results, self.arm, rival, (self.margin, _INF)) for rival in rivals]
         return found or [Sample((), (self.margin, _INF), "improvement over the others", ("there is no other arm",))]
 
     @property
@@ -226,11 +168,11 @@ class Monotone(Claim):
         return self.arms
 
     def sentence(self, results: Results) -> str:
-        return f"{_direction(self, results)} improves at each step from {' to '.join(self.arms)}"
+        return f"{direction(self, results)} improves at each step from {' to '.join(self.arms)}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
         steps = zip(self.arms[1:], self.arms, strict=False)
-        return [_improvement(self, results, after, before, (self.margin, _INF)) for after, before in steps]
+        return [improvement(self, results, after, before, (self.margin, _INF)) for after, before in steps]
 
     @property
     def stated(self) -> float:
@@ -260,7 +202,7 @@ class RatioBelow(Claim):
     def samples(self, results: Results) -> Sequence[Sample]:
         effect = f"{self.metric} of {self.arm} divided by that of {self.than}"
         wanted = (-_INF, math.log(self.at_most))
-        sample = _paired(results, self.arm, self.than, self.metric, wanted, effect, 1, log=True)
+        sample = paired(results, self.arm, self.than, self.metric, wanted, effect, 1, log=True)
         return [dataclasses.replace(sample, every=self.every_seed)]
 
     @property
@@ -282,13 +224,13 @@ class _Bar(Claim):
 
     def _sample(self, results: Results, wanted: tuple[float, float]) -> Sample:
         effect = f"{self.metric} of {self.arm}"
-        missing = _missing(results, self.arm, self.metric)
-        if missing:
-            return Sample((), wanted, effect, missing, every=self.every_seed)
+        absent = missing(results, self.arm, self.metric)
+        if absent:
+            return Sample((), wanted, effect, absent, every=self.every_seed)
         failed = -_INF if wanted[1] == _INF else _INF
         measured = metric_values(results, self.arm, self.metric)
         values = tuple(failed if math.isnan(value) else value for _, value in sorted(measured.items()))
-        return Sample(values, wanted, effect, tuple(_diverged(results, self.metric, self.arm)), every=self.every_seed)
+        return Sample(values, wanted, effect, tuple(diverged(results, self.metric, self.arm)), every=self.every_seed)
 
     @property
     def stated(self) -> float:

@@ -104,19 +104,23 @@ def text(value: Any, digits: int = 4) -> str:
     return str(value)
 
 
-def short(value: Any) -> str:
-    """As `text`, with large numbers as 1.3M."""
+def short(value: Any, digits: int = 3) -> str:
+    """As `text`, with large numbers as 1.3M, to `digits` significant ones."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 1e4 <= abs(value) < 1e18:
         power = next(power for power in (15, 12, 9, 6, 3) if abs(value) >= 10**power)
-        return f"{value / 10**power:.3g}{'kMGTP'[power // 3 - 1]}"
+        return f"{value / 10**power:.{digits}g}{'kMGTP'[power // 3 - 1]}"
     return text(value)
 
 
 def label(name: str) -> str:
     """A metric or column in words, with its unit: `val/loss` is `validation loss (nats)`."""
     split, _, rest = name.rpartition("/")
-    words = _LABELS.get(rest, rest.replace("_", " ").replace("flops", "FLOPs"))
-    return " ".join(part for part in (_SPLITS.get(split, split), words) if part)
+    words = _LABELS.get(rest, rest)
+    return (
+        " ".join(part for part in (_SPLITS.get(split, split), words) if part)
+        .replace("_", " ")
+        .replace("flops", "FLOPs")
+    )
 
 
 def ordered(results: Results) -> list[str]:

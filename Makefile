@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint slow shapes golden
+STUDY ?= deep_vs_wide
+FORM ?= cpu
+
+.PHONY: demo reproduce test lint slow shapes golden
 
 $(VENV)/run.stamp: requirements.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Strata needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
@@ -16,7 +19,12 @@ $(VENV)/dev.stamp: requirements-dev.txt requirements.txt $(VENV)/run.stamp
 	touch $@
 
 demo: $(VENV)/run.stamp
-	$(BIN)/python launch.py train --config=experiments/base_lm.py:demo
+	$(BIN)/python launch.py train --config=experiments/deep_vs_wide.py:demo
+
+# make reproduce STUDY=curse_of_depth: the measured table beside the paper's numbers, into experiments/results/.
+reproduce: $(VENV)/run.stamp
+	$(BIN)/python launch.py train --config=experiments/$(STUDY).py:$(FORM) \
+		--run_folder=runs/reproduce/$(STUDY).$(FORM) --results=experiments/results/$(STUDY).$(FORM)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

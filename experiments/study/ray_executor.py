@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,16 +150,29 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+        with warnings.catch_warnings():
+            # JAX warns of os.fork; what Ray forks becomes another program at once.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise UserError(f"ray: no cluster at {where} ({one_line(error)})") from error
+    noted: list[int] = []
+
+    def terminated(number: int, frame: Any) -> None:
+        noted.append(128 + number)
+        sys.exit(noted[0])
+
     try:
+        if main:
+            signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
         yield
     finally:
         ray.shutdown()
         if main and before is not None:
             signal.signal(signal.SIGTERM, before)
+        if noted:  # Ray has changed the code that the handler gave
+            sys.exit(noted[0])
 
 
 def _environment() -> dict[str, str]:

@@ -18,9 +18,8 @@ from arch.blocks import Block, PreNorm
 from arch.context import Context, Keep
 from arch.layers.class_heads import ClassHead, LinearHead
 from arch.layers.convolution import Convolution, ConvolutionLayer
-from arch.layers.initializers import Initializer
+from arch.layers.initializers import FanIn, Initializer
 from arch.layers.norms import NoNorm
-from arch.layers.plain_init import He
 from arch.models.base import Model
 from arch.models.decoder import Output
 from arch.params import Maker
@@ -54,7 +53,7 @@ class ConvResidual(Model):
     stack: Stack = Sequential()
     stem: Convolution = Convolution()
     head: ClassHead = LinearHead()
-    init: Initializer = He()
+    init: Initializer = FanIn()
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "classes", "width", "depth")

@@ -77,12 +77,12 @@ def _matching(results: Results) -> str:
     edges = [arm.name for arm in results.arms if arm.at_edge]
     if not edges:
         return ""
-    verb = "sits" if len(edges) == 1 else "sit"
-    return f"The learning rate of {', '.join(edges)} {verb} at the edge of its grid: a better one may lie outside."
+    who = ", ".join(edges) if len(edges) < len(results.arms) or len(edges) == 1 else "every arm"
+    return f"The learning rate chosen for {who} is at the edge of its grid: a better one may lie outside."
 
 
 def _verdicts(results: Results) -> str:
-    verdicts = [Verdict.from_plain(dict(fields)) for fields in results.verdicts]
+    verdicts = [Verdict.from_plain(fields) for fields in results.verdicts]
     if not verdicts:
         return ""
     cards = "\n".join(map(_card, verdicts))
@@ -98,7 +98,7 @@ def _card(verdict: Verdict) -> str:
     fact = ""
     if not math.isnan(verdict.estimate):
         fact = f"{verdict.effect}: {text(verdict.estimate, 3)}"
-        if not math.isnan(verdict.low):
+        if math.isfinite(verdict.estimate) and not math.isnan(verdict.low):
             what = "range over seeds" if math.isnan(verdict.level) else f"{100 * verdict.level:.3g}% interval"
             fact += f" ({what} {between(verdict.low, verdict.high, 3)})"
         fact += f"; claimed: {_wanted(*verdict.wanted)}."

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments.study.measured import metric_values
 from experiments.study.plot import Plot, arms_legend, finite
@@ -15,7 +15,7 @@ from experiments.study.results import Results
 from experiments.study.shape_plots import fronts, heat, sweep
 from experiments.study.statistics import t_interval
 from experiments.study.style import GRID, axes, look, plain
-from experiments.study.tables import label, ordered
+from experiments.study.tables import label, ordered, text
 
 
 def plots(results: Results) -> Iterator[Plot]:
@@ -33,6 +33,7 @@ def _finals(results: Results) -> Iterator[Plot]:
     figure, ax = axes(1.0 + 0.32 * len(names))
     room = max(max(every) - min(every), 1e-9 + 1e-3 * abs(max(every)))
     lows, highs = [min(every)], [max(every)]
+    told = []
     for row, name in enumerate(names):
         fine, color = finite(values[name]), look(row)["color"]
         ax.plot(fine, [row - 0.22] * len(fine), "o", color=color, alpha=0.6, markersize=4.5, markeredgewidth=0)
@@ -44,21 +45,16 @@ def _finals(results: Results) -> Iterator[Plot]:
             lows.append(max(interval.low, min(every) - 1.2 * room))
             highs.append(min(interval.high, max(every) + 1.2 * room))
         lost = len(values[name]) - len(fine)
-        if lost:
-            ax.annotate(
-                f"{lost} of {len(values[name])} diverged",
-                (1, row),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="center",
-                fontsize=8,
-            )
+        told.append(plain(name) + (f"\n{lost} of {len(values[name])} diverged" if lost else ""))
     pad = 0.05 * (max(highs) - min(lows)) or room
     ax.set(xlim=(min(lows) - pad, max(highs) + pad), ylim=(len(names) - 0.5, -0.5), xlabel=label(results.metric))
     if min(every) > 0 and max(every) > 20 * min(every):
         ax.set_xscale("log")
         ax.set_xlim(min(every) / 1.3, max(every) * 1.3)
-    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(lambda value, _: text(float(f"{value:.6g}")))
+    ax.set_yticks(range(len(names)), told)
     ax.grid(visible=False, axis="y")
     caption = "Each dot is a seed, the bar is the mean, the line its 95% t interval."
     yield Plot("results", "results", "Final " + label(results.metric), caption, figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -48,12 +49,12 @@ def terminal_table(results: Results) -> RenderableType:
     shown: list[RenderableType] = [table.rich(results.question, whole=(0, metric, metric + 1))]
     shown.append(Text(f"{seeds or 0} seed{'' if seeds == '1' else 's'} an arm\n", style="dim"))
     for fields in results.verdicts:
-        verdict = Verdict.from_plain(dict(fields))
+        verdict = Verdict.from_plain(fields)
         line = Text(verdict.verdict, style=f"bold {_TONES.get(verdict.verdict, '')}")
         line.append(f": {verdict.claim}", style="not bold default")
         if verdict.n:
-            ends = tables.between(verdict.low, verdict.high)
-            line.append(f"\n  {verdict.effect}: {tables.text(verdict.estimate)} ({ends})", style="not bold default")
+            ends = f" ({tables.between(verdict.low, verdict.high, 3)})" if math.isfinite(verdict.estimate) else ""
+            line.append(f"\n  {verdict.effect}: {tables.text(verdict.estimate, 3)}{ends}", style="not bold default")
         if verdict.note:
             line.append(f"\n  {verdict.note}", style="not bold dim")
         shown.append(line)

@@ -53,7 +53,8 @@ def paired(
         else:
             values.append(sign * (math.log(x) - math.log(y) if log else x - y))
     if len(values) < len(shared):
-        notes.append(f"{len(shared) - len(values)} seeds left out, where both diverged")
+        count = len(shared) - len(values)
+        notes.append(f"{count} {'seed' if count == 1 else 'seeds'} left out, where both diverged")
     return Sample(tuple(values), wanted, effect, tuple(notes), log)
 
 

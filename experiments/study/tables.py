@@ -45,7 +45,7 @@ class Table:
 
     def cells(self) -> list[list[str]]:
         """As people read it."""
-        return [[text(value) for value in row] for row in self.rows]
+        return [[_said(name, value) for name, value in zip(self.columns, row, strict=True)] for row in self.rows]
 
     def numeric(self, column: int) -> bool:
         """Whether a column holds numbers, and is set flush right."""
@@ -85,6 +85,11 @@ class Table:
         return out
 
 
+def _said(column: str, value: Any) -> str:
+    share = column == _LABELS["error"] and isinstance(value, float) and math.isfinite(value)
+    return f"{value:+.2%}" if share else text(value)
+
+
 def text(value: Any, digits: int = 4) -> str:
     """A value as people read it: `digits` significant ones, thousands apart, yes and no."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -96,7 +101,7 @@ def text(value: Any, digits: int = 4) -> str:
     if isinstance(value, float):
         if math.isinf(value):
             return "∞" if value > 0 else "-∞"
-        if value.is_integer() and 1e4 <= abs(value) < 1e15:
+        if 10**digits <= abs(value) < 1e6 or (value.is_integer() and 1e4 <= abs(value) < 1e15):
             return f"{value:,.0f}"
         return f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:.3e}"
     if isinstance(value, (list, tuple)):
@@ -141,13 +146,9 @@ def matched(results: Results) -> Table:
     columns = ["arm", *map(label, shapes), "learning rate"] + (["tried", "at the edge of its grid"] if swept else [])
     rows = []
     for arm in arms:
-        row = [arm.name, *(_round(key, arm.shape.get(key)) for key in shapes), arm.learning_rate]
+        row = [arm.name, *(arm.shape.get(key) for key in shapes), arm.learning_rate]
         rows.append((*row, *((list(arm.tried) or None, arm.at_edge) if swept else ())))
     return Table("arms", tuple(columns), tuple(rows))
-
-
-def _round(key: str, value: Any) -> Any:
-    return f"{value:+.2%}" if key == "error" and isinstance(value, float) else value
 
 
 def finals(results: Results, level: float = 0.95) -> Table:
@@ -214,7 +215,7 @@ def verdicts(results: Results) -> Table:
     """Every claim with its verdict, effect, interval and margin."""
     rows = []
     for fields in results.verdicts:
-        v = Verdict.from_plain(dict(fields))
+        v = Verdict.from_plain(fields)
         rows.append((v.claim, v.verdict, v.effect, v.estimate, v.low, v.high, v.p, v.margin, v.n, v.note))
     columns = ("claim", "verdict", "effect", "estimate", "from", "to", "p, corrected", "margin or bar", "seeds", "note")
     return Table("verdicts", columns, tuple(rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from arch.spec import Spec
@@ -53,7 +53,7 @@ class Verdict:
         return dataclasses.asdict(self) | {"wanted": list(self.wanted)}
 
     @classmethod
-    def from_plain(cls, fields: dict[str, Any]) -> Verdict:
+    def from_plain(cls, fields: Mapping[str, Any]) -> Verdict:
         """What `plain` gave."""
         return cls(**{**fields, "wanted": tuple(fields["wanted"])})
 
@@ -133,8 +133,9 @@ class _Outcome:
 def judge_all(claims: Iterable[Claim], results: Results, level: float = 0.95) -> tuple[Verdict, ...]:
     """The verdicts on all claims of a study, Holm-corrected over every comparison that they make.
 
-    A diverged arm is worse than any finite one: diverging where the other side did not counts against a claim; the
-    other side's diverging supports it only if that happened in every seed, and else is left out and told.
+    A diverged arm is worse than any finite one: diverging where the other side did not decides against a claim. If the
+    other side diverged, the remaining seeds are tested, and cannot decide against the claim; with fewer than two of
+    them the claim is supported if they agree with it.
     """
     claims = tuple(claims)
     samples = [tuple(claim.samples(results)) for claim in claims]
@@ -163,7 +164,7 @@ def _decide(sample: Sample, inside: bool, p: float, level: float, alpha: float) 
     interval = t_interval(sample.finite, level)
     if len(sample.values) < 2 or (against and ahead):
         return _Outcome(sample, "undecided", interval, math.nan)
-    if against or (ahead and not sample.finite):
+    if against or (ahead and len(sample.finite) < 2 and all(map(sample.holds, sample.finite))):
         end = (against or ahead)[0]
         return _Outcome(
             sample, "not supported" if against else "supported", Interval(end, end, end, math.nan), math.nan

@@ -139,7 +139,8 @@ def test_a_rival_that_diverged_now_and_then_helps_but_does_not_hurt():
     steady = {"a": [1.0, 1.01, 0.99, 1.0], "b": [1.2, 1.21, 1.2, NAN]}
     assert word(Better("a", "b"), steady) == "supported"
     assert word(Better("a", "b", margin=0.5), steady) == "undecided", "the other three speak against, the fourth for"
-    assert word(Better("a", "b"), {"a": LOW, "b": [1.2, NAN, NAN]}) == "undecided"
+    assert word(Better("a", "b"), {"a": LOW, "b": [1.2, NAN, NAN]}) == "supported", "the one that is left agrees"
+    assert word(Better("a", "b"), {"a": LOW, "b": [0.8, NAN, NAN]}) == "undecided", "the one that is left does not"
 
 
 def test_too_little_to_judge_by_is_undecided_and_says_why():

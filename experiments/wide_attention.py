@@ -11,8 +11,8 @@ Forms, and what each costs:
   :listops  width 64, head width 8, softmax, linear and Linformer attention, all layouts, 1,500 steps, 3 seeds: hours on
             2 cores, minutes on a GPU.
   :bytes    the same on 128 bytes of the standard library's source: of which package are they?
-  :cpu      both tasks, the two extreme layouts (all of them for linear attention), a few hundred steps: meant for 20
-            minutes on 2 cores.
+  :cpu      both tasks, the two extreme layouts (all of them for linear attention), 250 and 200 steps, which is early in
+            training: tens of minutes on 2 cores.
   :tiny     one kind, a few steps: seconds; what the tests run.
 
 Expected: wide no worse than deep by one point of accuracy (published: 0.3 points better in the mean of four tasks and

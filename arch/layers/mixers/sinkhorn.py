@@ -119,7 +119,7 @@ class SinkhornLayer(HeadLayer):
 def sinkhorn(scores: Float[Array, "*b U U"], iterations: int) -> Float[Array, "*b U U"]:
     """exp(scores) with rows and columns normalised in turn: in the limit, both sum to one."""
 
-    def once(_: int, scores: jax.Array) -> jax.Array:
+    def once(_: int | jax.Array, scores: jax.Array) -> jax.Array:
         scores = scores - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
         return scores - jax.nn.logsumexp(scores, axis=-2, keepdims=True)
 

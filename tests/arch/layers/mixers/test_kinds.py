@@ -119,7 +119,7 @@ def test_rows_longer_than_the_part_are_refused(name):
 
 def test_heads_need_not_divide_the_width_only_if_head_dim_is_given():
     with pytest.raises(SpecError, match="must divide the width 16"):
-        LinearAttention(heads=3).build(D, None)
+        layer(LinearAttention(heads=3))
     assert LinearAttention(heads=4).size(D) == 4
     assert LinearAttention(heads=3, head_dim=5).size(D) == 5
 

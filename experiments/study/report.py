@@ -46,7 +46,8 @@ def terminal_table(results: Results) -> RenderableType:
     metric = table.columns.index("95% interval") - 1
     counts = sorted({len(results.values(arm)) for arm in tables.ordered(results)})
     seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
-    shown: list[RenderableType] = [table.rich(results.question, whole=(0, metric, metric + 1))]
+    shown: list[RenderableType] = [Text(results.question, style="bold")]
+    shown.append(table.rich(whole=(0, metric, metric + 1)))
     shown.append(Text(f"{seeds or 0} seed{'' if seeds == '1' else 's'} an arm\n", style="dim"))
     for fields in results.verdicts:
         verdict = Verdict.from_plain(fields)

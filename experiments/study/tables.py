@@ -72,9 +72,9 @@ class Table:
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
-    def rich(self, title: str, whole: Sequence[int] = (0,)) -> RichTable:
+    def rich(self, whole: Sequence[int] = (0,)) -> RichTable:
         """For a terminal: large numbers as 1.3M. The columns at `whole` keep their width where there is too little."""
-        out = RichTable(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        out = RichTable(box=SIMPLE_HEAD, pad_edge=False)
         out.padding = (0, 1, 0, 0)
         for index, name in enumerate(self.columns):
             head = Text(name.replace("validation", "val.").replace("parameters", "params").replace(" ", "\n"))

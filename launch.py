@@ -30,7 +30,7 @@ TOP_P = flags.DEFINE_float("top_p", None, "generate: only the nucleus of this pr
 SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
 OUT = flags.DEFINE_string("out", None, "compare: folder for the report. Default: the terminal alone.")
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
-SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2,4;seed=0,1.")
+SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
 CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
 EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "train a study: who does the work.")

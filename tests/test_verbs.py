@@ -42,7 +42,7 @@ def launch(home, capsys):
 
     def run(verb, *words, config=True):
         flags.FLAGS.unparse_flags()
-        for name in ("run_folder", "prompt", "tokens", "temperature", "out", "metric"):
+        for name in ("run_folder", "prompt", "tokens", "temperature", "out", "metric", "sweep", "seeds"):
             flags.FLAGS[name].unparse()
         given = [f"--config={home / 'mine.py'}"] if config else []
         verbs = {name: what for name, (_, what) in program.VERBS.items()}
@@ -171,3 +171,35 @@ def test_runs_made_separately_are_compared(home, trained, launch, tmp_path):
     status, _, err = launch("compare", str(trained), str(tmp_path), "--metric=val/los", config=False)
     assert (status, err) == (2, f"{tmp_path}: holds no config.json; is it a run folder?\n")
     assert launch("compare", config=False)[0] == 2
+
+
+def test_a_sweep_is_a_study(home, launch):
+    """Points of the command line are arms; a second call trains nothing."""
+    words = ["--sweep=model.depth=1,2", "--seeds=2", f"--run_folder={home / 'sweep'}"]
+    status, out, err = launch("train", *words)
+    assert (status, err) == (0, "")
+    results = json.loads((home / "sweep" / "results.json").read_text())
+    assert [arm["name"] for arm in results["arms"]] == ["depth=1", "depth=2"]
+    assert len(results["cells"]) == 4
+    assert str(home / "sweep" / "report.html") in out
+    _, again, _ = launch("train", *words)
+    assert "4 are finished, 0 to train" in again
+
+
+def test_a_sweep_of_what_is_not_there(home, launch):
+    status, _, err = launch("train", "--sweep=model.dept=1,2;batch=4,-4", f"--run_folder={home / 'none'}")
+    assert status == 2
+    assert all(word in err for word in ("dept", "depth", "batch=-4"))
+    assert not (home / "none").exists()
+
+
+def test_a_sweep_leaves_seeds_to_the_study(home, launch):
+    status, _, err = launch("train", "--sweep=seed=0,1", f"--run_folder={home / 'none'}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--seeds=2" in err
+
+
+def test_a_study_does_not_mix_with_a_run(trained, launch):
+    status, _, err = launch("train", "--sweep=batch=2,4", f"--run_folder={trained}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is the folder of a run" in err

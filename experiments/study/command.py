@@ -80,9 +80,13 @@ def _study(command: Command, options: Options) -> Study:
         return spec
     if not isinstance(spec, Run) or options.sweep is None:
         raise UserError(f"train needs a Run or a Study; {command.reference} gives a {type(spec).__name__}")
+    points = from_text(options.sweep)
+    seeds = {point["seed"] for point in points.points() if "seed" in point}
+    if seeds:
+        raise UserError(f"--sweep: seed is how points are repeated; leave it out, and give --seeds={len(seeds)}")
     return Study(
         question=f"How does {Path(split(command.reference)[0]).name} respond to {options.sweep}?",
-        arms=arms(spec, from_text(options.sweep)),
+        arms=arms(spec, points),
         seeds=options.seeds,
         metric="val/bits_per_byte" if isinstance(spec.objective, NextToken) else "val/loss",
         notes=("A sweep: each point keeps its own learning rate.",),

@@ -125,7 +125,7 @@ def test_half_precision_and_wrong_shapes(spec):
     graphdef, params = nnx.split(cost.abstract(spec), nnx.Param)
     half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), nnx.to_pure_dict(params))
     x = jax.ShapeDtypeStruct((2, *spec.image), jnp.float32)
-    out = jax.eval_shape(lambda p, x: nnx.merge(graphdef, p)(x), half, x)
-    assert (out.logits.shape, out.logits.dtype) == ((2, spec.classes), jnp.float32)
+    logits = jax.eval_shape(lambda p, x: nnx.merge(graphdef, p)(x).logits, half, x)
+    assert (logits.shape, logits.dtype) == ((2, spec.classes), jnp.float32)
     with pytest.raises(ValueError, match=r"this model reads"):
-        jax.eval_shape(lambda p: nnx.merge(graphdef, p)(jnp.zeros((2, 9, 9, 1))), half)
+        jax.eval_shape(lambda p: nnx.merge(graphdef, p)(jnp.zeros((2, 9, 9, 1))).logits, half)

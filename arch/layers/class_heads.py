@@ -64,7 +64,7 @@ class MLPHeadLayer(nnx.Module):
     def __init__(self, spec: MLPHead, inputs: int, classes: int, width: int, make: Maker):
         self.activation = spec.activation
         hidden = spec.hidden or width
-        self.up = spec.linear.build([(inputs, None)], [(hidden, "mlp")], make, name="up")
+        self.up = spec.linear.build([(inputs, None)], [(hidden, "mlp")], make, name="up", role="feed_forward")
         self.out = LinearHeadLayer(hidden, classes, make.at("out"))
 
     def __call__(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B C"]:

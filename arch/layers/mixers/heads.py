@@ -58,7 +58,8 @@ class HeadLayer(nnx.Module):
         self.kind, self.heads, self.head_dim = type(spec).__name__, spec.heads, spec.size(width)
         embed, heads, head = (width, "embed"), (self.heads, "heads"), (self.head_dim, "head_dim")
         for name in inputs:
-            setattr(self, name, spec.linear.build([embed], [heads, head], make, name=name))
+            role = "value" if name == "v" else "linear"
+            setattr(self, name, spec.linear.build([embed], [heads, head], make, name=name, role=role))
         self.o = spec.linear.build([heads, head], [embed], make, name="o", role="residual")
 
     def project(self, name: str, x_BTD: Float[Array, "B T D"], ctx: Context) -> Float[Array, "B T N K"]:

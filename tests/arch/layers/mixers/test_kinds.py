@@ -12,6 +12,7 @@ from arch.layers.attention import Attention
 from arch.layers.mixers.heads import HeadMixer
 from arch.layers.mixers.linear_attention import LinearAttention
 from arch.layers.mixers.synthesizer import RandomSynthesizer
+from arch.params import metadata
 from arch.spec import SpecError
 from tests.arch import tiny
 from tests.arch.layers.mixers.kinds import KINDS, B, D, K, N, T, function, layer, padded, rows, run
@@ -131,4 +132,7 @@ def test_parameters_are_named_as_those_of_softmax_attention():
         shared = {path: params[path]["kernel"].shape for path in params if path in softmax}
         assert shared == {path: softmax[path]["kernel"].shape for path in shared}
         assert {"v", "o"} <= set(shared)
+    for name in ("linear", "sinkhorn"):
+        rows = metadata(nnx.merge(*layer(KINDS[name])))
+        assert (rows["v.kernel"]["role"], rows["o.kernel"]["role"]) == ("value", "residual")
     assert set(layer(RandomSynthesizer(N, K, length=T))[1]) == {"v", "o", "pattern"}

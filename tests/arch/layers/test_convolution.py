@@ -28,7 +28,7 @@ def test_it_is_the_sum_over_neighbours(kernel, shape):
         window = (slice(None), *(slice(o, o + n) for o, n in zip(offset, shape[1:-1], strict=True)))
         expected += padded[window] @ weights[offset]
     expected = np.maximum(expected + np.array([0.1, -0.2, 0.3]), 0)
-    np.testing.assert_allclose(layer(x, CTX).x, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(layer(jnp.asarray(x), CTX).x, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (5,), (1, 1)])

@@ -66,7 +66,7 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     page = write_report(results, at)
     if options.results:
         kept = Path(options.results)
-        write_report(results, kept)
+        write_report(results, kept, files=False)
         (kept / "results.json").write_text(results.to_json())
     Console(soft_wrap=True, highlight=False).print(terminal_table(results))
     print(f"\n{time.perf_counter() - started:.0f} s\nreport  {page}\ndata    {at / 'results.json'}")

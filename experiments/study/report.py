@@ -18,22 +18,23 @@ from experiments.study.verdicts import Verdict
 _TONES = {"supported": "green", "not supported": "red", "undecided": "yellow"}
 
 
-def write_report(results: Results, folder: Path | str) -> Path:
-    """Writes `report.html`, `tables/*.csv` and `plots/*.png, *.svg` into `folder`, and returns the page's path.
+def write_report(results: Results, folder: Path | str, files: bool = True) -> Path:
+    """Writes `report.html`, `tables/*.csv` and, if `files`, `plots/*.png, *.svg` into `folder`; the page's path.
 
     Equal results give equal bytes: there is no time, random name or machine in any file.
     """
     folder = Path(folder)
-    for room in ("tables", "plots"):
-        (folder / room).mkdir(parents=True, exist_ok=True)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
     for table in every_table(results):
         (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
     figures = []
     with style():
         for plot in plots(results):
             drawn = svg(plot.figure)
-            (folder / "plots" / f"{plot.name}.svg").write_text(drawn, encoding="utf-8")
-            (folder / "plots" / f"{plot.name}.png").write_bytes(png(plot.figure))
+            if files:
+                (folder / "plots").mkdir(exist_ok=True)
+                (folder / "plots" / f"{plot.name}.svg").write_text(drawn, encoding="utf-8")
+                (folder / "plots" / f"{plot.name}.png").write_bytes(png(plot.figure))
             figures.append((plot.section, plot.title, plot.caption, inline(drawn, plot.name, plot.title)))
     path = folder / "report.html"
     path.write_text(page(results, figures), encoding="utf-8")

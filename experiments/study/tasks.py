@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,6 @@ def _cell(group: Group, trained: Trained, folder: Path, index: int, seconds: flo
     """Replica `index` of a trained group as a cell."""
     row = group.rows[index]
     curve = [{name: _of(value, index) for name, value in line.items()} for line in metrics.read(folder)]
-    last: dict[str, float] = {}
-    for line in curve:
-        last |= {name: value for name, value in line.items() if name != "step" and name not in TIMES}
     diverged = index in trained.stopped
     panels: dict[str, Any] = {}
     if not diverged and group.diagnostics:
@@ -84,11 +82,27 @@ def _cell(group: Group, trained: Trained, folder: Path, index: int, seconds: flo
         seed=int(row.get("seed", group.run.seed)),
         learning_rate=float(row.get("optimizer.learning_rate", group.run.optimizer.learning_rate)),
         status="diverged" if diverged else "finished",
-        metrics=last,
+        metrics=final(curve, group.run.steps),
         curve=[{name: value for name, value in line.items() if name not in TIMES} for line in curve],
         diagnostics={name: np.asarray(values, np.float64).tolist() for name, values in panels.items()},
         seconds=seconds,
     )
+
+
+def final(curve: Sequence[Mapping[str, float]], steps: int) -> dict[str, float]:
+    """The metrics that a cell ends with: of validation the last, of training the mean over the last tenth of the steps.
+
+    One batch says little of the training loss. If nothing was logged in the last tenth, the last line counts.
+    """
+    found: dict[str, float] = {}
+    late: dict[str, list[float]] = {}
+    for line in curve:
+        told = {name: value for name, value in line.items() if name != "step" and name not in TIMES}
+        found |= told
+        if line["step"] > 0.9 * steps:
+            for name, value in told.items():
+                late.setdefault(name, []).append(value)
+    return found | {name: float(np.mean(values)) for name, values in late.items() if name.startswith("train/")}
 
 
 def _of(value: Any, index: int) -> float:

@@ -32,6 +32,7 @@ def trained(run: Run, dataset) -> np.ndarray:
     batches, state = program.batches(dataset), program.start()
     for _ in range(run.steps):
         state, _ = program.train_step(state, program.place(next(batches)), program.go())
+        jax.block_until_ready(state)  # simulated devices share few threads: two steps at once can wait for each other
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(state["params"]))])
 
 

@@ -16,7 +16,7 @@ from train.optim import SGD, Constant, GradientNoise
 from train.run import Run
 from train.setup import prepare
 
-MESHES = {"one": Mesh(data=1), "data=8": Mesh(), "fsdp=8": Mesh(fsdp=8), "data=4 tensor=2": Mesh(tensor=2)}
+MESHES = {"one": Mesh(data=1), "data=8": Mesh()}
 
 
 def noisy(eta: float = 0.3, **fields) -> Run:

@@ -37,7 +37,7 @@ class Trained:
 
     Attributes:
       program: the run made ready.
-      params: the parameters after the last step.
+      state: the parameters and the optimiser's state after the last step.
       dataset: what it was trained on.
       metrics: name -> value of the last evaluation, with members a list of one value a replica; empty if the data has
         no validation split.
@@ -45,10 +45,15 @@ class Trained:
     """
 
     program: Program
-    params: Params
+    state: State
     dataset: Any
     metrics: dict[str, Any]
     stopped: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def params(self) -> Params:
+        """The parameters."""
+        return self.state["params"]
 
     @property
     def model(self) -> Any:
@@ -135,7 +140,7 @@ class _Loop:
                 self.profile.after(step, self.state)
                 self.between(step)
             self.read()
-        return Trained(self.program, self.state["params"], self.dataset, self.metrics, self.stopped)
+        return Trained(self.program, self.state, self.dataset, self.metrics, self.stopped)
 
     def between(self, step: int) -> None:
         """What comes after `step`: nothing, most often; else the results are read first."""

@@ -118,4 +118,3 @@ def _amounts(resources: Sequence[str]) -> dict[str, float]:
         if not name or not equals:
             raise UserError(f"--ray_resources={text}: expected NAME=AMOUNT, as cpus=4,gpus=1,TPU=4")
     return found
-

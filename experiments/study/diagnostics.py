@@ -17,12 +17,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from flax import nnx
 
 from arch.context import Keep
 from arch.probe import depth
 from arch.taps import Tap
-from train.setup import Program
-from train.step import Params, divisor
+from train.optim.schedules import Constant
+from train.setup import Program, logical_axes
+from train.step import Params, State, divisor
 
 SITES = "resid_pre|attn_out|resid_mid|mlp_out|resid_post|attn.pattern"
 ROWS = 16
@@ -50,30 +53,30 @@ class Examined:
 
 
 def depth_panel(
-    program: Program, params: Params, batch: Mapping[str, np.ndarray], update: Params | None = None
+    program: Program, state: State, batch: Mapping[str, np.ndarray], learning_rate: float | None = None
 ) -> dict[str, list[float]]:
     """Name -> one number a layer, first layer first.
 
     Args:
       program: what trained the model; its functions for this panel are compiled once, for all replicas.
-      params: of one replica, without a leading axis.
+      state: of one replica, without a leading axis.
       batch: rows to measure on, as the objective takes them; of them `ROWS` for the activations.
-      update: what an optimiser added to `params` in a step, for `update_to_weight`; None: left out.
+      learning_rate: of the replica; None: the run's.
 
     Returns:
       residual_rms (of the input), residual_variance (of the output), angular_distance (of the two), attn_, mlp_ and
       block_contribution, attn_ and mlp_cosine, attention_entropy (nats), gradient_norm, layer_drop (loss without the
-      layer - loss, nats), and update_to_weight. Those whose sites the model does not have are left out; all are, for a
-      model without a stack.
+      layer - loss, nats), and update_to_weight (what the optimiser would add now at its peak learning rate, over the
+      weights). Those whose sites the model does not have are left out; all are, for a model without a stack.
     """
+    params = state["params"]
     if not hasattr(program.model(params), "stack"):
         return {}
     functions = _functions(program)
     few = program.place(_rows(batch, _few(program, batch)), train=False)
     rows = program.place(batch, train=False)
-    values = {**functions["activations"](params, few), **functions["losses"](params, rows)}
-    if update is not None:
-        values["update_to_weight"] = functions["update"](params, update)
+    rate = jnp.float32(program.run.optimizer.learning_rate if learning_rate is None else learning_rate)
+    values = {**functions["activations"](params, few), **functions["losses"](state, rows, rate)}
     return {name: [float(x) for x in np.asarray(value)] for name, value in jax.device_get(values).items()}
 
 
@@ -86,7 +89,6 @@ def _functions(program: Program) -> dict[str, Callable[..., Any]]:
         made: dict[str, Callable[..., Any]] = {
             "activations": jax.jit(functools.partial(_activations, program)),
             "losses": jax.jit(functools.partial(_losses, program)),
-            "update": jax.jit(_update_to_weight),
         }
         _latest[:] = [(program, made)]
     return _latest[0][1]
@@ -125,18 +127,28 @@ def _activations(program: Program, params: Params, batch: Any) -> Values:
     return values
 
 
-def _losses(program: Program, params: Params, batch: Any) -> Values:
-    """What needs the loss of the whole batch: the gradient of each layer, and the loss without it."""
+def _losses(program: Program, state: State, batch: Any, rate: jax.Array) -> Values:
+    """What needs the loss of the whole batch: the gradient and update of each layer, and the loss without it."""
+    params = state["params"]
     whole, grads = jax.value_and_grad(lambda params: _examine(program, params, batch)[0])(params)
     norms = _norms(grads["stack"]["blocks"])
     masks = ~jnp.eye(norms.shape[0], dtype=bool)
     without = jax.lax.map(lambda keep: _examine(program, params, batch, keep=Keep(block=keep))[0], masks)
-    return {"gradient_norm": norms, "layer_drop": without - whole}
+    updates, _ = _at_peak(program, rate).update(grads, state["opt_state"], params)
+    weights = jnp.maximum(_norms(params["stack"]["blocks"]), depth.SMALLEST)
+    return {
+        "gradient_norm": norms,
+        "layer_drop": without - whole,
+        "update_to_weight": _norms(updates["stack"]["blocks"]) / weights,
+    }
 
 
-def _update_to_weight(params: Params, update: Params) -> jax.Array:
-    weights = _norms(params["stack"]["blocks"])
-    return _norms(update["stack"]["blocks"]) / jnp.maximum(weights, depth.SMALLEST)
+def _at_peak(program: Program, rate: jax.Array) -> optax.GradientTransformation:
+    """The optimiser of the run without its schedule: at the end of a run the rate is all but zero."""
+    run, module = program.run, program.run.abstract_model()
+    shapes = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    constant = dataclasses.replace(run.optimizer, schedule=Constant())
+    return constant.build(shapes, run.steps, axes=logical_axes(module), learning_rate=rate, seed=run.seed)
 
 
 def _norms(blocks: Any) -> jax.Array:

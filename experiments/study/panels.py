@@ -1,7 +1,7 @@
 """Panels: what is looked at, layer by layer, in every model that a study has trained.
 
-A panel is `panel(program, params, batch) -> {name: one value a layer}`, for the parameters of one replica and a batch
-of the validation split. A study names those of PANELS, or its own as `module:function`.
+A panel is `panel(program, state, batch, learning_rate) -> {name: one value a layer}`, for the state of one replica,
+its learning rate, and a batch of the validation split. A study names those of PANELS, or its own as `module:function`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 
 from arch.spec import Problem
 from train.setup import Program
-from train.step import Params
+from train.step import State
 
-Panel = Callable[[Program, Params, Mapping[str, np.ndarray]], Mapping[str, Any]]
+Panel = Callable[[Program, State, Mapping[str, np.ndarray], float], Mapping[str, Any]]
 PANELS = {"depth": "experiments.study.diagnostics:depth_panel"}
 
 

@@ -70,17 +70,18 @@ def _cell(group: Group, trained: Trained, folder: Path, index: int, seconds: flo
     """Replica `index` of a trained group as a cell."""
     row = group.rows[index]
     curve = [{name: _of(value, index) for name, value in line.items()} for line in metrics.read(folder)]
+    rate = float(row.get("optimizer.learning_rate", group.run.optimizer.learning_rate))
     diverged = index in trained.stopped
     panels: dict[str, Any] = {}
     if not diverged and group.diagnostics:
         batch = next(iter(trained.dataset.validation(group.run.batch // group.run.accumulate)))
         for name in group.diagnostics:
-            panels |= panel(name)(trained.program, pick(trained.params, index), batch)
+            panels |= panel(name)(trained.program, pick(trained.state, index), batch, rate)
     return Cell(
         arm=group.arm,
         phase=group.phase,
         seed=int(row.get("seed", group.run.seed)),
-        learning_rate=float(row.get("optimizer.learning_rate", group.run.optimizer.learning_rate)),
+        learning_rate=rate,
         status="diverged" if diverged else "finished",
         metrics=final(curve, group.run.steps),
         curve=[{name: value for name, value in line.items() if name not in TIMES} for line in curve],

@@ -15,6 +15,7 @@ from experiments.study import diagnostics
 from experiments.study.diagnostics import depth_panel
 from tests.train import toys
 from train.members import Members, pick
+from train.optim import SGD, Cosine
 from train.setup import prepare
 
 L = 3
@@ -30,6 +31,7 @@ NAMES = {
     "attention_entropy",
     "gradient_norm",
     "layer_drop",
+    "update_to_weight",
 }
 
 
@@ -44,8 +46,13 @@ def program(dataset):
 
 
 @pytest.fixture(scope="module")
-def params(program):
-    return program.start()["params"]
+def state(program):
+    return program.start()
+
+
+@pytest.fixture(scope="module")
+def params(state):
+    return state["params"]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +61,8 @@ def batch(dataset):
 
 
 @pytest.fixture(scope="module")
-def panel(program, params, batch):
-    return depth_panel(program, params, batch)
+def panel(program, state, batch):
+    return depth_panel(program, state, batch)
 
 
 def test_one_number_a_layer(panel):
@@ -120,19 +127,27 @@ def test_gradient_norms_are_those_of_training(program, params, batch, panel):
         np.testing.assert_allclose(panel["gradient_norm"][layer], np.sqrt(np.sum(squares)), rtol=1e-5)
 
 
-def test_update_to_weight(program, params, batch, panel):
-    update = jax.tree.map(lambda p: 1e-3 * p, params)
-    values = depth_panel(program, params, batch, update)
-    np.testing.assert_allclose(values.pop("update_to_weight"), [1e-3] * L, rtol=1e-5)
-    assert values == panel
+def test_update_to_weight(dataset, batch):
+    """Plain gradient descent: rate * |gradient| / |weights|, at the peak rate whatever the schedule has come to."""
+    optimizer = SGD(learning_rate=0.25, schedule=Cosine(final=0.0), momentum=0.0, clip=None, weight_decay=0.0)
+    program = prepare(toys.run(optimizer=optimizer), dataset)
+    state = program.start()
+    weights = [
+        np.sqrt(sum(np.sum(np.square(leaf[layer])) for leaf in jax.tree.leaves(state["params"]["stack"]["blocks"])))
+        for layer in range(L)
+    ]
+    for rate, given in ((0.25, None), (0.5, 0.5)):
+        values = depth_panel(program, state, batch, given)
+        expected = rate * np.asarray(values["gradient_norm"]) / weights
+        np.testing.assert_allclose(values["update_to_weight"], expected, rtol=1e-5)
 
 
 def test_replicas_share_what_was_compiled(dataset, batch):
     program = prepare(toys.run(), dataset, members=Members(({"seed": 0}, {"seed": 1})))
-    params = program.start()["params"]
-    first = depth_panel(program, pick(params, 0), batch)
+    state = program.start()
+    first = depth_panel(program, pick(state, 0), batch)
     made = diagnostics._latest[0][1]
-    second = depth_panel(program, pick(params, 1), batch)
+    second = depth_panel(program, pick(state, 1), batch)
     assert [function._cache_size() for function in (made["activations"], made["losses"])] == [1, 1]
     assert first["residual_rms"] != second["residual_rms"]
 
@@ -141,7 +156,7 @@ def test_blocks_without_a_feed_forward_or_a_middle(dataset, batch):
     model = toys.model()
     for block in (dataclasses.replace(model.block, feed_forward=None),):
         program = prepare(toys.run(model=dataclasses.replace(model, block=block)), dataset)
-        panel = depth_panel(program, program.start()["params"], batch)
+        panel = depth_panel(program, program.start(), batch)
         assert set(panel) == NAMES - {"mlp_contribution", "mlp_cosine"}
 
 
@@ -163,4 +178,4 @@ class FlatModel(nnx.Module):
 
 def test_a_model_without_a_stack_has_no_panel(dataset, batch):
     program = prepare(toys.run(model=Flat()), dataset)
-    assert depth_panel(program, program.start()["params"], batch) == {}
+    assert depth_panel(program, program.start(), batch) == {}

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from arch.spec import Spec, SpecError, UserError, to_text, walk
+from arch.spec import Spec, SpecError, UserError, differences, to_text, walk
 from experiments.config.errors import ConfigError, spec_error_lines
 from experiments.config.load import ROOT, load
 from experiments.config.overrides import apply
@@ -44,12 +44,34 @@ def golden_file(file: Path, form: str, folder: Path = FOLDER) -> Path:
 
 
 def render(file: Path, form: str) -> str:
-    """The golden text of one form: its configuration, then a parameter table for each model in it."""
+    """The golden text of one form: its configuration, then a parameter table for each model in it.
+
+    Of several `arms` the first is told in full, the others by what differs from it.
+    """
     spec = apply(load(f"{file}:{form}" if form else str(file)).spec, ())
     try:
+        arms = getattr(spec, "arms", None)
+        if isinstance(arms, Mapping) and len(arms) > 1:
+            return _arms(spec, arms)
         return to_text(spec) + "".join(f"\n# {heading}\n{text}" for heading, text in tables(spec))
     except SpecError as error:
         raise ConfigError(spec_error_lines(error, spec)) from error
+
+
+def _arms(spec: Spec, arms: Mapping[str, Spec]) -> str:
+    (first, reference), *others = arms.items()
+    hidden = tuple(f"arms.{name}{end}" for name, _ in others for end in (".", " = "))
+    text = "".join(line for line in to_text(spec).splitlines(True) if not line.startswith(hidden))
+    for heading, table_text in tables(reference):
+        text += f"\n# {heading} of arms.{first}\n{table_text}"
+    known = {" ".join(line.split()) for _, shown in tables(reference) for line in shown.splitlines()}
+    for name, arm in others:
+        text += f"\n# arms.{name}, where it differs from arms.{first}\n"
+        text += "".join(f"{line}\n" for line in differences(reference, arm))
+        for _, shown in tables(arm):
+            rows = [" ".join(line.split()) for line in shown.splitlines()]
+            text += "".join(f"{row}\n" for row in rows if row not in known)
+    return text
 
 
 def tables(spec: Spec) -> Iterator[tuple[str, str]]:

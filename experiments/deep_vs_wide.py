@@ -75,10 +75,10 @@ def demo(hold: Hold = "params", tolerance: float = 0.02) -> Study:
         data=Text(source=WikiLeads(validation=0.02), tokenizer=Bytes(), length=128),
         optimizer=AdamW(schedule=Cosine(warmup=0.1, final=0.05), weight_decay=0.1),
         batch=8,
-        steps=300,
-        reports=Reports(log=10, evaluate=100, checkpoint=100, keep=1),
+        steps=140,
+        reports=Reports(log=10, evaluate=70, checkpoint=70, keep=1),
     )
-    return study(base, (1, 2, 4, 8), hold, (3e-3, 1e-2, 3e-2), tolerance=tolerance)
+    return study(base, (1, 2, 4, 8), hold, (2e-3, 5e-3, 1.2e-2), tolerance=tolerance)
 
 
 def tiny() -> Study:

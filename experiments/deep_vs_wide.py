@@ -72,7 +72,7 @@ def demo(hold: Hold = "params", tolerance: float = 0.02) -> Study:
             depth=4,
             block=PreNorm(mixer=Attention(heads=4), feed_forward=GatedMLP(hidden=168)),
         ),
-        data=Text(source=WikiLeads(validation=0.02), tokenizer=Bytes(), length=128),
+        data=Text(source=WikiLeads(validation=0.01), tokenizer=Bytes(), length=128),
         optimizer=AdamW(schedule=Cosine(warmup=0.1, final=0.05), weight_decay=0.1),
         batch=8,
         steps=140,

@@ -65,11 +65,11 @@ class Members:
         """Path -> [R], int32 where all are whole by type, else float32."""
         return {path: _array([row[path] for row in self.rows]) for path in self.rows[0]}
 
-    def seeds(self, run: Any) -> tuple[list[int], np.ndarray]:
-        """The different seeds in use, and the place of each member's among them [R]."""
+    def seeds(self, run: Any) -> tuple[list[int], list[int]]:
+        """The different seeds in use, and the place of each member's among them."""
         each = [int(row.get("seed", run.seed)) for row in self.rows]
         different = list(dict.fromkeys(each))
-        return different, np.array([different.index(seed) for seed in each], np.int32)
+        return different, [different.index(seed) for seed in each]
 
     def lone(self, run: Any, index: int) -> Any:
         """The run that member `index` is, as one of its own."""
@@ -86,14 +86,14 @@ def substitute(spec: Any, values: Values) -> Any:
 
 
 class MemberBatches(Iterator[dict[str, np.ndarray]]):
-    """Batches of several seeds at once: every array with a leading axis, one entry a seed."""
+    """The batches of all members: every array with a leading axis R. `which` of the `batches` is each member's."""
 
-    def __init__(self, batches: Sequence[Any]):
-        self._batches = list(batches)
+    def __init__(self, batches: Sequence[Any], which: Sequence[int]):
+        self._batches, self._which = list(batches), list(which)
 
     def __next__(self) -> dict[str, np.ndarray]:
         each = [next(batches) for batches in self._batches]
-        return {name: np.stack([batch[name] for batch in each]) for name in each[0]}
+        return {name: np.stack([each[index][name] for index in self._which]) for name in each[0]}
 
     def get_state(self) -> dict[str, Any]:
         return {"seeds": [batches.get_state() for batches in self._batches]}

@@ -30,8 +30,8 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Program:
     """A run made ready: what its steps are, where its arrays lie, and the compiled functions.
 
-    With `members` every array of the state, the metrics and the sums of a loss has a leading axis R, and training
-    batches have a leading axis for the different seeds; batches to evaluate on are one for all.
+    With `members` every array of the state, of the metrics, of the sums of a loss and of the batches to train on has a
+    leading axis R; batches to evaluate on are one for all.
 
     Attributes:
       run: what was asked for.
@@ -39,7 +39,7 @@ class Program:
       mesh: the devices.
       learner: the steps of the run alone as pure functions.
       abstract: the state as `jax.ShapeDtypeStruct`s with their shardings; what a checkpoint is restored to.
-      initial: the state before the first step, as a pure function.
+      start: `() -> state` before the first step. Each device makes its own part; the numbers depend on the seeds alone.
       train_step: `(state, batch, go) -> (state, metrics)`; the state that goes in is donated.
       eval_step: `(params, batch) -> Loss`.
     """
@@ -49,7 +49,7 @@ class Program:
     mesh: jax.sharding.Mesh
     learner: Learner
     abstract: State
-    initial: Callable[[], State]
+    start: Callable[[], State]
     train_step: Callable[[State, Mapping[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
     eval_step: Callable[[Params, Mapping[str, jax.Array]], Loss]
 
@@ -57,11 +57,6 @@ class Program:
     def shardings(self) -> State:
         """Where every array of the state lies."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
-
-    def start(self) -> State:
-        """The state before the first step. Each device makes its own part; the numbers depend on the seeds alone."""
-        own = start_options(self.mesh.devices.flat[0].platform)
-        return jax.jit(self.initial, out_shardings=self.shardings, compiler_options=own)()
 
     def go(self) -> jax.Array:
         """What the first step is told: everything is finite so far."""
@@ -73,8 +68,8 @@ class Program:
         processes = jax.process_index(), jax.process_count()
         if self.members is None:
             return dataset.train(self.run.batch, self.run.seed, *processes)
-        seeds, _ = self.members.seeds(self.run)
-        return MemberBatches([dataset.train(self.run.batch, seed, *processes) for seed in seeds])
+        seeds, which = self.members.seeds(self.run)
+        return MemberBatches([dataset.train(self.run.batch, seed, *processes) for seed in seeds], which)
 
     def place(self, batch: Mapping[str, np.ndarray], *, train: bool = True) -> dict[str, Any]:
         """This process's rows as the global batch, to be handed to the steps."""
@@ -133,7 +128,7 @@ def prepare(
     learner = learner_of(run)
     names = {"step": (), "params": axes, "opt_state": state_axes(learner.tx, params, axes)}
     abstract = jax.eval_shape(learner.start, params)
-    steps: Steps = Steps(lambda: initial(run), learner.train_step, learner.eval_step)
+    steps = Steps((), lambda: initial(run), learner.train_step, learner.eval_step)
     rows = meshes.batch_sharding(mesh)
     train_rows = rows
     if members is not None:
@@ -142,33 +137,40 @@ def prepare(
             raise run.mesh.refuse("replica", f"must divide the {len(members)} replicas of the ensemble")
         steps = vectorised(run, members, learner_of, initial)
         names = jax.tree.map(lambda leaf, axes: ("replica", *axes), abstract, names)
-        abstract = _abstract(steps.initial, members)
+        abstract = _abstract(steps, members)
         train_rows = meshes.batch_sharding(mesh, stacked=True)
     abstract = _place(abstract, names, mesh)
     whole = meshes.replicated(mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    jit = functools.partial(jax.jit, compiler_options=options(mesh.devices.flat[0].platform))
+    platform = mesh.devices.flat[0].platform
+    jit = functools.partial(jax.jit, compiler_options=options(platform))
+    own = tuple(jax.tree.map(lambda _: whole, value) for value in steps.first)
+    start = jax.jit(steps.initial, in_shardings=own, out_shardings=where, compiler_options=start_options(platform))
+    train_step = jit(
+        steps.train_step,
+        in_shardings=(*own, where, train_rows, whole),
+        out_shardings=(where, whole),
+        donate_argnums=len(own),
+    )
+    eval_step = jit(steps.eval_step, in_shardings=(*own, where["params"], rows), out_shardings=whole)
+    bind: Callable[[Any], Any] = lambda fn: functools.partial(fn, *steps.first) if steps.first else fn  # noqa: E731
     return Program(
         run=run,
         members=members,
         mesh=mesh,
         learner=learner,
         abstract=abstract,
-        initial=steps.initial,
-        train_step=jit(
-            steps.train_step,
-            in_shardings=(where, train_rows, whole),
-            out_shardings=(where, whole),
-            donate_argnums=0,
-        ),
-        eval_step=jit(steps.eval_step, in_shardings=(where["params"], rows), out_shardings=whole),
+        start=bind(start),
+        train_step=bind(train_step),
+        eval_step=bind(eval_step),
     )
 
 
 class Steps(NamedTuple):
-    """The three programs of a run as pure functions."""
+    """The three programs of a run as pure functions, and the arguments that come before all others."""
 
-    initial: Callable[[], State]
+    first: tuple[Any, ...]
+    initial: Callable[..., State]
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
 
@@ -176,28 +178,23 @@ class Steps(NamedTuple):
 def vectorised(
     run: Run, members: Members, learner_of: Callable[[Run], Learner], initial: Callable[[Run], State]
 ) -> Steps:
-    """The programs of all `members`: those of one, with its values traced, under `vmap`."""
+    """The programs of all `members`: those of one, with its values traced, under `vmap`.
+
+    The values are arguments of what is compiled, so that other members of the same run find it compiled.
+    """
     values = members.arrays()
-    _, seed_index = members.seeds(run)
-    one_seed = len(set(seed_index.tolist())) == 1
     over = functools.partial(jax.vmap, spmd_axis_name="replica")
 
     def train_one(values: Values, state: State, batch: Any, go: jax.Array) -> Any:
         return learner_of(substitute(run, values)).train_step(state, batch, go)
 
-    def train_step(state: State, batch: Mapping[str, jax.Array], go: jax.Array) -> Any:
-        # Members of one seed read one copy of its batch.
-        each = {name: array[0] if one_seed else array[seed_index] for name, array in batch.items()}
-        return over(train_one, in_axes=(0, 0, None if one_seed else 0, 0))(values, state, each, go)
+    def eval_one(values: Values, params: Params, batch: Mapping[str, jax.Array]) -> Loss:
+        return learner_of(substitute(run, values)).eval_step(params, batch)
 
-    def eval_step(params: Params, batch: Mapping[str, jax.Array]) -> Loss:
-        evaluate = lambda values, params: learner_of(substitute(run, values)).eval_step(params, batch)  # noqa: E731
-        return over(evaluate)(values, params)
+    def start_one(values: Values) -> State:
+        return initial(substitute(run, values))
 
-    def start() -> State:
-        return over(lambda values: initial(substitute(run, values)))(values)
-
-    return Steps(start, train_step, eval_step)
+    return Steps((values,), over(start_one), over(train_one), over(eval_one, in_axes=(0, 0, None)))
 
 
 def logical_axes(module: nnx.Module) -> dict[str, Any]:
@@ -216,10 +213,10 @@ def _params(module: nnx.Module) -> dict[str, Any]:
     return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
-def _abstract(initial: Callable[[], State], members: Members) -> State:
+def _abstract(steps: Steps, members: Members) -> State:
     """The shapes of the members' state. Raises UserError if the program depends on a value that was to vary."""
     try:
-        return jax.eval_shape(initial)
+        return jax.eval_shape(steps.initial, *steps.first)
     except jax.errors.ConcretizationTypeError as error:
         paths = ", ".join(members.rows[0])
         raise UserError(f"{paths}: the program itself depends on one of these, so its replicas must share it; "

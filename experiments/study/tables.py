@@ -186,14 +186,17 @@ def finals(results: Results, level: float = 0.95) -> Table:
     return Table("results", columns, tuple(rows))
 
 
+DETAILS = ("tried", "at the edge of its grid", _LABELS["error"], "head dim", "hidden", "non embedding")
+"""Columns of the matched table that a terminal has no room for."""
+
+
 def summary(results: Results) -> Table:
     """The main table, narrow enough for a terminal: what sets the arms apart, and the metric with its interval."""
     arms, found = matched(results), finals(results)
     keep = [
         index
         for index, name in enumerate(arms.columns)
-        if name not in ("tried", "at the edge of its grid", label("error"))
-        and (index == 0 or len({row[index] for row in arms.rows}) > 1)
+        if name not in DETAILS and (index == 0 or len({row[index] for row in arms.rows}) > 1)
     ]
     lost, uneven = any(row[2] for row in found.rows), len({row[1] for row in found.rows}) > 1
     rows = []

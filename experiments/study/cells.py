@@ -11,6 +11,7 @@ uninterrupted one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -18,12 +19,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arch.spec import flatten
+from arch.spec import flatten, walk
 from experiments.study.results import Cell, Phase, back, plain
+from train.data.base import Data
+from train.data.corpus import Source
 from train.members import Members
 from train.run import Run
 
-FORMAT = 2  # raise it when what is kept of a cell changes
+FORMAT = 3  # raise it when what is kept of a cell changes
 FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt")
 """Fields that do not change what a cell measures."""
 
@@ -107,9 +110,19 @@ class Cells:
 
 
 def key(run: Run, diagnostics: Sequence[str]) -> str:
-    """The name of a cell: a hash of the run that it is, and of what is looked at."""
+    """The name of a cell: a hash of the run that it is, of the content that its data reads, and of what is looked at.
+
+    Raises:
+      UserError: data that is not there.
+    """
     fields = {path: str(value) for path, value in flatten(run).items() if not path.startswith(FREE)}
-    return _digest([FORMAT, fields, list(diagnostics)])
+    return _digest([FORMAT, fields, list(diagnostics), _contents(run.data)])
+
+
+@functools.lru_cache(maxsize=64)
+def _contents(data: Data) -> list[str]:
+    """What the sources in `data` name as their content; read once a process."""
+    return [part.identity() for _, part in walk(data) if isinstance(part, Source)]
 
 
 def write(path: Path, text: str) -> None:

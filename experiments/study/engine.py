@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from arch.spec import UserError
@@ -100,7 +100,7 @@ class _Trainer:
         if not rates:
             return Arm(name, shaped, run.optimizer.learning_rate)
         mine = {cell.learning_rate: _score(cell, self.study) for cell in self.done if cell.arm == name}
-        best = min(rates, key=lambda rate: (mine[_nearest(rate, mine)], rate))
+        best = min(rates, key=lambda rate: (mine[rate], rate))
         return Arm(name, shaped, best, tuple(rates), len(rates) > 1 and best in (min(rates), max(rates)))
 
     def cells(self, phase: Phase, rows: dict[str, list[dict[str, float]]]) -> list[Cell]:
@@ -139,7 +139,3 @@ def _score(cell: Cell, study: Study) -> float:
         raise UserError(f"{cell.arm} measures no {study.metric}; it has {', '.join(cell.metrics)}")
     value = cell.metrics[study.metric]
     return math.inf if math.isnan(value) else value if study.lower_is_better else -value
-
-
-def _nearest(rate: float, found: Sequence[float] | dict[float, float]) -> float:
-    return min(found, key=lambda other: abs(other - rate))

@@ -27,7 +27,7 @@ class Cell:
       metrics: name -> value at the end: "val/loss", "val/bits_per_byte", "train/loss", ...
       curve: metrics along the way, each with "step"; names as in a run's metrics.jsonl, "train/..." and "val/...".
       diagnostics: name -> one value a layer, first layer first; empty where none were asked for.
-      seconds: of training, the cell's share of the program that trained it.
+      seconds: the cell's share of the process that finished its program, compiling included.
     """
 
     arm: str

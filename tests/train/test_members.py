@@ -113,3 +113,14 @@ def test_substitution_leaves_the_original(run):
     changed = substitute(run, {"model.init.std": 0.5, "seed": 3})
     assert (changed.model.init.std, changed.seed) == (0.5, 3)
     assert (run.model.init.std, run.seed) == (0.02, 0)
+
+
+def test_an_update_that_overflows_stops_no_other(run, tmp_path, ensemble):
+    """The step itself is finite; the parameters after it are not, and a checkpoint comes before the next step."""
+    rate = {"optimizer.learning_rate": 3.4e38, "seed": 0, "model.init.std": 0.02}
+    steep = dataclasses.replace(run, reports=dataclasses.replace(run.reports, checkpoint=1))
+    done = train(steep, tmp_path / "run", members=Members((*ROWS[:2], rate)))
+    assert list(done.stopped) == [2]
+    assert lines(tmp_path / "run")[-1]["val/loss"][:2] == pytest.approx(
+        lines(ensemble[1])[-1]["val/loss"][:2], rel=1e-6
+    )

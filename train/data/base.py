@@ -7,6 +7,7 @@ b = batch / P.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -53,16 +54,16 @@ class Rows(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Data(Spec):
+class Data(Spec, abc.ABC):
     """Base of every kind of data."""
 
+    @abc.abstractmethod
     def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
         """Name -> (shape, dtype) of the arrays in a batch of `batch` rows; known without the data."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def build(self, progress: Progress | None = None) -> Dataset:
         """Fetches and prepares what is not in the cache yet. `progress` None: bars on a terminal, nothing elsewhere."""
-        raise NotImplementedError
 
 
 class Dataset:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import csv
 import functools
@@ -47,9 +48,9 @@ class Documents(tfds.core.GeneratorBasedBuilder):
         """The TFDS features of a record; "text" is one of them."""
         return {"text": tfds.features.Text()}
 
+    @abc.abstractmethod
     def records(self, split: str) -> Iterable[Record]:
         """All documents. A builder that knows which split they belong to yields those of `split`."""
-        raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(self.features()))
@@ -92,6 +93,7 @@ class WikiLeadsBuilder(Documents):
         text = tfds.features.Text
         return {"text": text(), "title": text(), "description": text(), "topic": tfds.features.ClassLabel(names=topics)}
 
+    @abc.abstractmethod
     def records(self, split: str) -> list[Record]:
         return self._all
 
@@ -115,6 +117,7 @@ class IMDbReviewsBuilder(Documents):
     def features(self) -> dict[str, Any]:
         return {**super().features(), "label": tfds.features.ClassLabel(names=["neg", "pos"])}
 
+    @abc.abstractmethod
     def records(self, split: str) -> list[Record]:
         return self._all
 
@@ -132,6 +135,7 @@ class LocalTextBuilder(Documents):
         self._files, self._validation = files, validation
         super().__init__(**kwargs)
 
+    @abc.abstractmethod
     def records(self, split: str) -> Iterator[Record]:
         chosen = self._validation if self._validation and split == "validation" else self._files
         return ({"text": text} for text in chosen.documents())

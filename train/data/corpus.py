@@ -6,6 +6,7 @@ never stands on both sides, and adding documents moves none of the old ones.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,16 +50,16 @@ def _read(records: Sequence[Record], indices: range) -> Sequence[Record]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source(Spec):
+class Source(Spec, abc.ABC):
     """Base of every source of documents."""
 
+    @abc.abstractmethod
     def identity(self) -> str:
         """A name of the content: equal identities give equal documents in equal order."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def build(self, progress: Progress = silent) -> Corpus:
         """Opens the documents; prepares them first if they are not in the cache."""
-        raise NotImplementedError
 
 
 def fractions(spec: Spec, *fields: str) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ different tokenizers comparable as bits per byte.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import json
@@ -28,12 +29,12 @@ ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerSpec(Spec):
+class TokenizerSpec(Spec, abc.ABC):
     """Base of every tokenizer."""
 
+    @abc.abstractmethod
     def build(self, source: Source | None = None, progress: Progress = silent) -> Tokenizer:
         """The tokenizer; one that learns from text learns from the train split of `source`."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,14 @@ from experiments.config.errors import place
 from experiments.config.parts import UnfitError, split
 
 BASE = """
+import abc
 import dataclasses
 from arch.spec import Spec
 
 @dataclasses.dataclass(frozen=True)
-class Base(Spec):
-    def build(self):
-        raise NotImplementedError
+class Base(Spec, abc.ABC):
+    @abc.abstractmethod
+    def build(self): ...
 """
 PART = """
 import dataclasses

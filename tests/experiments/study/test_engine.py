@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from arch.spec import SpecError, UserError
-from experiments.study import tasks
+from experiments.study import cells, tasks
 from experiments.study.cells import Cells, Group, key
 from experiments.study.engine import run_study
 from experiments.study.match import Match
@@ -15,6 +15,7 @@ from tests.experiments.study import toy
 from tests.train import toys
 from tests.train.test_loop import signal_at
 from train import loop
+from train.data import LocalText, Text
 from train.optim import AdamW, Constant
 from train.signals import Stopped
 
@@ -158,3 +159,22 @@ def test_what_is_no_study_is_refused(fields, line):
 def test_a_metric_that_nothing_measures(tmp_path):
     with pytest.raises(UserError, match="measures no val/accuracy; it has"):
         run_study(toy.study(metric="val/accuracy"), "toy", tmp_path)
+
+
+def test_changed_data_is_other_data(tmp_path):
+    """Same path, other text: a finished cell is not taken for the new one."""
+    file = tmp_path / "text.txt"
+    names = []
+    for text in ("one line\n" * 9, "another line\n" * 9):
+        file.write_text(text)
+        cells._contents.cache_clear()
+        names.append(key(toys.run(data=Text(source=LocalText(str(file), per="line"))), ()))
+    assert names[0] != names[1]
+
+
+def test_replicas_keep_to_the_memory_they_are_given(whole, trained, tmp_path):
+    """Too little for two at a time: one program a cell, and the same numbers but for rounding."""
+    results = run_study(toy.study(memory=1e-6), "toy", tmp_path)
+    assert [len(rows) for rows in trained] == [1] * 8
+    for one, other in zip(results.cells, whole[0].cells, strict=True):
+        assert one.metrics["val/loss"] == pytest.approx(other.metrics["val/loss"], rel=1e-5)

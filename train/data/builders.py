@@ -93,7 +93,6 @@ class WikiLeadsBuilder(Documents):
         text = tfds.features.Text
         return {"text": text(), "title": text(), "description": text(), "topic": tfds.features.ClassLabel(names=topics)}
 
-    @abc.abstractmethod
     def records(self, split: str) -> list[Record]:
         return self._all
 
@@ -117,7 +116,6 @@ class IMDbReviewsBuilder(Documents):
     def features(self) -> dict[str, Any]:
         return {**super().features(), "label": tfds.features.ClassLabel(names=["neg", "pos"])}
 
-    @abc.abstractmethod
     def records(self, split: str) -> list[Record]:
         return self._all
 
@@ -135,7 +133,6 @@ class LocalTextBuilder(Documents):
         self._files, self._validation = files, validation
         super().__init__(**kwargs)
 
-    @abc.abstractmethod
     def records(self, split: str) -> Iterator[Record]:
         chosen = self._validation if self._validation and split == "validation" else self._files
         return ({"text": text} for text in chosen.documents())

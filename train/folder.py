@@ -28,17 +28,7 @@ def check(folder: epath.PathLike, run: Spec, members: Members | None = None) -> 
       UserError: it holds another configuration, or something that is no run, or cannot be written.
     """
     folder = epath.Path(folder)
-    if not folder.exists():
-        _refuse_unwritable(folder)
-        return False
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder for the run, or a name that is not taken")
-    _refuse_unwritable(folder)
-    if not (folder / FILE).exists():
-        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(FILE))
-        if others:
-            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-            raise UserError(f"{folder}: is no run folder, yet not empty ({shown}); give a new or empty folder")
+    if not holds(folder, FILE, "run"):
         return False
     try:
         before = json.loads((folder / FILE).read_text())["fields"]
@@ -49,6 +39,25 @@ def check(folder: epath.PathLike, run: Spec, members: Members | None = None) -> 
         raise UserError("\n".join([f"{folder}: holds a run with another configuration; give another folder, or undo:"]
                                   + [f"  {line}" for line in changed]))  # fmt: skip
     return True
+
+
+def holds(folder: epath.PathLike, marker: str, what: str) -> bool:
+    """Whether `folder` is one of a `what`, which the file `marker` tells. Touches nothing.
+
+    Raises:
+      UserError: it is something else, or cannot be written.
+    """
+    folder = epath.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder for the {what}, or a name that is not taken")
+    _refuse_unwritable(folder)
+    if not folder.exists() or (folder / marker).exists():
+        return folder.exists()
+    others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(marker))
+    if others:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise UserError(f"{folder}: is no {what} folder, yet not empty ({shown}); give a new or empty folder")
+    return False
 
 
 def mark(folder: epath.PathLike, run: Spec, members: Members | None = None) -> None:

@@ -15,12 +15,12 @@ from experiments.config.flags import Command
 from experiments.config.load import split
 from experiments.study.engine import run_study
 from experiments.study.executors import Executor, InProcess
+from experiments.study.folder import claim
 from experiments.study.ray_executor import Ray
 from experiments.study.report import terminal_table, write_report
 from experiments.study.study import Study
 from experiments.study.sweep import arms
 from experiments.study.sweep_text import from_text
-from train import folder as run_folder
 from train.objectives.next_token import NextToken
 from train.run import Run
 
@@ -52,14 +52,15 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     """Trains what is missing of the study in `folder`, and ends with table, verdicts and the place of the report.
 
     Raises:
-      UserError: a folder of something else, a sweep over a study, cells that could not be trained.
+      UserError: a folder that is something else or cannot be made, a sweep over a study, cells that failed.
     """
     study, at = _study(command, options), Path(folder)
-    if (at / run_folder.FILE).exists():
-        raise UserError(f"{folder}: is the folder of a run; give another --run_folder for the study")
     executor = _executor(options)
     file, form = split(command.reference)
     name = ".".join(filter(None, (Path(file).stem, form))) or at.name
+    claim(at, study)
+    _make("cells", options.cells)
+    _make("results", options.results)
     render.write(at, command.spec, command.original, command.reference)
     started = time.perf_counter()
     results = run_study(study, name, at, cells=Path(options.cells) if options.cells else None, executor=executor)
@@ -70,6 +71,15 @@ def train_study(command: Command, folder: str, options: Options) -> None:
         (kept / "results.json").write_text(results.to_json())
     Console(soft_wrap=True, highlight=False).print(terminal_table(results))
     print(f"\n{time.perf_counter() - started:.0f} s\nreport  {page}\ndata    {at / 'results.json'}")
+
+
+def _make(flag: str, folder: str | None) -> None:
+    """Makes a folder before anything is trained for it."""
+    try:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--{flag}={folder}: cannot be a folder: {error.strerror or error}") from error
 
 
 def _study(command: Command, options: Options) -> Study:

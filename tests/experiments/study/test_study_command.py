@@ -174,6 +174,7 @@ def test_killed_at_a_random_moment_and_started_again(home, finished, how):
         (["--config.arms.rms.steps=0"], "arms.rms.steps=0"),
         (["--sweep=seed=1,2"], "varies a run; a study has its arms"),
         (["--ray_address=auto"], "need --executor=ray"),
+        (["--results=Makefile"], "--results=Makefile: cannot be a folder: File exists"),
     ],
 )
 def test_bad_input_is_one_line(home, words, line):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from arch.spec import Problem, Spec, at_least
+from experiments.config.overrides import Override, apply
 
 
 class Colour(enum.Enum):
@@ -121,3 +122,8 @@ class Run(Spec):
     def conflicts(self) -> Iterator[Problem]:
         if self.steps > 1000 and self.fast:
             yield Problem("steps", self.steps, "must be at most 1000 when fast")
+
+
+def override(*flags: str, spec: Spec | None = None) -> Spec:
+    parts = [flag.partition("=") for flag in flags]
+    return apply(Run() if spec is None else spec, [Override(path, text if sep else None) for path, sep, text in parts])

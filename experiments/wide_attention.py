@@ -15,8 +15,9 @@ Forms, and what each costs:
             training: tens of minutes on 2 cores.
   :tiny     one kind, a few steps: seconds; what the tests run.
 
-Expected: wide no worse than deep by one point of accuracy (published: 0.3 points better in the mean of four tasks and
-ten kinds). ListOps may need depth more than bytes do; it is reported by itself. Inference speed: bench/wide_latency.py.
+Expected: wide no worse than deep by one point of accuracy, on average (published: 0.3 points better in the mean of four
+tasks and ten kinds) and for each task and kind. ListOps may need depth more than bytes do; each kind and task is
+reported by itself. Inference speed: bench/wide_latency.py.
 
   python launch.py train --config=experiments/wide_attention.py:cpu
 """
@@ -41,6 +42,7 @@ from arch.stacks import Sequential
 from experiments.config.load import unknown_form
 from experiments.study.claims import Claim, NoWorse
 from experiments.study.match import Match
+from experiments.study.on_average import OnAverage
 from experiments.study.study import Study
 from train.data.base import Data
 from train.data.classes import TextClasses
@@ -68,7 +70,8 @@ PAPER = (
 )
 NOTES = (
     "Accuracy on the whole validation split. The published effect is 0.3 points, below the noise between seeds at "
-    "small sizes: the claim is that wide is no worse, with a margin of one point, for each kind and task by itself.",
+    "small sizes: the claim is that wide is no worse, with a margin of one point, on average as the paper has it, and "
+    "for each kind and task by itself.",
     "The paper's per-task tables, batch size, steps and learning rate are not known; (none) takes the defaults of the "
     "Long Range Arena as they are remembered, and pairs of pieces of reviews in place of its citation pairs.",
 )
@@ -203,13 +206,15 @@ def shape(layout: str) -> tuple[int, int, int]:
 
 
 def study(arms: Mapping[str, Run]) -> Study:
-    """The arms, and for each task and kind the claim that its widest is no worse than its deepest."""
+    """The arms, and the claim that the widest is no worse than the deepest: for each task and kind, and on average."""
     claims: list[Claim] = []
     for name in arms:
         task, _, layout = name.rpartition(" ")
         if layout == "1x48":
             deepest = next(arm for arm in arms if arm.startswith(f"{task} "))
             claims.append(NoWorse(name, than=deepest, margin=MARGIN))
+    if len(claims) > 1:
+        claims.insert(0, OnAverage(tuple(claims)))
     return Study(
         question=QUESTION,
         arms=dict(arms),

@@ -8,6 +8,7 @@ import pytest
 from arch.cost import abstract, metadata, parameters
 from arch.spec import UserError
 from experiments.study.engine import run_study
+from experiments.study.on_average import OnAverage
 from experiments.wide_attention import CHEAP, FORMS, LAYOUTS, get_config, mixers, shape
 
 D, K, F, TOTAL = 64, 8, 128, 48
@@ -39,7 +40,9 @@ def test_layouts(studies, form):
 def test_claims_compare_the_ends_of_each_task_and_kind(studies):
     for form in ("cpu", "listops", "bytes", ""):
         study = studies[form]
-        pairs = [(claim.arm, claim.than) for claim in study.claims]
+        mean, *claims = study.claims
+        assert mean == OnAverage(tuple(claims))
+        pairs = [(claim.arm, claim.than) for claim in claims]
         assert len(set(pairs)) == len(pairs) == {"cpu": 6, "": 40}.get(form, 3)
         for wide, deep in pairs:
             assert wide.removesuffix("1x48") == deep.removesuffix("6x8")

@@ -1,0 +1,58 @@
+"""A claim on the mean of several comparisons: one number a seed."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from arch.spec import SpecError
+from experiments.study.claims import AtLeast, Better, NoWorse
+from experiments.study.on_average import OnAverage
+from tests.experiments.study import fake
+
+ARMS = {"a": [1.0, 1.3, 1.1], "b": [1.1, 1.2, 1.2], "c": [2.0, 2.5, 2.2], "d": [2.3, 2.7, 2.9]}
+PAIRS = OnAverage((Better("a", "b"), Better("c", "d")))
+
+
+def test_the_mean_is_taken_within_a_seed_and_then_tested():
+    verdict = PAIRS.judge(fake.results(ARMS))
+    a, b, c, d = map(np.array, ARMS.values())
+    direct = stats.ttest_1samp(((b - a) + (d - c)) / 2, 0)
+    assert verdict.estimate == pytest.approx(np.mean(b - a + d - c) / 2)
+    assert (verdict.low, verdict.high) == pytest.approx(tuple(direct.confidence_interval(0.95)))
+    assert (verdict.n, verdict.p) == (3, pytest.approx(direct.pvalue))
+    assert verdict.claim.startswith("on average over 2 comparisons: a is better than b in val/bits_per_byte")
+
+
+def test_it_can_decide_what_its_parts_cannot():
+    """Noise of opposite signs in the two pairs."""
+    arms = {"a": [1.0, 0.8, 1.2], "b": [1.1] * 3, "c": [1.0, 1.2, 0.8], "d": [1.1, 1.11, 1.1]}
+    results = fake.results(arms)
+    assert [part.judge(results).verdict for part in PAIRS.parts] == ["undecided"] * 2
+    assert PAIRS.judge(results).verdict == "supported"
+
+
+def test_divergence():
+    lost = fake.results({**ARMS, "c": [math.nan, 2.5, 2.2]})
+    assert PAIRS.judge(lost).verdict == "not supported"
+    both = PAIRS.judge(fake.results({**ARMS, "c": [math.nan, 2.5, 2.2], "d": [math.nan, 2.7, 2.9]}))
+    assert (both.verdict, both.n) == ("undecided", 0)
+    assert "do not have the same seeds" in both.note
+    against = PAIRS.judge(fake.results({**ARMS, "b": [math.nan, 1.2, 1.2], "c": [math.nan, 2.5, 2.2]}))
+    assert (against.verdict, against.n) == ("undecided", 0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (Better("a", "b"),),
+        (Better("a", "b"), Better("c", "d", margin=0.1)),
+        (Better("a", "b"), NoWorse("c", "d", 0.0)),
+        (Better("a", "b"), Better("c", "d", metric="val/accuracy")),
+        (NoWorse("a", "b", 0.1), AtLeast("c", "val/accuracy", 0.1)),
+    ],
+)
+def test_parts_are_of_one_kind(parts):
+    with pytest.raises(SpecError, match="parts"):
+        OnAverage(parts)

@@ -229,8 +229,10 @@ class _Bar(Claim):
             return Sample((), wanted, effect, absent, every=self.every_seed)
         failed = -_INF if wanted[1] == _INF else _INF
         measured = metric_values(results, self.arm, self.metric)
-        values = tuple(failed if math.isnan(value) else value for _, value in sorted(measured.items()))
-        return Sample(values, wanted, effect, tuple(diverged(results, self.metric, self.arm)), every=self.every_seed)
+        seeds = tuple(sorted(measured))
+        values = tuple(failed if math.isnan(measured[seed]) else measured[seed] for seed in seeds)
+        notes = tuple(diverged(results, self.metric, self.arm))
+        return Sample(values, wanted, effect, notes, every=self.every_seed, seeds=seeds)
 
     @property
     def stated(self) -> float:

@@ -52,7 +52,7 @@ def _mean(samples: Sequence[Sample]) -> Sample:
     effect = f"mean over {len(samples)} comparisons, the first: {samples[0].effect}"
     notes = tuple(dict.fromkeys(note for sample in samples for note in sample.notes))
     values: tuple[float, ...] = ()
-    if len({len(sample.values) for sample in samples}) > 1 or any(not sample.values for sample in samples):
+    if len({sample.seeds for sample in samples}) > 1 or any(not sample.values for sample in samples):
         notes += ("the comparisons do not have the same seeds",)
     else:
         values = tuple(sum(seed) / len(seed) for seed in zip(*(s.values for s in samples), strict=True))

@@ -45,17 +45,20 @@ def paired(
     if log and any(value <= 0 for seed in shared for value in (a[seed], b[seed])):
         return Sample((), wanted, effect, ("a ratio has no meaning: not all values are positive",), log)
     worse = _INF if log else -_INF
-    values = []
+    values, seeds = [], []
     for seed in shared:
         x, y = a[seed], b[seed]
+        if math.isnan(x) and math.isnan(y):
+            continue
+        seeds.append(seed)
         if math.isnan(x) or math.isnan(y):
-            values += [] if math.isnan(x) and math.isnan(y) else [worse if math.isnan(x) else -worse]
+            values.append(worse if math.isnan(x) else -worse)
         else:
             values.append(sign * (math.log(x) - math.log(y) if log else x - y))
     if len(values) < len(shared):
         count = len(shared) - len(values)
         notes.append(f"{count} {'seed' if count == 1 else 'seeds'} left out, where both diverged")
-    return Sample(tuple(values), wanted, effect, tuple(notes), log)
+    return Sample(tuple(values), wanted, effect, tuple(notes), log, seeds=tuple(seeds))
 
 
 def improvement(claim: Claim, results: Results, arm: str, than: str, wanted: tuple[float, float]) -> Sample:

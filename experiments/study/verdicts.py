@@ -69,6 +69,7 @@ class Sample:
       notes: for the reader.
       log: whether `values` and `wanted` are logarithms of what is to be shown.
       every: whether each seed has to pass, rather than the mean to be shown to.
+      seeds: those of `values`.
     """
 
     values: tuple[float, ...]
@@ -77,6 +78,7 @@ class Sample:
     notes: tuple[str, ...] = ()
     log: bool = False
     every: bool = False
+    seeds: tuple[int, ...] = ()
 
     @property
     def finite(self) -> tuple[float, ...]:

@@ -39,6 +39,8 @@ def test_divergence():
     both = PAIRS.judge(fake.results({**ARMS, "c": [math.nan, 2.5, 2.2], "d": [math.nan, 2.7, 2.9]}))
     assert (both.verdict, both.n) == ("undecided", 0)
     assert "do not have the same seeds" in both.note
+    apart = {"a": [math.nan, 1.0, 1.0], "b": [math.nan, 1.1, 1.2], "c": [1.0, math.nan, 1.0], "d": [1.1, math.nan, 1.2]}
+    assert "do not have the same seeds" in PAIRS.judge(fake.results(apart)).note
     against = PAIRS.judge(fake.results({**ARMS, "b": [math.nan, 1.2, 1.2], "c": [math.nan, 2.5, 2.2]}))
     assert (against.verdict, against.n) == ("undecided", 0)
 

@@ -16,10 +16,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scip
 
 
 def provenance(seconds: float) -> dict[str, Any]:
-    """Plain data for a manifest; `seconds` of wall time."""
+    """Plain data for a manifest; `seconds` of wall time that the last call took, which trains only what is missing."""
     devices = jax.devices()
     return {
-        "seconds": round(seconds, 1),
+        "seconds of the last call": round(seconds, 1),
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "cores": os.cpu_count(),
         "system": platform.platform(terse=True),

@@ -70,7 +70,8 @@ class Recorder:
         return x
 
     def wants(self, site: str) -> bool:
-        """Whether a value that is not needed otherwise has to be computed for this tap."""
+        """Whether a value that is not needed otherwise has to be computed for this tap; the model has such a site."""
+        self.visited.add(site)
         return site in self.tap.edit or re.fullmatch(self.tap.save, site) is not None
 
     def at(self, layer: Any) -> Recorder:

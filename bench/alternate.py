@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-WARM_UP = 3
+WARM_UP = 20
 
 
 def alternate(contestants: Mapping[str, tuple[str, str, Any]], rounds: int) -> dict[str, list[float]]:

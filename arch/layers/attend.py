@@ -1,7 +1,7 @@
 """The attention product: softmax(q k^T * scale + bias) v, in the form that suits the platform.
 
 The plain form serves every case and is the one counted in FLOPs. On GPUs and TPUs self-attention over whole rows goes
-through the fused kernels of `flash.py`, each device on its own rows and heads.
+through the fused kernels of `flash.py`, each device on its own rows and heads; on CPUs through `blockwise.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from arch import sharding
 from arch.layers import flash
-from arch.layers.masks import Mask
+from arch.layers.blockwise import blockwise
+from arch.layers.masks import MASKED, Mask
 from arch.layers.shapes import Known
 from arch.taps import NoTap, Recorder
-
-MASKED = -1e30
-"""Score of an invisible key: finite, so that a row of padding that sees nothing stays finite."""
 
 Kernel = Callable[..., jax.Array]
 _plain_only: ContextVar[bool] = ContextVar("plain_only", default=False)
@@ -94,9 +92,14 @@ def attend(
     Scores and softmax are float32 whatever the inputs. What a query that may see no key gets is not defined, and
     finite; such rows are padding and are masked wherever they could matter.
     """
-    kernel = _fused(q_BTNK, sight, bias, scores, tap)
+    watched = [tap.wants(site) for site in ("attn.scores", "attn.pattern")]
+    whole = not (_plain_only.get() or sight.cached or any(watched))
+    kernel = _fused(q_BTNK, sight, bias, scores) if whole else None
     if kernel is None:
-        return plain(q_BTNK, k_BSHK, v_BSHK, visible=sight.dense(), bias=bias, scores=scores, tap=tap)
+        visible = sight.dense()
+        if whole and sharding.platform() == "cpu":
+            return blockwise(q_BTNK, k_BSHK, v_BSHK, span=sight.mask.span, visible=visible, bias=bias, scores=scores)
+        return plain(q_BTNK, k_BSHK, v_BSHK, visible=visible, bias=bias, scores=scores, tap=tap)
     queries, keys = ("batch", "length", "heads", "head_dim"), ("batch", "length", "kv", "head_dim")
     if k_BSHK.shape[2] % sharding.parts("kv"):
         # Fewer key-value heads than devices to share them: every query head gets a copy of its own.
@@ -108,13 +111,10 @@ def attend(
     return run(q_BTNK, k_BSHK, v_BSHK, sight.segments)
 
 
-def _fused(
-    q_BTNK: jax.Array, sight: Sight, bias: jax.Array | None, scores: Scores, tap: NoTap | Recorder
-) -> Kernel | None:
-    """The fused kernel that serves this case on this platform; None: none does."""
+def _fused(q_BTNK: jax.Array, sight: Sight, bias: jax.Array | None, scores: Scores) -> Kernel | None:
+    """The fused kernel that serves self-attention over whole rows on this platform; None: none does."""
     span, platform = sight.mask.span, sharding.platform()
-    watched = tap.wants("attn.scores") or tap.wants("attn.pattern")
-    if _plain_only.get() or sight.cached or bias is not None or watched or span is None:
+    if bias is not None or span is None:
         return None
     if platform == "tpu" and flash.splash_suits(q_BTNK):
         return partial(flash.splash, span=span, scale=scores.scale, softcap=scores.softcap)

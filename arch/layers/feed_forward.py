@@ -93,4 +93,6 @@ class GatedMLPLayer(nnx.Module):
     def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:
         pre_BTF = ctx.tap("mlp.pre", self.gate(x_BTD))
         linear_BTF = ctx.tap("mlp.pre_linear", self.up(x_BTD))
-        return Result(self.down(ctx.tap("mlp.post", ACTIVATIONS[self.activation](pre_BTF) * linear_BTF)))
+        # Its factors are cheaper to compute again in the backward pass than to keep: both are [B, T, F].
+        gated = jax.checkpoint(lambda pre, linear: ACTIVATIONS[self.activation](pre) * linear)
+        return Result(self.down(ctx.tap("mlp.post", gated(pre_BTF, linear_BTF))))

@@ -11,6 +11,9 @@ from jaxtyping import Bool, Int
 from arch.layers.shapes import Known
 from arch.spec import Problem, Spec, at_least
 
+MASKED = -1e30
+"""Score of an invisible key: finite, so that a row of padding that sees nothing stays finite."""
+
 Span = tuple[int | None, int | None]
 """How many tokens before and after itself a token sees; None: all."""
 

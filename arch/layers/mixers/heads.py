@@ -17,9 +17,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from arch.context import Context
-from arch.layers.attend import MASKED
 from arch.layers.attention import Mixer
 from arch.layers.linear import Dense, Linear
+from arch.layers.masks import MASKED
 from arch.params import Maker
 from arch.spec import Problem, at_least
 from arch.taps import NoTap, Recorder

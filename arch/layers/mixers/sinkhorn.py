@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from arch.context import Context, Result
-from arch.layers.attend import MASKED
 from arch.layers.linear import Dense
+from arch.layers.masks import MASKED
 from arch.layers.mixers.heads import HeadLayer, HeadMixer, one_document, visible_tokens
 from arch.params import Maker
 from arch.spec import Problem, above, at_least

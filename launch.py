@@ -38,6 +38,8 @@ RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or 
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
 RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets the results and report as well.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
+CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "On a CPU: as how many devices its cores are used; each gets "
+                                   "rows of its own, which is faster than one.", lower_bound=1)  # fmt: skip
 PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Processes in all, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which process this is, with --coordinator.")
 
@@ -123,9 +125,11 @@ def start() -> None:
     """Joins the other processes, if any, and keeps compiled programs for the next time."""
     from train.compilation import enable_compilation_cache
     from train.distributed import initialize
-    from train.host import keep_freed_memory
+    from train.host import divide_cores, keep_freed_memory
 
     keep_freed_memory()
+    if CPU_DEVICES.value is not None:
+        divide_cores(CPU_DEVICES.value)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines about each checkpoint
     initialize(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)

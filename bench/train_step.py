@@ -28,7 +28,7 @@ BATCH, LENGTH = 8, 256
 
 
 def ours(argument: dict[str, Any]) -> Callable[[], None]:
-    """Strata's step, as `launch.py train` runs it; `loop` is the stack's."""
+    """Strata's step, as `launch.py train --cpu_devices=...` runs it; `loop` is the stack's."""
     import jax
     import numpy as np
 
@@ -38,13 +38,14 @@ def ours(argument: dict[str, Any]) -> Callable[[], None]:
     from arch.models.decoder import Decoder
     from arch.stacks import Sequential
     from train.data.text import Text
-    from train.host import keep_freed_memory
+    from train.host import divide_cores, keep_freed_memory
     from train.optim.optimizers import AdamW
     from train.optim.schedules import Constant
     from train.run import Run
     from train.setup import prepare
 
     keep_freed_memory()
+    divide_cores(argument["devices"])
     shape = SHAPES[argument["size"]]
     run = Run(
         model=Decoder(
@@ -106,11 +107,12 @@ def theirs(argument: dict[str, Any]) -> Callable[[], None]:
 
 
 def contestants(size: str) -> dict[str, tuple[str, str, Any]]:
-    """Name -> what `alternate` runs. Ours is the unrolled stack, the form for CPUs; the scanned one is beside it."""
-    here = "bench.train_step"
+    """Name -> what `alternate` runs. Ours is unrolled with a device a core, the form for CPUs; others are beside it."""
+    here, cores = "bench.train_step", os.cpu_count()
     return {
-        "ours": (here, "ours", {"size": size, "loop": "unroll"}),
-        "ours, scanned": (here, "ours", {"size": size, "loop": "scan"}),
+        "ours": (here, "ours", {"size": size, "loop": "unroll", "devices": cores}),
+        "ours, one device": (here, "ours", {"size": size, "loop": "unroll", "devices": 1}),
+        "ours, scanned": (here, "ours", {"size": size, "loop": "scan", "devices": cores}),
         "torch eager": (here, "theirs", {"size": size, "compile": False, "fused": False}),
         "torch eager, fused": (here, "theirs", {"size": size, "compile": False, "fused": True}),
         "torch compile": (here, "theirs", {"size": size, "compile": True, "fused": False}),

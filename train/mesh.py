@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from arch.params import Axes, metadata
@@ -202,6 +203,35 @@ class MeshPlacement(Placement):
 
     def parts(self, axis: str) -> int:
         return math.prod(self.mesh.shape[name] for name in _mesh_axes(axis, "an activation"))
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether devices had better work on their own rows alone and add up once, by `add_rows`.
+
+        On CPUs, where only rows are split. XLA's CPU backend would exchange every gradient by itself, and the devices
+        wait for each other every time.
+        """
+        sizes = self.mesh.shape
+        return self.platform == "cpu" and sizes["data"] > 1 and sizes["fsdp"] == sizes["tensor"] == 1
+
+    def alone(self) -> MeshPlacement:
+        """The placement of what one device does by itself."""
+        one = self.mesh.devices.reshape(-1)[:1].reshape((1,) * self.mesh.devices.ndim)
+        return MeshPlacement(jax.sharding.Mesh(one, self.mesh.axis_names))
+
+    def add_rows(self, fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:
+        """`fn(whole, rows)` by every device on its own of the `rows`, and the sum of the answers, in one exchange.
+
+        `fn` answers with a tree of sums over rows, and must not place anything on this mesh.
+        """
+
+        def each(whole: Any, rows: Any) -> Any:
+            flat, unravel = ravel_pytree(fn(whole, rows))
+            return unravel(jax.lax.psum(flat, AXES["batch"]))
+
+        specs = PartitionSpec(), PartitionSpec(AXES["batch"])
+        run = jax.shard_map(each, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+        return run(whole, rows)
 
     def split(self, fn: Callable[..., jax.Array], inputs: Sequence[Axes], output: Axes) -> Callable[..., jax.Array]:
         if self.mesh.size == 1:

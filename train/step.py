@@ -1,9 +1,10 @@
 """One training step and one evaluation step, as pure functions of a plain tree.
 
 The state is `{"step": int32, "params": ..., "opt_state": ...}`. A batch may be cut into micro-batches: their losses and
-gradients are added as sums and divided by the total weight once, which equals one large batch. A step whose loss
-or gradient is not finite leaves the state as it was, and so do all steps after it (`go`), so that the failure can be
-examined with the parameters that caused it.
+gradients are added as sums and divided by the total weight once, which equals one large batch. So are those of devices
+that split nothing but rows, where that is faster than leaving it to the compiler (`MeshPlacement.adds_rows`). A step
+whose loss or gradient is not finite leaves the state as it was, and so do all steps after it (`go`), so that the
+failure can be examined with the parameters that caused it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.interpreters import partial_eval
 
-from arch.sharding import Placement, activations, constrain
+from arch.sharding import activations, constrain
+from train.mesh import MeshPlacement
 from train.objectives.base import Loss, LossFunction, Objective
 
 Params = Mapping[str, Any]
@@ -49,7 +52,7 @@ class Learner:
     accumulate: int
     seed: int
     dtype: Any
-    placement: Placement
+    placement: MeshPlacement
 
     def start(self, params: Params) -> State:
         """The state of a run that begins with `params`."""
@@ -78,32 +81,47 @@ class Learner:
         with activations(self.placement):
             return {name: cut(array) for name, array in batch.items()}
 
-    def gradients(self, params: Params, batch: Batch, step: jax.Array) -> tuple[Loss, Params]:
-        """The sums of the loss over the batch, and the gradient of total / weight, float32."""
-        key, compute = self.key(step), self.cast(params)
+    def sums(self, params: Params, batch: Batch, key: jax.Array) -> tuple[Loss, Params]:
+        """The sums of the loss over the batch, and the gradient of its total, float32."""
+        compute = self.cast(params)
 
-        def mean(compute: Params) -> tuple[jax.Array, Loss]:
-            loss = self.losses(compute, batch, key)
-            return loss.total / divisor(loss.weight), loss
-
-        def add(carry: tuple[Loss, Params], inputs: tuple[Batch, jax.Array]) -> tuple[tuple[Loss, Params], None]:
-            micro, index = inputs
-
+        def one(micro: Batch, key: jax.Array) -> tuple[Loss, Params]:
             def total(compute: Params) -> tuple[jax.Array, Loss]:
-                loss = self.losses(compute, micro, jax.random.fold_in(key, index))
+                loss = self.losses(compute, micro, key)
                 return loss.total, loss
 
             grads, loss = jax.grad(total, has_aux=True)(compute)
-            return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (loss, grads)), None
+            return loss, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
+
+        def add(carry: tuple[Loss, Params], inputs: tuple[Batch, jax.Array]) -> tuple[tuple[Loss, Params], None]:
+            micro, index = inputs
+            return jax.tree.map(jnp.add, carry, one(micro, jax.random.fold_in(key, index))), None
 
         if self.accumulate == 1:
-            grads, loss = jax.grad(mean, has_aux=True)(compute)
-            return loss, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
+            return one(batch, key)
         micros = self.micro_batches(batch)
-        shapes = jax.eval_shape(self.losses, compute, {name: micro[0] for name, micro in micros.items()}, key)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, params))
-        (loss, grads), _ = jax.lax.scan(add, zeros, (micros, jnp.arange(self.accumulate)))
+        shapes = jax.eval_shape(one, {name: micro[0] for name, micro in micros.items()}, key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(add, zeros, (micros, jnp.arange(self.accumulate)))[0]
+
+    def gradients(self, params: Params, batch: Batch, step: jax.Array) -> tuple[Loss, Params]:
+        """The sums of the loss over the batch, and the gradient of total / weight, float32."""
+        key = self.key(step)
+        if self.placement.adds_rows and not self.draws(params, batch, key):
+            alone = self.alone()
+            loss, grads = self.placement.add_rows(lambda params, rows: alone.sums(params, rows, key), params, batch)
+        else:
+            loss, grads = self.sums(params, batch, key)
         return loss, jax.tree.map(lambda g: g / divisor(loss.weight).astype(g.dtype), grads)
+
+    def alone(self) -> Learner:
+        """What each device runs on its own rows."""
+        return dataclasses.replace(self, placement=self.placement.alone())
+
+    def draws(self, params: Params, batch: Batch, key: jax.Array) -> bool:
+        """Whether the loss depends on its key: rows that are split then do not draw what they draw together."""
+        jaxpr = jax.make_jaxpr(self.losses)(params, batch, key).jaxpr
+        return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1][-1]
 
     def train_step(self, state: State, batch: Batch, go: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         """One update.
@@ -135,7 +153,10 @@ class Learner:
 
     def eval_step(self, params: Params, batch: Batch) -> Loss:
         """The sums of the loss over a batch, without dropout."""
-        return self.losses(self.cast(params), batch, None)
+        if not self.placement.adds_rows:
+            return self.losses(self.cast(params), batch, None)
+        alone = self.alone()
+        return self.placement.add_rows(lambda params, rows: alone.eval_step(params, rows), params, batch)
 
 
 def divisor(weight: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ python -m tests.train.sharded
 """
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from tests.train import toys
 from train.data.base import Dataset
 from train.mesh import Mesh
 from train.optim import Adafactor, Constant
+from train.run import Run
 from train.setup import prepare
 
 MESHES = {
@@ -65,7 +67,29 @@ def main() -> None:
     factored = Adafactor(schedule=Constant(), factored_from=8)
     pair = [two_steps(mesh, dataset, optimizer=factored) for mesh in (Mesh(data=1), Mesh(fsdp=2, tensor=2))]
     report["adafactor"] = {"after": float(np.abs(pair[0]["after"] - pair[1]["after"]).max())}
+    # Without dropout, devices that split rows alone work by themselves and add up in one exchange.
+    still = {"model": toys.model()}
+    for accumulate in (1, 2):
+        pair = [two_steps(mesh, dataset, accumulate=accumulate, **still) for mesh in (Mesh(data=1), Mesh(data=4))]
+        report[f"rows alone, accumulate={accumulate}"] = {
+            "told": [abs(a - b) / abs(b) for a, b in zip(pair[1]["told"], pair[0]["told"], strict=True)],
+            "after": float(np.abs(pair[0]["after"] - pair[1]["after"]).max()),
+            "exchanges": exchanges(toys.run(mesh=Mesh(data=4), batch=16, accumulate=accumulate, **still), dataset),
+        }
+    report["drawing, exchanges"] = exchanges(toys.run(mesh=Mesh(data=4), batch=16), dataset)
     print(json.dumps(report))
+
+
+def exchanges(run: Run, dataset: Dataset) -> list[int]:
+    """How many sums over devices the training and the evaluation step take."""
+    program = prepare(run, dataset)
+    batch = program.place(next(dataset.train(16, 0)))
+    lowered = (
+        program.train_step.lower(program.abstract, batch, program.go()),
+        program.eval_step.lower(program.abstract["params"], batch),
+    )
+    texts = [step.compile().as_text() for step in lowered]
+    return [len(re.findall(r"= \S+ all-reduce(?:-start)?\(", text)) for text in texts]
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from train.setup import prepare
 MEMBERS = Members(tuple({"seed": seed, "optimizer.learning_rate": 1e-2} for seed in range(4)))
 
 
-def two_steps(mesh: Mesh) -> tuple[list, int]:
+def two_steps(mesh: Mesh, dropout: float) -> tuple[list, int]:
     dataset = toys.Toy().build()
-    program = prepare(toys.run(mesh=mesh), dataset, members=MEMBERS)
+    program = prepare(toys.run(mesh=mesh, model=toys.model(dropout=dropout)), dataset, members=MEMBERS)
     state, go, batches, told = program.start(), program.go(), program.batches(dataset), []
     for _ in range(2):
         state, metrics = program.train_step(state, program.place(next(batches)), go)
@@ -27,9 +27,12 @@ def two_steps(mesh: Mesh) -> tuple[list, int]:
 
 
 def main() -> None:
-    alone, _ = two_steps(Mesh(data=1))
-    spread, devices = two_steps(Mesh(replica=2, data=2))
-    print(json.dumps({"same": bool(np.allclose(alone, spread, rtol=2e-6)), "devices": devices}))
+    same = []
+    for dropout in (0.0, 0.1):
+        alone, _ = two_steps(Mesh(data=1), dropout)
+        spread, devices = two_steps(Mesh(replica=2, data=2), dropout)
+        same.append(bool(np.allclose(alone, spread, rtol=2e-6)))
+    print(json.dumps({"same": all(same), "devices": devices}))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,16 @@ def test_sharded_equals_unsharded(report, name):
     assert found["after"] < 2e-5
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_rows_alone_are_added_in_one_exchange(report, accumulate):
+    """And where dropout is drawn they are not: every device would draw for its rows what the first draws for its."""
+    found = report[f"rows alone, accumulate={accumulate}"]
+    assert max(found["told"]) < 1e-6
+    assert found["after"] < 2e-5
+    assert found["exchanges"] == [1, 1]
+    assert report["drawing, exchanges"][0] > 1
+
+
 def test_parameters_and_moments_are_split(report):
     split = lambda name, what: sum(count > 1 for count in report[name]["parts"][what])  # noqa: E731
     assert split("data=8", "params") == 0

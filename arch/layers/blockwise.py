@@ -2,7 +2,7 @@
 
 z = (exp(s - max s) v) / sum exp(s - max s). What is divided by the sum is the product with the values rather than the
 weights (as in FlashAttention, arXiv 2205.14135, section 3.1), which spares a training step passes over [T, T]. Four
-blocks spare three eighths of a causal layer's scores; eight cost more, in smaller products, than they spare.
+blocks spare three eighths of a causal layer's scores; more would cost, in smaller products, what they spare.
 """
 
 from __future__ import annotations

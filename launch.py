@@ -39,7 +39,7 @@ RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on R
 RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets the results and report as well.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "On a CPU: as how many devices its cores are used; each gets "
-                                   "rows of its own, which is faster than one.", lower_bound=1)  # fmt: skip
+                                   "rows of its own, which is a little faster.", lower_bound=1)  # fmt: skip
 PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Processes in all, with --coordinator.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which process this is, with --coordinator.")
 

@@ -36,8 +36,8 @@ def contract(x: jax.Array, kernel: jax.Array, dims: int = 1, dtype: Any = None) 
 
 
 ALIASED = 512
-"""Rows of a multiple of so many floats evict each other from the cache when XLA's CPU backend packs them for the
-product x^T dy, the gradient of a kernel: one core runs it at 44 GFLOP/s (1024 columns) or 60 (512), others at 80."""
+"""Kernels with a multiple of so many columns have a slow gradient x^T dy on XLA's CPU backend, likely because rows of
+that size fall on each other in the cache: 44 GFLOP/s a core at 1024 columns, 49 to 59 at 512, about 80 at others."""
 
 
 def _product(x_MK: jax.Array, kernel_KN: jax.Array, dtype: Any) -> jax.Array:

@@ -39,12 +39,11 @@ def blockwise(
     B, T, N, K = q_BTNK.shape
     H = k_BTHK.shape[2]
     q_BHGTK = q_BTNK.reshape(B, T, H, N // H, K).transpose(0, 2, 3, 1, 4)
-    # Keys transposed: the gradient of the scores then enters both of its products as it lies in memory.
-    k_BHKT, v_BHTK = k_BTHK.transpose(0, 2, 3, 1).astype(q_BTNK.dtype), v_BTHK.transpose(0, 2, 1, 3)
+    k_BHTK, v_BHTK = (x.transpose(0, 2, 1, 3).astype(q_BTNK.dtype) for x in (k_BTHK, v_BTHK))
     blocks = []
     for rows, keys in ranges(T, span):
         dots = jnp.einsum(
-            "bhgtk,bhks->bhgts", q_BHGTK[:, :, :, rows], k_BHKT[..., keys], preferred_element_type=jnp.float32
+            "bhgtk,bhsk->bhgts", q_BHGTK[:, :, :, rows], k_BHTK[:, :, keys], preferred_element_type=jnp.float32
         )
         score_BHGTS = scores(dots)
         if bias is not None:
@@ -56,7 +55,7 @@ def blockwise(
         z_BHGTK = jnp.einsum(
             "bhgts,bhsk->bhgtk",
             weight_BHGTS.astype(q_BTNK.dtype),
-            v_BHTK[:, :, keys].astype(q_BTNK.dtype),
+            v_BHTK[:, :, keys],
             preferred_element_type=jnp.float32,
         )
         blocks.append(z_BHGTK / jnp.sum(weight_BHGTS, axis=-1, keepdims=True))

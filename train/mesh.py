@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from arch.params import Axes, metadata
@@ -226,8 +225,7 @@ class MeshPlacement(Placement):
         """
 
         def each(whole: Any, rows: Any) -> Any:
-            flat, unravel = ravel_pytree(fn(whole, rows))
-            return unravel(jax.lax.psum(flat, AXES["batch"]))
+            return jax.lax.psum(fn(whole, rows), AXES["batch"])
 
         specs = PartitionSpec(), PartitionSpec(AXES["batch"])
         run = jax.shard_map(each, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)

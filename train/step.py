@@ -112,7 +112,9 @@ class Learner:
             loss, grads = self.placement.add_rows(lambda params, rows: alone.sums(params, rows, key), params, batch)
         else:
             loss, grads = self.sums(params, batch, key)
-        return loss, jax.tree.map(lambda g: g / divisor(loss.weight).astype(g.dtype), grads)
+        # A factor, not a division: XLA's CPU backend divides in passes of their own, and multiplies in the update's.
+        factor = 1 / divisor(loss.weight)
+        return loss, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
     def alone(self) -> Learner:
         """What each device runs on its own rows."""

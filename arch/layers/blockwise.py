@@ -40,11 +40,12 @@ def blockwise(
     H = k_BTHK.shape[2]
     q_BHGTK = q_BTNK.reshape(B, T, H, N // H, K).transpose(0, 2, 3, 1, 4)
     k_BHTK, v_BHTK = (x.transpose(0, 2, 1, 3).astype(q_BTNK.dtype) for x in (k_BTHK, v_BTHK))
+    parts = list(ranges(T, span))
+    # Split, not sliced: the gradient is then one concatenation instead of a sum of padded blocks.
+    q_blocks = jax.lax.split(q_BHGTK, [rows.stop - rows.start for rows, _ in parts], axis=3)
     blocks = []
-    for rows, keys in ranges(T, span):
-        dots = jnp.einsum(
-            "bhgtk,bhsk->bhgts", q_BHGTK[:, :, :, rows], k_BHTK[:, :, keys], preferred_element_type=jnp.float32
-        )
+    for q_BHGtK, (rows, keys) in zip(q_blocks, parts, strict=True):
+        dots = jnp.einsum("bhgtk,bhsk->bhgts", q_BHGtK, k_BHTK[:, :, keys], preferred_element_type=jnp.float32)
         score_BHGTS = scores(dots)
         if bias is not None:
             score_BHGTS = score_BHGTS + bias[:, :, rows, keys].reshape(-1, H, N // H, *dots.shape[3:])

@@ -35,9 +35,10 @@ def contract(x: jax.Array, kernel: jax.Array, dims: int = 1, dtype: Any = None) 
     return y.reshape(*x.shape[: x.ndim - dims], *outputs)
 
 
-ALIASED = 512
+ALIASED = 256
 """Kernels with a multiple of so many columns have a slow gradient x^T dy on XLA's CPU backend, likely because rows of
-that size fall on each other in the cache: 44 GFLOP/s a core at 1024 columns, 49 to 62 at 512, 68 to 89 at 688."""
+that size fall on each other in the cache: 40 to 44 GFLOP/s a core at 1024 and 4096 columns, 49 to 62 at 512, 57 to 68
+at 256, and 68 to 89 at 688."""
 
 
 def _product(x_MK: jax.Array, kernel_KN: jax.Array, dtype: Any) -> jax.Array:

@@ -221,7 +221,8 @@ class MeshPlacement(Placement):
     def add_rows(self, fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:
         """`fn(whole, rows)` by every device on its own of the `rows`, and the sum of the answers, in one exchange.
 
-        `fn` answers with a tree of sums over rows, and must not place anything on this mesh.
+        XLA makes one exchange of several arrays of it. `fn` answers with a tree of sums over rows, and must not place
+        anything on this mesh.
         """
 
         def each(whole: Any, rows: Any) -> Any:

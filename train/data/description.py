@@ -1,0 +1,42 @@
+"""What data says of itself before it is built: arrays, vocabulary, classes, special tokens, splits.
+
+Models, objectives, estimates and the checks of a run read this; nothing has to be fetched or trained for it. What only
+building can tell (the bytes of each token of a BPE that is still to be trained) is None until then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A data set in facts.
+
+    Attributes:
+      arrays: name -> (shape of one row, dtype) of the arrays of a batch.
+      splits: the names of its splits: "train", and those to evaluate on ("validation", "test", ...).
+      vocab: V, token ids are below it; None: no tokens.
+      classes: how many labels there are; None: no labels.
+      token_bytes: UTF-8 bytes that each token stands for, [V]; None: no tokens, or not known before it is built.
+      mask: id of the mask token; None: there is none.
+      separator: id of the token between two texts; None: there is none.
+    """
+
+    arrays: Mapping[str, tuple[Shape, Any]]
+    splits: tuple[str, ...] = ("train", "validation")
+    vocab: int | None = None
+    classes: int | None = None
+    token_bytes: np.ndarray | None = None
+    mask: int | None = None
+    separator: int | None = None
+
+    def batch(self, rows: int) -> dict[str, tuple[Shape, Any]]:
+        """Name -> (shape, dtype) of the arrays of a batch of `rows`."""
+        return {name: ((rows, *shape), dtype) for name, (shape, dtype) in self.arrays.items()}

@@ -1,8 +1,12 @@
-"""How parameters come to be: named keys, initialiser, logical axes.
+"""How parameters and buffers come to be: named keys, initialiser, logical axes.
 
 A `Maker` hands out parameters. Its random key is folded with the names on the way to the parameter, so the value
 of a parameter depends on the seed, its path and its layer alone: two arms of a study that share a part start from
 the same numbers there, whatever else differs.
+
+A buffer is state that no gradient reaches: codebook counts, running means, router biases, fixed projections, EMA
+copies. It is declared like a parameter and lives beside the parameters in the state of a run. Its part answers sums
+over rows (`ctx.answer(self, statistics=...)`) and has `advance(buffers, sums) -> buffers`, pure, called once a step.
 """
 
 from __future__ import annotations
@@ -23,10 +27,17 @@ Axes = tuple[str | None, ...]
 Size = tuple[int, str | None]
 """A dimension of a parameter: its size and its logical axis, e.g. `(512, "embed")`."""
 
+Tree = dict[str, Any]
+"""Nested dict of arrays, by the names on the way to them."""
+
+
+class Buffer(nnx.Variable):
+    """State of a part that is neither a parameter nor the optimiser's."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Maker:
-    """Makes parameters in one scope of a model.
+    """Makes parameters and buffers in one scope of a model.
 
     Attributes:
       key: PRNG key of this scope.
@@ -52,8 +63,8 @@ class Maker:
         """A weight of shape `inputs + outputs`, drawn by the initialiser.
 
         `role` says what the weight is for: "embedding", "position", "linear", "value" (of attention), "feed_forward"
-        (into its hidden layer), "residual" (writes into the residual stream) or "head". The sizes of `inputs` multiply
-        to the fan-in.
+        (into its hidden layer), "residual" (writes into the residual stream), "head" or "codebook". The sizes of
+        `inputs` multiply to the fan-in.
         """
         sizes = (*inputs, *outputs)
         shape = tuple(size for size, _ in sizes)
@@ -65,37 +76,91 @@ class Maker:
 
     def constant(self, sizes: Sequence[Size], value: float) -> nnx.Param:
         """A parameter that starts at `value` everywhere: gains, biases."""
-        shape = tuple(size for size, _ in sizes)
-        axes = tuple(axis for _, axis in sizes)
-        return nnx.Param(
-            jnp.full(shape, value, jnp.float32), axes=axes, initializer=f"constant({value:g})", role="constant"
-        )
+        return self.array(sizes, value, f"constant({value:g})")
+
+    def array(
+        self, sizes: Sequence[Size], value: jax.typing.ArrayLike, initializer: str, role: str = "constant"
+    ) -> nnx.Param:
+        """A parameter that starts at `value`, an array of `sizes` or what fills one; `initializer` tells of it in the
+        parameter table."""
+        return nnx.Param(_filled(sizes, value), axes=_axes(sizes), initializer=initializer, role=role)
+
+    def buffer(
+        self, sizes: Sequence[Size], value: jax.typing.ArrayLike, initializer: str = "", role: str = "buffer"
+    ) -> Buffer:
+        """A buffer that starts at `value`, an array of `sizes` (float32 or an integer type) or a number that fills
+        one. Random ones draw from `make.at(name).key`."""
+        told = initializer or (f"constant({value:g})" if isinstance(value, (int, float)) else "array")
+        return Buffer(_filled(sizes, value), axes=_axes(sizes), initializer=told, role=role)
+
+
+def _axes(sizes: Sequence[Size]) -> Axes:
+    return tuple(axis for _, axis in sizes)
+
+
+def _filled(sizes: Sequence[Size], value: jax.typing.ArrayLike) -> jax.Array:
+    array = jnp.asarray(value, jnp.float32) if isinstance(value, (int, float)) else jnp.asarray(value)
+    return jnp.broadcast_to(array, tuple(size for size, _ in sizes))
 
 
 def stack_layers(
     build: Callable[[Maker], nnx.Module], make: Maker, depth: int, layers: Sequence[int] | None = None
 ) -> Any:
-    """Modules of one shape as one module whose parameters have a leading "layers" axis.
+    """Modules of one shape as one module whose parameters and buffers have a leading "layers" axis.
 
     They are all `depth` layers, or those called `layers` (0-based) of them.
     """
     indices = jnp.arange(depth) if layers is None else jnp.asarray(layers)
     built = nnx.vmap(lambda layer: build(make.at_layer(layer, depth)))(indices)
-    for _, param in nnx.iter_graph(built):
-        if isinstance(param, nnx.Param):
-            param.set_metadata(axes=("layers", *param.get_metadata()["axes"]))
+    for _, variable in nnx.iter_graph(built):
+        if isinstance(variable, (nnx.Param, Buffer)):
+            variable.set_metadata(axes=("layers", *variable.get_metadata()["axes"]))
     return built
 
 
-def metadata(module: nnx.Module) -> dict[str, dict[str, Any]]:
-    """Path -> {shape, axes, initializer, role} of every parameter; works on abstract modules (`nnx.eval_shape`)."""
+def split(module: nnx.Module) -> tuple[Any, Tree, Tree]:
+    """(graph, parameters, buffers) of a module, built or abstract. Raises TypeError for a variable of another kind."""
+    try:
+        graphdef, params, buffers = nnx.split(module, nnx.Param, Buffer)
+    except ValueError as error:
+        raise TypeError(
+            f"{type(module).__name__} holds a variable that is neither made by Maker.weight, constant or array, nor by "
+            f"Maker.buffer ({error})"
+        ) from error
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+
+
+def merge(graphdef: Any, params: Tree, buffers: Tree) -> Any:
+    """The module of a graph with these parameters and buffers."""
+    return nnx.merge(graphdef, params, buffers) if buffers else nnx.merge(graphdef, params)
+
+
+def metadata(module: nnx.Module, kind: type[nnx.Variable] = nnx.Param) -> dict[str, dict[str, Any]]:
+    """Path -> {shape, axes, initializer, role} of every parameter (or `Buffer`); works on abstract modules too."""
     table = {}
-    for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
-        extra = param.get_metadata()
+    for path, variable in nnx.to_flat_state(nnx.state(module, kind)):
+        extra = variable.get_metadata()
         table[".".join(map(str, path))] = {
-            "shape": tuple(param.shape),
+            "shape": tuple(variable.shape),
             "axes": tuple(extra["axes"]),
             "initializer": extra["initializer"],
             "role": extra["role"],
         }
     return table
+
+
+def logical_axes(module: nnx.Module, kind: type[nnx.Variable] = nnx.Param) -> Tree:
+    """The logical axes of every parameter (or `Buffer`), in the structure of the parameters."""
+    return nest({path: row["axes"] for path, row in metadata(module, kind).items()})
+
+
+def nest(flat: dict[str, Any]) -> Tree:
+    """Dotted path -> value as nested dicts."""
+    nested: Tree = {}
+    for path, value in flat.items():
+        *above, name = path.split(".")
+        node = nested
+        for key in above:
+            node = node.setdefault(key, {})
+        node[name] = value
+    return nested

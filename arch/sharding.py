@@ -29,8 +29,30 @@ class Placement(Protocol):
     def parts(self, axis: str) -> int:
         """Into how many parts the mesh splits this logical axis."""
 
+    def couple_rows(self) -> None:
+        """Raises RowsCoupled where a device works on its own rows alone."""
+
     def split(self, fn: Callable[..., jax.Array], inputs: Sequence[Axes], output: Axes) -> Callable[..., jax.Array]:
         """`fn`, run by every device on its own part of the arguments, split by their logical axes."""
+
+
+class RowsCoupled(Exception):  # noqa: N818 (a signal, not an error)
+    """A part needs all rows of a batch together, while they are traced for each device by itself."""
+
+
+class Axis(str):
+    """A logical axis that a part brings with it: `(8, Axis("experts", "tensor"))` is split over the mesh axes `over`
+    wherever the table of axes does not say otherwise; over none: not at all. It is a name like any other."""
+
+    over: tuple[str, ...]
+
+    def __new__(cls, name: str, *over: str) -> Axis:
+        axis = super().__new__(cls, name)
+        axis.over = over
+        return axis
+
+    def __getnewargs__(self) -> tuple[str, ...]:
+        return (str(self), *self.over)
 
 
 RESIDUAL_AXES: Axes = ("batch", "length", "residual")
@@ -62,6 +84,14 @@ def parts(axis: str) -> int:
     """Into how many parts this logical axis is split; 1 without a placement."""
     placement = _placement.get()
     return 1 if placement is None else placement.parts(axis)
+
+
+def couple_rows() -> None:
+    """Called by a part whose output depends on several rows of a batch together, such as statistics of a batch: devices
+    must not work on their own rows alone. Losses that are no sum over rows say it themselves (`answers.coupled`)."""
+    placement = _placement.get()
+    if placement is not None:
+        placement.couple_rows()
 
 
 def split(fn: Callable[..., jax.Array], inputs: Sequence[Axes], output: Axes) -> Callable[..., jax.Array]:

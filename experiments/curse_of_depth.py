@@ -22,6 +22,11 @@ import dataclasses
 from typing import Any
 
 from arch.blocks import Block, PostNorm, PreNorm, SandwichNorm
+from arch.blocks.admin import Admin
+from arch.blocks.deep_norm import DeepNorm
+from arch.blocks.depth_scaled import ScaledInput, ScaledNorm, ScaledResidual, ScaledSublayer
+from arch.blocks.learned_scale import LayerScale, SkipInit
+from arch.blocks.mix_norm import MixNorm
 from arch.layers.attention import Attention
 from arch.layers.deepnet_init import DeepNormInit
 from arch.layers.embedding_init import RELEASED_STD, EmbeddingInit
@@ -30,11 +35,6 @@ from arch.layers.feed_forward import GatedMLP
 from arch.layers.group_norm import GroupNorm
 from arch.layers.initializers import DepthScaledInit, Normal, ScaledInit
 from arch.models.decoder import Decoder
-from arch.residual.admin import Admin
-from arch.residual.deep_norm import DeepNorm
-from arch.residual.depth_scaled import ScaledInput, ScaledNorm, ScaledResidual, ScaledSublayer
-from arch.residual.learned_scale import LayerScale, SkipInit
-from arch.residual.mix_norm import MixNorm
 from experiments.config.load import unknown_form
 from experiments.lns_sizes import run
 from experiments.study.claims import AtMost, Better, RatioBelow

@@ -20,8 +20,8 @@ start as LeCun's: from He's, 8 modules multiply the signal so much that the sequ
 from arch import cost
 from arch.layers.initializers import FanIn
 from arch.models.conv_residual import ConvResidual
-from arch.parallel import ParallelStack
 from arch.stacks import Sequential
+from arch.stacks.parallel import ParallelStack
 from experiments.config.load import unknown_form
 from experiments.study.claims import Better, Claim, Equivalent, RatioBelow
 from experiments.study.study import Study

@@ -11,7 +11,8 @@ import jax
 from rich.console import Console
 
 from arch import cost
-from arch.decode.sampling import Greedy, Sample, Sampler
+from arch.decode.sampling import Greedy, Sample
+from arch.decode.strategy import Strategy
 from arch.spec import UserError
 from experiments.config import golden, render
 from experiments.config.flags import Command
@@ -40,7 +41,7 @@ def train(command: Command, folder: str, *, profile: Window | None = None) -> No
     print(f"\ntrained {run.steps:,} steps in {time.perf_counter() - start:.0f} s")
     _compare(done.metrics, done.dataset)
     if run.reports.prompt is not None and jax.process_count() == 1:
-        opened = Opened(done.program, done.params, done.dataset, run.steps)
+        opened = Opened(done.program, done.state, done.dataset, run.steps)
         (text,) = opened.continuations([run.reports.prompt], SAMPLE_TOKENS, Sample(0.8, top_p=0.95), jax.random.key(0))
         print(f"\nsample, temperature 0.8:\n  {text}")
     print(f"\nrun folder   {folder}\nmetrics      {Path(folder) / 'metrics.jsonl'}")
@@ -63,9 +64,9 @@ def generate(
     prompts = list(prompts) or ([run.reports.prompt] if run.reports.prompt else [])
     if not prompts:
         raise UserError("generate needs a --prompt")
-    sampler: Sampler = Greedy() if temperature == 0 else Sample(temperature, top_k, top_p)
+    strategy: Strategy = Greedy() if temperature == 0 else Sample(temperature, top_k, top_p)
     opened = open_run(run, folder)
-    for text in opened.continuations(prompts, tokens, sampler, jax.random.key(seed)):
+    for text in opened.continuations(prompts, tokens, strategy, jax.random.key(seed)):
         print(text)
 
 

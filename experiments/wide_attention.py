@@ -25,7 +25,7 @@ reported by itself. Inference speed: bench/wide_latency.py.
 from collections.abc import Callable, Mapping, Sequence
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention, Mixer
+from arch.layers.attention import Attention
 from arch.layers.feed_forward import MLP
 from arch.layers.initializers import FanIn
 from arch.layers.masks import Bidirectional, LocalWindow, Mask
@@ -37,6 +37,7 @@ from arch.layers.mixers.synthesizer import DenseSynthesizer
 from arch.layers.norms import LayerNorm
 from arch.layers.positions import Learned, NoPosition
 from arch.layers.sparse_masks import BigBird, Longformer, Strided
+from arch.layers.sublayer import Mixer
 from arch.models.classifier import Classifier, Matcher
 from arch.stacks import Sequential
 from experiments.config.load import unknown_form

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 
 from arch import cost
+from arch.params import split
+from train.forward import Forward, numbered
 from train.run import Run
 from train.setup import prepare
 
@@ -33,25 +32,25 @@ class Estimate:
 
 def row_flops(run: Run) -> int:
     """FLOPs of one row forward through model and objective; a training step is three times that, a row."""
-    module = run.abstract_model()
-    graphdef, params = nnx.split(module, nnx.Param)
-    loss = run.objective.build(_stand_in(run))
-    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(1).items()}
-    return cost.flops(lambda p, b: loss(nnx.merge(graphdef, p), b, None).total, nnx.to_pure_dict(params), batch)
+    graphdef, params, buffers = split(run.abstract_model())
+    forward = Forward(graphdef, run.objective.build(run.data.describe()))
+    key, batch = jax.eval_shape(lambda: jax.random.key(0)), _batch(run, 1)
+
+    def loss(params: Any, buffers: Any, batch: Any, key: Any) -> jax.Array:
+        return forward(params, buffers, numbered(batch), None, key, training=False)[0].loss.total
+
+    return cost.flops(loss, params, buffers, batch, key)
 
 
-def _stand_in(run: Run) -> Any:
-    """A data set for programs that are never run."""
-    vocab = getattr(run.model, "vocab", 0)
-    return types.SimpleNamespace(vocab=vocab, token_bytes=np.ones(vocab, np.float32))
+def _batch(run: Run, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """A batch of the run in shapes."""
+    return {name: jax.ShapeDtypeStruct(*kind) for name, kind in run.data.describe().batch(rows).items()}
 
 
 def estimate(run: Run) -> Estimate:
     """Compiles the step of `run` for the devices at hand and reads what XLA plans. The data is not touched."""
-    program = prepare(run, _stand_in(run))
-    batch: Any = {
-        name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(run.batch).items()
-    }
+    program = prepare(run, run.data.describe())
+    batch: Any = _batch(run, run.batch)
     go = jax.ShapeDtypeStruct((), jnp.bool_)
     step: Any = program.train_step  # a jitted function, which can be compiled for shapes alone
     memory = step.lower(program.abstract, batch, go).compile().memory_analysis()

@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.forward import report
 from train.setup import Program
-from train.step import Params
 
 
 def evaluate(
     program: Program,
-    params: Params,
+    state: Mapping[str, Any],
     batches: Iterable[Mapping[str, np.ndarray]],
     abandon: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
-    """The objective's metrics over all `batches`, each row counted once.
+    """The metrics of the objective and of the model's parts over all `batches`, each row counted once.
 
     The sums of each batch are added in float64 on the host, where float32 would round away single bytes after
     2^24 of them. With members each metric is a list, one value a replica.
@@ -31,12 +31,12 @@ def evaluate(
     for batch in batches:
         if abandon():
             return None
-        sums = program.eval_step(params, program.place(batch, train=False))
+        sums = program.eval_step(state["params"], state["buffers"], program.place(batch, train=False))
         total, ahead = _add(total, ahead), sums
     total = _add(total, ahead)
     if total is None:
         return None
-    metrics = program.run.objective.metrics(jax.tree.map(jnp.float32, total))
+    metrics = report(program.run.objective, jax.tree.map(jnp.float32, total))
     return {name: np.asarray(value).tolist() for name, value in metrics.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -11,33 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from arch.taps import Tap
+from train.forward import Batch, Params, numbered
 from train.mesh import replicated
 from train.setup import Program
-from train.step import Batch, Params, State
+from train.step import OBJECTIVE, State
 
-BEFORE = ("embed",)
-IN_LAYER = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
-AFTER = ("final_norm", "logits")
-SITES = (*BEFORE, *IN_LAYER, *AFTER)
-"""The tap sites looked at, in the order of the forward pass."""
+SITES = r"(.*\.)?(embed|resid_\w+|\w+_out|final_norm|pooled|logits)"
+"""The tap sites looked at."""
 
+ORDER = ("embed", "resid_pre", "attn_out", "resid_mid", "", "mlp_out", "resid_post", "final_norm", "pooled", "logits")
+"""How they follow each other in a forward pass; "" stands for further sublayers."""
 
-@dataclasses.dataclass
-class _Tapped:
-    """Stands in for a model in a loss function and keeps whether each site of the call was finite."""
-
-    model: Any
-    finite: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self.model(*args, tap=Tap(save="|".join(SITES)), **kwargs)
-        for site, value in out.taps.items():
-            axes = tuple(range(1 if site in IN_LAYER else 0, value.ndim))
-            self.finite[site] = jnp.all(jnp.isfinite(value), axis=axes)
-        return out
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
+OUTSIDE = ("embed", "final_norm", "pooled", "logits")
+"""Those that are not of a layer."""
 
 
 def explain(program: Program, state: State, batch: Batch) -> str:
@@ -49,39 +34,34 @@ def explain(program: Program, state: State, batch: Batch) -> str:
     learner, whole = program.learner, replicated(program.mesh)
     jit = functools.partial(jax.jit, out_shardings=whole)
 
-    def micro_batch(batch: Batch, step: jax.Array, index: jax.Array) -> tuple[Batch, jax.Array]:
+    def micro_batch(batch: Batch, step: jax.Array, index: jax.Array) -> tuple[Batch, jax.Array, jax.Array]:
         key = learner.key(step)
-        if learner.accumulate == 1:
-            return batch, key
-        rows = {name: array[index] for name, array in learner.micro_batches(batch).items()}
-        return rows, jax.random.fold_in(key, index)
+        rows, model_key = learner.micro_batch(numbered(batch), key, index)
+        return rows, model_key, jax.random.fold_in(key, OBJECTIVE)
 
     @jit
-    def forward(params: Params, *which: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        spies: list[_Tapped] = []
-
-        def spied(model: Any, *rest: Any) -> Any:
-            spies.append(_Tapped(model))
-            return learner.loss(spies[-1], *rest)
-
-        loss = dataclasses.replace(learner, loss=spied).losses(learner.cast(params), *micro_batch(*which))
-        return jnp.isfinite(loss.total), spies[0].finite
+    def forward(params: Params, buffers: Params, *which: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        tap = Tap(save=SITES)
+        sums, output = learner.forward(learner.cast(params), buffers, *micro_batch(*which), training=True, tap=tap)
+        return jnp.isfinite(sums.loss.total), {site: _each_layer(site, value) for site, value in output.taps.items()}
 
     @jit
-    def backward(params: Params, *which: Any) -> Params:
-        grads = jax.grad(lambda compute: learner.losses(compute, *micro_batch(*which)).total)(learner.cast(params))
-        return _flags(grads)
+    def backward(params: Params, buffers: Params, *which: Any) -> Params:
+        def loss(compute: Params) -> jax.Array:
+            return learner.forward(compute, buffers, *micro_batch(*which), training=True)[0].loss.total
 
-    params = state["params"]
+        return _flags(jax.grad(loss)(learner.cast(params)))
+
+    params, buffers = state["params"], state["buffers"]
     for index in range(learner.accumulate):
         which = batch, state["step"], jnp.int32(index)
-        loss_finite, sites = jax.device_get(forward(params, *which))
+        loss_finite, sites = jax.device_get(forward(params, buffers, *which))
         where = _first_site(sites)
         if where or not loss_finite:
             place = f"the first values that are not finite are in {where}" if where else "only the loss is not finite"
             bad = unfinite(program, params)
             return f"{place}; the parameter {bad[0]} is not finite itself" if bad else place
-        bad = _paths(backward(params, *which))
+        bad = _paths(backward(params, buffers, *which))
         if bad:
             return f"the forward pass is finite, but the gradient of {', '.join(bad[:3])} is not"
     return "each gradient is finite, but the sum of their squares is not"
@@ -100,17 +80,35 @@ def _finite(array: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(array))
 
 
+def _each_layer(site: str, value: Any) -> jax.Array:
+    """Whether a saved value is finite, one flag a layer where it is of layers."""
+    if isinstance(value, tuple):  # of layers with different shapes
+        return jnp.stack([_finite(one) for one in value])
+    outside = site.rpartition(".")[2] in OUTSIDE or ".out" in site
+    return jnp.all(jnp.isfinite(value), axis=tuple(range(0 if outside else 1, value.ndim)))
+
+
 def _first_site(finite: dict[str, np.ndarray]) -> str:
-    """The first bad site in forward order; "" if all are good."""
-    for site in BEFORE:
-        if not finite.get(site, True):
-            return site
-    layers = max((np.size(finite[site]) for site in IN_LAYER if site in finite), default=0)
-    for layer in range(layers):
-        for site in IN_LAYER:
-            if site in finite and not finite[site][layer]:
+    """The first bad site in forward order, encoders before decoders; "" if all are good."""
+
+    def place(site: str) -> tuple[bool, str, int]:
+        scope, _, name = site.rpartition(".")
+        return not scope.startswith("encoder"), scope, ORDER.index(name if name in ORDER else "")
+
+    sites = sorted(finite, key=place)
+    for scope in dict.fromkeys(site.rpartition(".")[0] for site in sites):
+        mine = [site for site in sites if site.rpartition(".")[0] == scope]
+        layers = max((np.size(finite[site]) for site in mine if np.ndim(finite[site])), default=0)
+        before = [site for site in mine if not np.ndim(finite[site]) and place(site)[2] == 0]
+        steps = [(site, None) for site in before]
+        steps += [(site, layer) for layer in range(layers) for site in mine if np.ndim(finite[site])]
+        steps += [(site, None) for site in mine if not np.ndim(finite[site]) and site not in before]
+        for site, layer in steps:
+            if layer is None and not finite[site]:
+                return site
+            if layer is not None and layer < np.size(finite[site]) and not finite[site][layer]:
                 return f"{site} of layer {layer}"
-    return next((site for site in AFTER if not finite.get(site, True)), "")
+    return ""
 
 
 def _paths(finite: Any) -> list[str]:

@@ -22,13 +22,14 @@ from train.checkpoint import Checkpoints
 from train.distributed import agreed, is_main
 from train.evaluate import evaluate
 from train.finite import explain, unfinite
+from train.forward import Batch, Params
 from train.members import Members
 from train.profiling import Profile, Window
 from train.reporter import Reporter
 from train.run import Run
 from train.setup import Program, prepare
 from train.signals import Stopped, StopSignals
-from train.step import Batch, Params, State
+from train.step import State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Trained:
     @property
     def model(self) -> Any:
         """The trained model."""
-        return self.program.model(self.params)
+        return self.program.model(self.state)
 
 
 def train(
@@ -88,7 +89,7 @@ def train(
     folder = epath.Path(folder)
     resumed = run_folder.check(folder, run, members)
     dataset = run.data.build()
-    program = prepare(run, dataset, members=members)
+    program = prepare(run, dataset.description, members=members)
     if is_main() and not resumed:
         run_folder.mark(folder, run, members)
         if describe is not None:
@@ -189,7 +190,7 @@ class _Loop:
     def evaluate(self, step: int) -> None:
         """The metrics of the validation split; given up halfway if this process is told to stop."""
         with self.reporter.pause():
-            metrics = evaluate(self.program, self.state["params"], self.validation, lambda: self.signals.noted)
+            metrics = evaluate(self.program, self.state, self.validation, lambda: self.signals.noted)
         if metrics is not None:
             self.metrics = metrics
             self.reporter.evaluation(step, metrics)

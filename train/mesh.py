@@ -16,8 +16,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from arch.params import Axes, metadata
-from arch.sharding import Placement
-from arch.spec import Problem, Spec, SpecError, at_least
+from arch.sharding import Axis, Placement, RowsCoupled
+from arch.spec import Problem, Spec, SpecError, UserError, at_least
 
 if TYPE_CHECKING:
     from train.run import Run
@@ -114,7 +114,7 @@ def misfits(path: str, axes: Axes, shape: Sequence[int], sizes: Mapping[str, int
     """Dimensions of the parameter at `path` that the mesh axes of these `sizes` do not divide.
 
     Raises:
-      ValueError: an axis that AXES does not know.
+      UserError: an axis that AXES does not know and that the part does not explain.
     """
     for axis, size in zip(axes, shape, strict=True):
         for name in _mesh_axes(axis, path):
@@ -129,7 +129,7 @@ def partition(path: str, axes: Axes, shape: Sequence[int], mesh: jax.sharding.Me
     split, which `conflicts` has allowed only for COPIED_IF_UNEVEN.
 
     Raises:
-      ValueError: an axis that AXES does not know.
+      UserError: an axis that AXES does not know and that the part does not explain.
     """
     used: set[str] = set()
     entries: list[tuple[str, ...] | None] = []
@@ -186,9 +186,13 @@ def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray], stacke
 
 @dataclasses.dataclass(frozen=True)
 class MeshPlacement(Placement):
-    """A mesh for `arch.sharding.activations`. Does nothing on a single device."""
+    """A mesh for `arch.sharding.activations`. Does nothing on a single device.
+
+    `lonely`: this is what one device does by itself, on its own rows of a batch.
+    """
 
     mesh: jax.sharding.Mesh
+    lonely: bool = False
 
     @property
     def platform(self) -> str:  # type: ignore[override]
@@ -216,7 +220,11 @@ class MeshPlacement(Placement):
     def alone(self) -> MeshPlacement:
         """The placement of what one device does by itself."""
         one = self.mesh.devices.reshape(-1)[:1].reshape((1,) * self.mesh.devices.ndim)
-        return MeshPlacement(jax.sharding.Mesh(one, self.mesh.axis_names))
+        return MeshPlacement(jax.sharding.Mesh(one, self.mesh.axis_names), lonely=True)
+
+    def couple_rows(self) -> None:
+        if self.lonely:
+            raise RowsCoupled
 
     def add_rows(self, fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:
         """`fn(whole, rows)` by every device on its own of the `rows`, and the sum of the answers, in one exchange.
@@ -246,6 +254,14 @@ class MeshPlacement(Placement):
 def _mesh_axes(axis: str | None, path: str) -> tuple[str, ...]:
     if axis is None:
         return ()
-    if axis not in AXES:
-        raise ValueError(f"{path} has the axis {axis!r}, which the mesh does not know; it knows {', '.join(AXES)}")
-    return AXES[axis]
+    if axis in AXES:
+        return AXES[axis]
+    if isinstance(axis, Axis):
+        strange = [name for name in axis.over if name not in NAMES]
+        if strange:
+            raise UserError(
+                f"{path} has the axis {str(axis)!r} over {', '.join(strange)}; a mesh has {', '.join(NAMES)}"
+            )
+        return axis.over
+    raise UserError(f"{path} has the axis {axis!r}, which the mesh does not know; it knows {', '.join(AXES)}; a part "
+                    f"brings one of its own as Axis({axis!r}, MESH_AXIS)")  # fmt: skip

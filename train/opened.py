@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from arch.decode.generate import generate
-from arch.decode.sampling import Sampler
+from arch.decode.strategy import Strategy
 from arch.spec import UserError
 from train import folder as run_folder
 from train.checkpoint import CHECKPOINTS, Checkpoints
 from train.evaluate import evaluate
 from train.run import Run
 from train.setup import Program, prepare
-from train.step import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,22 +24,22 @@ class Opened:
 
     Attributes:
       program: the run made ready.
-      params: float32 parameters.
+      state: its parameters, float32, and buffers.
       dataset: what it was trained on.
       step: the update after which they were saved.
     """
 
     program: Program
-    params: Params
+    state: Mapping[str, Any]
     dataset: Any
     step: int
 
     def evaluate(self) -> dict[str, float]:
         """The objective's metrics over the whole validation split."""
         batches = self.dataset.validation(self.program.run.batch // self.program.run.accumulate)
-        return evaluate(self.program, self.params, batches) or {}
+        return evaluate(self.program, self.state, batches) or {}
 
-    def continuations(self, prompts: Sequence[str], new: int, sampler: Sampler, key: Any) -> list[str]:
+    def continuations(self, prompts: Sequence[str], new: int, strategy: Strategy, key: Any) -> list[str]:
         """Each of `prompts` followed by up to `new` tokens of the model's own, as text.
 
         Raises:
@@ -48,17 +47,14 @@ class Opened:
         """
         tokenizer = self.dataset.tokenizer
         encoded = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
-        model = self.program.model(self.learner_params())
+        compute = self.program.learner.cast(self.state["params"])
+        model = self.program.model({**self.state, "params": compute})
         try:
-            out = generate(model, encoded, new, sampler=sampler, key=key, stop=tokenizer.eos)
+            out = generate(model, encoded, new, strategy=strategy, key=key, stop=tokenizer.eos)
         except ValueError as error:
             raise UserError(str(error)) from error
         tokens = [row[:length].tolist() for row, length in zip(out.tokens, out.lengths, strict=True)]
         return [prompt + tokenizer.decode(row) for prompt, row in zip(prompts, tokens, strict=True)]
-
-    def learner_params(self) -> Params:
-        """The parameters in the run's precision."""
-        return self.program.learner.cast(self.params)
 
 
 def open_run(run: Run, folder: epath.PathLike, note: Callable[[str], None] = print) -> Opened:
@@ -71,9 +67,9 @@ def open_run(run: Run, folder: epath.PathLike, note: Callable[[str], None] = pri
     if not run_folder.check(folder, run) or not (folder / CHECKPOINTS).exists():
         raise UserError(f"{folder}: holds no checkpoint of this run; train it first, or give its --run_folder")
     dataset = run.data.build()
-    program = prepare(run, dataset)
+    program = prepare(run, dataset.description)
     with Checkpoints(folder, run.reports.keep, note=note) as checkpoints:
         restored = checkpoints.restore(program.abstract)
     if restored is None:
         raise UserError(f"{folder}: holds no checkpoint yet; train it further")
-    return Opened(program, restored.state["params"], dataset, restored.step)
+    return Opened(program, restored.state, dataset, restored.step)

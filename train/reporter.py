@@ -22,10 +22,10 @@ from etils import epath
 from arch.spec import UserError
 from train import chips
 from train.distributed import is_main
+from train.forward import Batch
 from train.metrics import Metrics, read
 from train.progress import Progress
 from train.setup import DTYPES, Program
-from train.step import Batch
 
 TIMES = ("train/tokens_per_s", "train/rows_per_s", "train/mfu")
 """Metrics that measure the machine; all others are the same whenever and however often a run is interrupted."""
@@ -88,7 +88,7 @@ class Reporter:
             return
         self._shown = now
         values = {name: value for name, value in jax.device_get(dict(metrics)).items() if name not in INTERNAL}
-        times = self._times(batch)
+        times = self._times()
         if due:
             with self._writing():
                 self._metrics.write(step, {f"train/{name}": value for name, value in {**values, **times}.items()})
@@ -133,11 +133,11 @@ class Reporter:
         if self._mark is not None:
             self._mark += time.perf_counter() - before
 
-    def _times(self, batch: Batch) -> dict[str, float]:
+    def _times(self) -> dict[str, float]:
         if not self._counted:
             return {}
         per_second = self._counted / max(self._seconds, 1e-9)
-        unit, count = _size(batch, self._program.members is not None)
+        unit, count = self._program.counted
         times = {f"{unit}_per_s": per_second * count}
         if self._flops is not None:
             devices = list(self._program.mesh.devices.flat)
@@ -173,14 +173,3 @@ def _middle(value: np.ndarray) -> float:
     """The value, or the median over the replicas that are finite."""
     finite = np.asarray(value)[np.isfinite(value)]
     return float(np.median(finite)) if finite.size else float("nan")
-
-
-def _size(batch: Batch, stacked: bool) -> tuple[str, int]:
-    """What the speed of a replica counts: positions that predict a token, or rows where there are no such tokens.
-
-    `stacked` batches have a leading axis for the seeds of members.
-    """
-    if "tokens" in batch and "label" not in batch:
-        rows, length = batch["tokens"].shape[-2:]
-        return "tokens", rows * (length - 1)
-    return "rows", int(np.shape(next(iter(batch.values())))[1 if stacked else 0])

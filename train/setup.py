@@ -14,14 +14,18 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from arch import cost
+from arch.params import Buffer, logical_axes, merge
+from arch.params import split as split_module
 from arch.spec import UserError
 from train import mesh as meshes
 from train.compilation import options, start_options
+from train.data.description import Description
+from train.forward import ROW, Forward, Params, Sums
 from train.members import MemberBatches, Members, Values, substitute
-from train.objectives.base import Loss
 from train.optim import state_axes
 from train.run import Run
-from train.step import Learner, Params, State
+from train.step import Learner, State
+from train.trees import Split
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -41,7 +45,8 @@ class Program:
       abstract: the state as `jax.ShapeDtypeStruct`s with their shardings; what a checkpoint is restored to.
       start: `() -> state` before the first step. Each device makes its own part; the numbers depend on the seeds alone.
       train_step: `(state, batch, go) -> (state, metrics)`; the state that goes in is donated.
-      eval_step: `(params, batch) -> Loss`.
+      eval_step: `(params, buffers, batch) -> Sums`.
+      counted: what the speed of a replica counts, "tokens" or "rows", and how many of them a step has.
     """
 
     run: Run
@@ -51,7 +56,8 @@ class Program:
     abstract: State
     start: Callable[[], State]
     train_step: Callable[[State, Mapping[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
-    eval_step: Callable[[Params, Mapping[str, jax.Array]], Loss]
+    eval_step: Callable[[Params, Params, Mapping[str, jax.Array]], Sums]
+    counted: tuple[str, int]
 
     @property
     def shardings(self) -> State:
@@ -76,23 +82,24 @@ class Program:
         stacked = train and self.members is not None
         return meshes.place_batch(self.mesh, batch, stacked=stacked)
 
-    def model(self, params: Params) -> Any:
-        """The model with these parameters, of one replica."""
-        return nnx.merge(self.learner.graphdef, params)
+    def model(self, state: Mapping[str, Any]) -> Any:
+        """The model with the parameters and buffers of a state, of one replica."""
+        return merge(self.learner.forward.graphdef, state["params"], state["buffers"])
 
     def step_flops(self, batch: Mapping[str, Any]) -> int:
         """Model FLOPs of one step of all replicas: three forward passes, without what rematerialisation repeats."""
-        params, replicas = self.abstract["params"], 1
+        told, replicas = [self.abstract["params"], self.abstract["buffers"], dict(batch)], 1
         if self.members is not None:
             drop = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)  # noqa: E731
-            params, batch, replicas = jax.tree.map(drop, params), jax.tree.map(drop, dict(batch)), len(self.members)
-        return 3 * replicas * cost.flops(self.learner.eval_step, params, batch)
+            told, replicas = jax.tree.map(drop, told), len(self.members)
+        return 3 * replicas * cost.flops(self.learner.eval_step, *told)
 
 
 def prepare(
-    run: Run, dataset: Any, devices: Sequence[jax.Device] | None = None, members: Members | None = None
+    run: Run, data: Description, devices: Sequence[jax.Device] | None = None, members: Members | None = None
 ) -> Program:
-    """The program of `run`, or of its `members`, on the devices of its mesh, by default of all there are.
+    """The program of `run` on data of this description, or of its `members`, on the devices of its mesh, by default of
+    all there are.
 
     Raises:
       SpecError: parts that do not fit each other, the devices or the data.
@@ -100,34 +107,41 @@ def prepare(
     """
     for error in run.conflicts(None if devices is None else len(devices)):
         raise error
-    tokens = getattr(dataset, "vocab", 0)
+    tokens = data.vocab or 0
     if getattr(run.model, "vocab", tokens) < tokens:
         raise run.model.refuse("vocab", f"must be at least {tokens}, the tokens of the data")
     mesh = run.mesh.build(devices)
     module = run.abstract_model()
-    graphdef, _ = nnx.split(module, nnx.Param)
-    params, axes = _params(module), logical_axes(module)
+    graphdef, params, buffers = split_module(module)
+    axes = logical_axes(module)
+    split = Split(frozenset(run.optimizer.frozen(params, axes)))
+    trained, _ = split(params)
 
     def learner_of(run: Run) -> Learner:
         multiplier = run.optimizer.schedule.build(run.steps)
         return Learner(
-            graphdef=graphdef,
-            loss=run.objective.build(dataset),
+            forward=Forward(graphdef, run.objective.build(data), meshes.MeshPlacement(mesh)),
             objective=run.objective,
             tx=run.optimizer.build(params, run.steps, axes=axes, seed=run.seed),
+            split=split,
             rate=lambda step: run.optimizer.learning_rate * multiplier(step),
             accumulate=run.accumulate,
             seed=run.seed,
             dtype=DTYPES[run.precision],
-            placement=meshes.MeshPlacement(mesh),
         )
 
     def initial(run: Run) -> State:
-        return learner_of(run).start(_params(run.model.build(rngs=nnx.Rngs(jax.random.key(run.seed)))))
+        _, params, buffers = split_module(run.model.build(rngs=nnx.Rngs(jax.random.key(run.seed))))
+        return learner_of(run).start(params, buffers)
 
     learner = learner_of(run)
-    names = {"step": (), "params": axes, "opt_state": state_axes(learner.tx, params, axes)}
-    abstract = jax.eval_shape(learner.start, params)
+    names = {
+        "step": (),
+        "params": axes,
+        "buffers": logical_axes(module, Buffer),
+        "opt_state": state_axes(learner.tx, trained, split(axes)[0]),
+    }
+    abstract = jax.eval_shape(learner.start, params, buffers)
     steps = Steps((), lambda: initial(run), learner.train_step, learner.eval_step)
     rows = meshes.batch_sharding(mesh)
     train_rows = rows
@@ -152,7 +166,8 @@ def prepare(
         out_shardings=(where, whole),
         donate_argnums=len(own),
     )
-    eval_step = jit(steps.eval_step, in_shardings=(*own, where["params"], rows), out_shardings=whole)
+    weights = where["params"], where["buffers"]
+    eval_step = jit(steps.eval_step, in_shardings=(*own, *weights, rows), out_shardings=whole)
     bind: Callable[[Any], Any] = lambda fn: functools.partial(fn, *steps.first) if steps.first else fn  # noqa: E731
     return Program(
         run=run,
@@ -163,7 +178,18 @@ def prepare(
         start=bind(start),
         train_step=bind(train_step),
         eval_step=bind(eval_step),
+        counted=_counted(run, learner, data),
     )
+
+
+def _counted(run: Run, learner: Learner, data: Description) -> tuple[str, int]:
+    """What the speed counts, and how many of them a step of one replica has."""
+    if run.objective.unit == "rows":
+        return "rows", run.batch
+    batch = {name: jax.ShapeDtypeStruct(*kind) for name, kind in data.batch(run.batch).items() if name != ROW}
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), run.batch))
+    inputs, _ = jax.eval_shape(learner.forward.task.prepare, batch, keys)
+    return "tokens", inputs.tokens.size
 
 
 class Steps(NamedTuple):
@@ -188,29 +214,13 @@ def vectorised(
     def train_one(values: Values, state: State, batch: Any, go: jax.Array) -> Any:
         return learner_of(substitute(run, values)).train_step(state, batch, go)
 
-    def eval_one(values: Values, params: Params, batch: Mapping[str, jax.Array]) -> Loss:
-        return learner_of(substitute(run, values)).eval_step(params, batch)
+    def eval_one(values: Values, params: Params, buffers: Params, batch: Mapping[str, jax.Array]) -> Sums:
+        return learner_of(substitute(run, values)).eval_step(params, buffers, batch)
 
     def start_one(values: Values) -> State:
         return initial(substitute(run, values))
 
-    return Steps((values,), over(start_one), over(train_one), over(eval_one, in_axes=(0, 0, None)))
-
-
-def logical_axes(module: nnx.Module) -> dict[str, Any]:
-    """The logical axes of every parameter, in the structure of the parameters."""
-    tree: dict[str, Any] = {}
-    for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
-        node = tree
-        *parents, name = map(str, path)
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = tuple(param.get_metadata()["axes"])
-    return tree
-
-
-def _params(module: nnx.Module) -> dict[str, Any]:
-    return nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    return Steps((values,), over(start_one), over(train_one), over(eval_one, in_axes=(0, 0, 0, None)))
 
 
 def _abstract(steps: Steps, members: Members) -> State:

@@ -1,10 +1,17 @@
 """One training step and one evaluation step, as pure functions of a plain tree.
 
-The state is `{"step": int32, "params": ..., "opt_state": ...}`. A batch may be cut into micro-batches: their losses and
-gradients are added as sums and divided by the total weight once, which equals one large batch. So are those of devices
-that split nothing but rows, where that is faster than leaving it to the compiler (`MeshPlacement.adds_rows`). A step
-whose loss or gradient is not finite leaves the state as it was, and so do all steps after it (`go`), so that the
-failure can be examined with the parameters that caused it.
+The state is `{"step": int32, "params": ..., "buffers": ..., "opt_state": ...}`. A batch may be cut into micro-batches:
+their losses, metrics, statistics and gradients are added as sums and divided by the total weight once, which equals one
+large batch. So are those of devices that split nothing but rows, where that is faster than leaving it to the compiler
+(`MeshPlacement.adds_rows`). A step whose loss or gradient is not finite leaves the state as it was, and so do all steps
+after it (`go`), so that the failure can be examined with the parameters that caused it.
+
+What is minimised is total / weight of the objective plus total / weight of each loss that a part answered. Their weights
+over the whole batch are known before the gradient is taken: they depend on the batch, not on the parameters, so that all
+but what counts them is cut out of the forward pass that gives them (`Learner.weights`).
+
+The model's random key is one a step and micro-batch; the objective's are one a row, of the step and the place of the row
+in the batch, or, in evaluation, of the number of the row in its split alone.
 """
 
 from __future__ import annotations
@@ -16,16 +23,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+from jax.extend import core
 from jax.interpreters import partial_eval
 
-from arch.sharding import activations, constrain
+from arch.buffers import advance
+from arch.models.base import Output
+from arch.params import merge
+from arch.sharding import RowsCoupled, activations, constrain
+from train.forward import Batch, Forward, Params, Sums, numbered, report
 from train.mesh import MeshPlacement
-from train.objectives.base import Loss, LossFunction, Objective
+from train.objectives.base import Objective
+from train.trees import Split, join
 
-Params = Mapping[str, Any]
 State = dict[str, Any]
-Batch = Mapping[str, jax.Array]
+
+OBJECTIVE, EVALUATION = 0x0B, 0xE7A1
+"""Told to the keys of rows, so that they are not the model's, and the same in every evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,43 +46,44 @@ class Learner:
     """Everything a step needs beside the state and the batch.
 
     Attributes:
-      graphdef: the model without its parameters.
-      loss: the objective's loss function.
+      forward: the model through the objective on the data, with activations where they go on the mesh.
       objective: names the sums of the loss.
-      tx: the optimiser.
+      tx: the optimiser of the parameters that are trained.
+      split: which parameters those are.
       rate: index of the update -> learning rate.
       accumulate: micro-batches in a step.
-      seed: of dropout.
-      dtype: type of the computation; parameters, gradients' sums and updates are float32.
-      placement: where activations go on the mesh.
+      seed: of dropout and of the objective's draws.
+      dtype: type of the computation; parameters, buffers, gradients' sums and updates are float32.
     """
 
-    graphdef: Any
-    loss: LossFunction
+    forward: Forward
     objective: Objective
     tx: optax.GradientTransformation
+    split: Split
     rate: Callable[[jax.Array], jax.Array]
     accumulate: int
     seed: int
     dtype: Any
-    placement: MeshPlacement
 
-    def start(self, params: Params) -> State:
-        """The state of a run that begins with `params`."""
-        return {"step": jnp.zeros((), jnp.int32), "params": params, "opt_state": self.tx.init(params)}
+    @property
+    def placement(self) -> MeshPlacement:
+        """Where activations go on the mesh."""
+        placement = self.forward.placement
+        assert isinstance(placement, MeshPlacement)
+        return placement
+
+    def start(self, params: Params, buffers: Params) -> State:
+        """The state of a run that begins with these."""
+        opt_state = self.tx.init(self.split(params)[0])
+        return {"step": jnp.zeros((), jnp.int32), "params": params, "buffers": buffers, "opt_state": opt_state}
 
     def key(self, step: jax.Array) -> jax.Array:
-        """The dropout key of the update with index `step`."""
+        """The key of the update with index `step`."""
         return jax.random.fold_in(jax.random.key(self.seed), step)
 
     def cast(self, params: Params) -> Params:
         """The parameters in the type of the computation."""
         return jax.tree.map(lambda p: p.astype(self.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
-
-    def losses(self, params: Params, batch: Batch, key: jax.Array | None) -> Loss:
-        """The loss of one micro-batch with parameters that are already cast."""
-        with activations(self.placement):
-            return self.loss(nnx.merge(self.graphdef, params), batch, key)
 
     def micro_batches(self, batch: Batch) -> Batch:
         """[B, ...] -> [accumulate, B / accumulate, ...]. Rows are dealt out in turn, so none changes its device."""
@@ -81,49 +95,115 @@ class Learner:
         with activations(self.placement):
             return {name: cut(array) for name, array in batch.items()}
 
-    def sums(self, params: Params, batch: Batch, key: jax.Array) -> tuple[Loss, Params]:
-        """The sums of the loss over the batch, and the gradient of its total, float32."""
-        compute = self.cast(params)
-
-        def one(micro: Batch, key: jax.Array) -> tuple[Loss, Params]:
-            def total(compute: Params) -> tuple[jax.Array, Loss]:
-                loss = self.losses(compute, micro, key)
-                return loss.total, loss
-
-            grads, loss = jax.grad(total, has_aux=True)(compute)
-            return loss, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
-
-        def add(carry: tuple[Loss, Params], inputs: tuple[Batch, jax.Array]) -> tuple[tuple[Loss, Params], None]:
-            micro, index = inputs
-            return jax.tree.map(jnp.add, carry, one(micro, jax.random.fold_in(key, index))), None
-
+    def micro_batch(self, batch: Batch, key: jax.Array, index: Any) -> tuple[Batch, jax.Array]:
+        """Micro-batch `index` of a batch, and the model's key for it."""
         if self.accumulate == 1:
-            return one(batch, key)
+            return batch, key
+        rows = {name: array[index] for name, array in self.micro_batches(batch).items()}
+        return rows, jax.random.fold_in(key, index)
+
+    def _over(self, fn: Callable[[Batch, jax.Array], Any], batch: Batch, key: jax.Array) -> Any:
+        """The sum of `fn(micro-batch, the model's key)` over the micro-batches."""
+        if self.accumulate == 1:
+            return fn(batch, key)
+
+        def add(carry: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+            micro, index = inputs
+            return jax.tree.map(jnp.add, carry, fn(micro, jax.random.fold_in(key, index))), None
+
         micros = self.micro_batches(batch)
-        shapes = jax.eval_shape(one, {name: micro[0] for name, micro in micros.items()}, key)
+        shapes = jax.eval_shape(fn, {name: micro[0] for name, micro in micros.items()}, key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return jax.lax.scan(add, zeros, (micros, jnp.arange(self.accumulate)))[0]
 
-    def gradients(self, params: Params, batch: Batch, step: jax.Array) -> tuple[Loss, Params]:
-        """The sums of the loss over the batch, and the gradient of total / weight, float32."""
+    def weights(self, params: Params, buffers: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        """The weight of the objective over these rows, and that of each loss of a part, by name."""
+        rows_key, compute = jax.random.fold_in(key, OBJECTIVE), self.cast(params)
+
+        def of(micro: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            def run(micro: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+                sums, _ = self.forward(compute, buffers, micro, key, rows_key, training=True)
+                return sums.loss.weight, {name: one.weight for name, one in sums.losses.items()}
+
+            return pruned(run)(micro, key)
+
+        return self._over(of, batch, key)
+
+    def sums(
+        self, params: Params, buffers: Params, batch: Batch, key: jax.Array, shared: Factors | None
+    ) -> tuple[Sums, Params]:
+        """The sums over the batch, and the gradient of the objective's total plus factors times the parts' totals.
+
+        The gradient is of the trained parameters, float32. `shared` are the factors of the whole batch; None: these
+        rows are all of it.
+        """
+        rows_key = jax.random.fold_in(key, OBJECTIVE)
+        trained, frozen = self.split(params)
+        compute, still = self.cast(trained), self.cast(frozen)
+
+        def one(micro: Batch, key: jax.Array) -> tuple[Sums, Params]:
+            def total(compute: Params) -> tuple[jax.Array, Sums]:
+                sums, _ = self.forward(join(compute, still), buffers, micro, key, rows_key, training=True)
+                value, by = sums.loss.total, shared
+                if by is None:
+                    by = factors(sums.loss.weight, {name: loss.weight for name, loss in sums.losses.items()})
+                for name, loss in sums.losses.items():
+                    value = value + jnp.sum(jax.lax.stop_gradient(by[name]) * loss.total)
+                return value, sums
+
+            grads, sums = jax.grad(total, has_aux=True)(compute)
+            return sums, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, trained)
+
+        return self._over(one, batch, key)
+
+    def gradients(self, params: Params, buffers: Params, batch: Batch, step: jax.Array) -> tuple[Sums, Params]:
+        """The sums over the batch, and the gradient of what is minimised, float32, of the trained parameters."""
         key = self.key(step)
-        if self.placement.adds_rows and not self.draws(params, batch, key):
-            alone = self.alone()
-            loss, grads = self.placement.add_rows(lambda params, rows: alone.sums(params, rows, key), params, batch)
-        else:
-            loss, grads = self.sums(params, batch, key)
+        batch = numbered(batch)
+        apart = self.placement.adds_rows and self.rows_are_apart(params, buffers, batch, key)
+        learner = self.alone() if apart else self
+        add_rows = self.placement.add_rows if apart else _together
+        shared = None
+        if apart or self.accumulate > 1:
+            shapes, _ = jax.eval_shape(learner.probe, params, buffers, batch, key)
+            if shapes.losses:
+                shared = factors(*add_rows(
+                    lambda whole, rows: learner.weights(*whole, rows, key), (params, buffers), batch
+                ))  # fmt: skip
+        sums, grads = add_rows(
+            lambda whole, rows: learner.sums(*whole[:2], rows, key, whole[2]), (params, buffers, shared), batch
+        )
         # A factor, not a division: XLA's CPU backend divides in passes of their own, and multiplies in the update's.
-        factor = 1 / divisor(loss.weight)
-        return loss, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
+        factor = 1 / divisor(sums.loss.weight)
+        return sums, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
     def alone(self) -> Learner:
         """What each device runs on its own rows."""
-        return dataclasses.replace(self, placement=self.placement.alone())
+        return dataclasses.replace(self, forward=dataclasses.replace(self.forward, placement=self.placement.alone()))
 
-    def draws(self, params: Params, batch: Batch, key: jax.Array) -> bool:
-        """Whether the loss depends on its key: rows that are split then do not draw what they draw together."""
-        jaxpr = jax.make_jaxpr(self.losses)(params, batch, key).jaxpr
-        return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1][-1]
+    def probe(self, params: Params, buffers: Params, batch: Batch, key: jax.Array, training: bool = True) -> Any:
+        """`forward` of the whole batch at once, to be traced for its structure."""
+        return self.forward(self.cast(params), buffers, batch, key, key, training=training)
+
+    def rows_are_apart(self, params: Params, buffers: Params, batch: Batch, key: jax.Array | None) -> bool:
+        """Whether a sum over rows is that of the rows of each device: nothing depends on several rows together, and the
+        model draws nothing from its key, which rows that are split would not draw as they do together."""
+        training, alone = key is not None, self.alone()
+        anything = jax.random.key(0) if key is None else key
+
+        def run(params: Params, buffers: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Output]:
+            told = alone.cast(params), buffers, batch, key if training else None, anything
+            return alone.forward(*told, training=training)
+
+        try:
+            closed, (sums, _) = jax.make_jaxpr(run, return_shape=True)(params, buffers, batch, anything)
+        except RowsCoupled:
+            return False
+        if any(one.coupled for one in (*sums.losses.values(), *sums.metrics.values())):
+            return False
+        jaxpr = closed.jaxpr
+        draws = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1][-1]
+        return not (training and draws)
 
     def train_step(self, state: State, batch: Batch, go: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         """One update.
@@ -134,33 +214,75 @@ class Learner:
           go: bool scalar, the `finite` of the step before: a state that has met a bad step changes no more.
 
         Returns:
-          The new state, and scalars: the objective's metrics of this batch, `grad_norm` (before clipping),
-          `learning_rate`, `weight` (of the targets) and `finite`.
+          The new state, and scalars: the objective's and the parts' metrics of this batch, `grad_norm` (before
+          clipping, of the trained parameters), `learning_rate`, `weight` (of the targets) and `finite`.
         """
-        params = state["params"]
-        loss, grads = self.gradients(params, batch, state["step"])
+        params, buffers = state["params"], state["buffers"]
+        sums, grads = self.gradients(params, buffers, batch, state["step"])
         norm = optax.tree.norm(grads)
-        finite = go & jnp.isfinite(loss.total) & jnp.isfinite(norm)
-        updates, opt_state = self.tx.update(grads, state["opt_state"], params)
-        new = {"step": state["step"] + 1, "params": optax.apply_updates(params, updates), "opt_state": opt_state}
+        finite = go & jnp.isfinite(sums.loss.total) & jnp.isfinite(norm)
+        for loss in sums.losses.values():
+            finite &= jnp.all(jnp.isfinite(loss.total))
+        trained, frozen = self.split(params)
+        updates, opt_state = self.tx.update(grads, state["opt_state"], trained)
+        new = {
+            "step": state["step"] + 1,
+            "params": join(optax.apply_updates(trained, updates), frozen),
+            "buffers": advance(merge(self.forward.graphdef, params, buffers), buffers, sums.statistics),
+            "opt_state": opt_state,
+        }
         metrics = {
-            **self.objective.metrics(loss),
+            **report(self.objective, sums),
             "grad_norm": norm,
             "learning_rate": self.rate(state["step"]),
-            "weight": loss.weight,
+            "weight": sums.loss.weight,
             "finite": finite,
         }
         # A select with a scalar condition fuses into the loops that write the update.
         return jax.tree.map(lambda a, b: jax.lax.select(finite, a, b), new, state), metrics
 
-    def eval_step(self, params: Params, batch: Batch) -> Loss:
-        """The sums of the loss over a batch, without dropout."""
-        if not self.placement.adds_rows:
-            return self.losses(self.cast(params), batch, None)
+    def eval_step(self, params: Params, buffers: Params, batch: Batch) -> Sums:
+        """The sums over a batch in evaluation; `batch["row"]` numbers its rows in their split."""
+        rows_key, batch = jax.random.key(EVALUATION), numbered(batch)
+        if not self.placement.adds_rows or not self.rows_are_apart(params, buffers, batch, None):
+            return self.evaluated(params, buffers, batch, rows_key)
         alone = self.alone()
-        return self.placement.add_rows(lambda params, rows: alone.eval_step(params, rows), params, batch)
+        return self.placement.add_rows(
+            lambda whole, rows: alone.evaluated(*whole, rows, rows_key), (params, buffers), batch
+        )
+
+    def evaluated(self, params: Params, buffers: Params, batch: Batch, rows_key: jax.Array) -> Sums:
+        """`eval_step` of one device, or of all under one compiler. Statistics are left out: buffers stay."""
+        sums, _ = self.forward(self.cast(params), buffers, batch, None, rows_key, training=False)
+        return dataclasses.replace(sums, statistics={})
+
+
+Factors = Mapping[str, jax.Array]
+"""Name of a part's loss -> what its total is multiplied by to have the objective's weight for its own."""
+
+
+def factors(weight: jax.Array, parts: Mapping[str, jax.Array]) -> Factors:
+    """The objective's weight over each of the parts' weights; 0 where that is."""
+    return {name: jnp.where(one > 0, weight / divisor(one), 0.0) for name, one in parts.items()}
 
 
 def divisor(weight: jax.Array) -> jax.Array:
     """The weight, or 1 where it is 0: a batch of nothing but padding has no gradient rather than a bad one."""
     return jnp.where(weight > 0, weight, jnp.ones_like(weight))
+
+
+def pruned(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` without what its results do not need. The compiler alone leaves some of it, such as loops."""
+
+    def run(*args: Any) -> Any:
+        closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
+        jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+        leaves = [leaf for leaf, needed in zip(jax.tree.leaves(args), used, strict=True) if needed]
+        out = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))(*leaves)
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return run
+
+
+def _together(fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:
+    return fn(whole, rows)

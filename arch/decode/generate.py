@@ -1,22 +1,20 @@
-"""Continuing prompts: one compiled loop over a static cache, prompts of unequal lengths side by side.
-
-Prompts are padded on the left to one length, so that all rows write the same place of the cache; padding is segment 0
-and is never attended to, and positions count from each row's own first token.
-"""
+"""Continuing prompts with a causal model: prompts of unequal lengths side by side."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from arch.decode.sampling import Greedy, Sampler
+from arch.decode.loop import decode
+from arch.decode.sampling import Greedy
+from arch.decode.strategy import Strategy
+from arch.models.base import Inputs
+from arch.params import split
 
 BUCKET = 32
 """Prompt lengths are rounded up to a multiple of this, so that few programs are compiled."""
@@ -42,14 +40,25 @@ def generate(
     prompts: Sequence[Sequence[int]],
     new: int,
     *,
-    sampler: Sampler = Greedy(),
+    strategy: Strategy = Greedy(),
     key: jax.Array | None = None,
     stop: int | None = None,
+    source: Inputs | None = None,
 ) -> Decoded:
     """Continues each of `prompts` by up to `new` tokens, ending a row early at token `stop`.
 
+    Args:
+      model: the `Network` of a causal model, or of an encoder-decoder.
+      prompts: tokens of each row.
+      new: tokens to add.
+      strategy: how they are chosen.
+      key: of draws; None: that of seed 0.
+      stop: the token that ends a row.
+      source: what an encoder-decoder reads, one row a prompt.
+
     Raises:
       ValueError: a prompt is empty, `new` is not positive, or the model has no positions for that many tokens.
+      UserError: the model has no cache.
     """
     if new < 1 or not prompts or any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("generate needs at least one token in each prompt, and new >= 1")
@@ -61,55 +70,21 @@ def generate(
     for row, prompt in enumerate(prompts):
         tokens[row, width - len(prompt) :] = prompt
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    graphdef, params = nnx.split(model, nnx.Param)
+    several = strategy.rows
+    tokens, lengths = np.repeat(tokens, several, axis=0), np.repeat(lengths, several)
+    source = jax.tree.map(lambda x: jnp.repeat(x, several, axis=0) if x.shape[0] == len(prompts) else x, source)
+    graphdef, params, buffers = split(model)
     key = jax.random.key(0) if key is None else key
     end = -1 if stop is None else stop
-    out, scores = _decode(graphdef, sampler, new, nnx.to_pure_dict(params), tokens, lengths, key, jnp.int32(end))
-    out, scores = np.asarray(out), np.asarray(scores)
+    out, scores, written, ranks = (
+        None if x is None else np.asarray(x)
+        for x in decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end))
+    )
+    assert out is not None and scores is not None and written is not None
+    if ranks is not None:
+        best = ranks.reshape(-1, several).argmax(axis=1) + several * np.arange(len(prompts))
+        out, scores, written = out[best], scores[best], written[best]
+    there = np.arange(new)[None] < written[:, None]
+    out, scores = np.where(there, out, end), np.where(there, scores, np.float32(0))
     done = np.cumsum(out == end, axis=1) > 0
-    return Decoded(out, (~done).sum(axis=1).astype(np.int32), scores)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _decode(
-    graphdef: Any,
-    sampler: Sampler,
-    new: int,
-    params: Any,
-    prompt_BP: jax.Array,
-    lengths_B: jax.Array,
-    key: jax.Array,
-    stop: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Tokens and log-probabilities [B, new]; stops early once every row has stopped."""
-    model = nnx.merge(graphdef, params)
-    B, P = prompt_BP.shape
-    padding_B1 = (P - lengths_B)[:, None]
-    places_BP = jnp.arange(P, dtype=jnp.int32)[None]
-    segments = (places_BP >= padding_B1).astype(jnp.int32)
-    positions = jnp.maximum(places_BP - padding_B1, 0)
-    cache = model.init_cache(B, P + new, jax.tree.leaves(params)[0].dtype)
-    first = model(prompt_BP, positions=positions, segments=segments, cache=cache)
-
-    def choose(logits_BV: jax.Array, done_B: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        token_B = sampler(logits_BV, jax.random.fold_in(key, step))
-        score_B = jnp.take_along_axis(jax.nn.log_softmax(logits_BV, axis=-1), token_B[:, None], axis=-1)[:, 0]
-        return jnp.where(done_B, stop, token_B), jnp.where(done_B, 0.0, score_B)
-
-    def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-        step, done_B = carry[0], carry[1]
-        return (step < new) & ~jnp.all(done_B)
-
-    def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        step, done_B, token_B, cache, out, scores = carry
-        result = model(token_B[:, None], positions=(P + step - 1) - padding_B1, cache=cache)
-        token_B, score_B = choose(result.logits[:, -1], done_B, step)
-        out, scores = out.at[:, step].set(token_B), scores.at[:, step].set(score_B)
-        return step + 1, done_B | (token_B == stop), token_B, result.cache, out, scores
-
-    token_B, score_B = choose(first.logits[:, -1], jnp.zeros(B, bool), jnp.int32(0))
-    out = jnp.full((B, new), stop, jnp.int32).at[:, 0].set(token_B)
-    scores = jnp.zeros((B, new), jnp.float32).at[:, 0].set(score_B)
-    carry = (jnp.int32(1), token_B == stop, token_B, first.cache, out, scores)
-    *_, out, scores = jax.lax.while_loop(unfinished, advance, carry)
-    return out, scores
+    return Decoded(out.astype(np.int32), (~done).sum(axis=1).astype(np.int32), scores)

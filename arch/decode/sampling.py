@@ -1,4 +1,4 @@
-"""How the next token is chosen from its logits."""
+"""Greedy decoding and sampling: the next token from its logits, one a turn."""
 
 from __future__ import annotations
 
@@ -10,16 +10,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from arch.spec import Problem, Spec, above, at_least, between
+from arch.decode.strategy import Choice, Strategy
+from arch.spec import Problem, above, at_least, between
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampler(Spec, abc.ABC):
-    """A rule for choosing tokens."""
+class Sampler(Strategy, abc.ABC):
+    """A rule for choosing one token after another: `sampler(logits, key) -> tokens`."""
 
     @abc.abstractmethod
     def __call__(self, logits_BV: Float[Array, "B V"], key: jax.Array) -> Int[Array, "B"]:
         """One token a row."""
+
+    def next(self, state, seen, key):
+        logits_BV = seen.logits[:, -1]
+        token_B = self(logits_BV, key)
+        return state, Choice(token_B[:, None], score(logits_BV, token_B)[:, None])
+
+
+def score(logits_BV: Float[Array, "B V"], token_B: Int[Array, "B"]) -> Float[Array, "B"]:
+    """The log-probability of each token under its logits."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits_BV, axis=-1), token_B[:, None], axis=-1)[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)

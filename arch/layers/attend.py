@@ -80,13 +80,13 @@ class Sight:
 def attend(
     q_BTNK: Float[Array, "B T N K"],
     k_BSHK: Float[Array, "B S H K"],
-    v_BSHK: Float[Array, "B S H K"],
+    v_BSHV: Float[Array, "B S H V"],
     *,
     sight: Sight,
     bias: Float[Array, "#B N T S"] | None,
     scores: Scores,
     tap: NoTap | Recorder,
-) -> Float[Array, "B T N K"]:
+) -> Float[Array, "B T N V"]:
     """Attention of N query heads over H key-value heads (N a multiple of H: head n reads n * H // N).
 
     Scores and softmax are float32 whatever the inputs. What a query that may see no key gets is not defined, and
@@ -94,21 +94,21 @@ def attend(
     """
     watched = [tap.wants(site) for site in ("attn.scores", "attn.pattern")]
     whole = not (_plain_only.get() or sight.cached or any(watched))
-    kernel = _fused(q_BTNK, sight, bias, scores) if whole else None
+    kernel = _fused(q_BTNK, sight, bias, scores) if whole and v_BSHV.shape[3] == k_BSHK.shape[3] else None
     if kernel is None:
         visible = sight.dense()
         if whole and sharding.platform() == "cpu":
-            return blockwise(q_BTNK, k_BSHK, v_BSHK, span=sight.mask.span, visible=visible, bias=bias, scores=scores)
-        return plain(q_BTNK, k_BSHK, v_BSHK, visible=visible, bias=bias, scores=scores, tap=tap)
+            return blockwise(q_BTNK, k_BSHK, v_BSHV, span=sight.mask.span, visible=visible, bias=bias, scores=scores)
+        return plain(q_BTNK, k_BSHK, v_BSHV, visible=visible, bias=bias, scores=scores, tap=tap)
     queries, keys = ("batch", "length", "heads", "head_dim"), ("batch", "length", "kv", "head_dim")
     if k_BSHK.shape[2] % sharding.parts("kv"):
         # Fewer key-value heads than devices to share them: every query head gets a copy of its own.
-        k_BSHK, v_BSHK = (jnp.repeat(x, q_BTNK.shape[2] // x.shape[2], axis=2) for x in (k_BSHK, v_BSHK))
+        k_BSHK, v_BSHV = (jnp.repeat(x, q_BTNK.shape[2] // x.shape[2], axis=2) for x in (k_BSHK, v_BSHV))
     if sight.segments is None:
-        return sharding.split(partial(kernel, segments=None), (queries, keys, keys), queries)(q_BTNK, k_BSHK, v_BSHK)
+        return sharding.split(partial(kernel, segments=None), (queries, keys, keys), queries)(q_BTNK, k_BSHK, v_BSHV)
     inputs = (queries, keys, keys, ("batch", "length"))
     run = sharding.split(lambda q, k, v, segments: kernel(q, k, v, segments=segments), inputs, queries)
-    return run(q_BTNK, k_BSHK, v_BSHK, sight.segments)
+    return run(q_BTNK, k_BSHK, v_BSHV, sight.segments)
 
 
 def _fused(q_BTNK: jax.Array, sight: Sight, bias: jax.Array | None, scores: Scores) -> Kernel | None:
@@ -126,18 +126,18 @@ def _fused(q_BTNK: jax.Array, sight: Sight, bias: jax.Array | None, scores: Scor
 def plain(
     q_BTNK: Float[Array, "B T N K"],
     k_BSHK: Float[Array, "B S H K"],
-    v_BSHK: Float[Array, "B S H K"],
+    v_BSHV: Float[Array, "B S H V"],
     *,
     visible: Bool[Array, "#B T S"] | None,
     bias: Float[Array, "#B N T S"] | None,
     scores: Scores,
     tap: NoTap | Recorder,
-) -> Float[Array, "B T N K"]:
+) -> Float[Array, "B T N V"]:
     """All scores at once, in [B, N, T, S]. A query that may see no key gets the mean of all values."""
     B, T, N, K = q_BTNK.shape
     H = k_BSHK.shape[2]
     q_BHGTK = q_BTNK.reshape(B, T, H, N // H, K).transpose(0, 2, 3, 1, 4)
-    k_BHSK, v_BHSK = k_BSHK.transpose(0, 2, 1, 3), v_BSHK.transpose(0, 2, 1, 3)
+    k_BHSK, v_BHSV = k_BSHK.transpose(0, 2, 1, 3), v_BSHV.transpose(0, 2, 1, 3)
     dots = jnp.einsum("bhgtk,bhsk->bhgts", q_BHGTK, k_BHSK.astype(q_BTNK.dtype), preferred_element_type=jnp.float32)
     score_BNTS = scores(dots).reshape(B, N, T, -1)
     if bias is not None:
@@ -147,5 +147,5 @@ def plain(
     score_BNTS = tap("attn.scores", score_BNTS)
     pattern_BNTS = tap("attn.pattern", jax.nn.softmax(score_BNTS, axis=-1).astype(q_BTNK.dtype))
     pattern_BHGTS = pattern_BNTS.reshape(B, H, N // H, T, -1)
-    z_BHGTK = jnp.einsum("bhgts,bhsk->bhgtk", pattern_BHGTS, v_BHSK.astype(q_BTNK.dtype))
-    return z_BHGTK.transpose(0, 3, 1, 2, 4).reshape(B, T, N, K)
+    z_BHGTV = jnp.einsum("bhgts,bhsv->bhgtv", pattern_BHGTS, v_BHSV.astype(q_BTNK.dtype))
+    return z_BHGTV.transpose(0, 3, 1, 2, 4).reshape(B, T, N, v_BSHV.shape[3])

@@ -6,10 +6,8 @@ soft-capping arXiv 2408.00118 (section 2).
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +16,14 @@ from jaxtyping import Array, Float
 
 from arch.context import Context, Result
 from arch.layers.attend import Scores, Sight, attend
+from arch.layers.caches import Growing, Room, Window
 from arch.layers.linear import Dense, Linear
 from arch.layers.masks import Causal, Mask
 from arch.layers.norms import Norm
 from arch.layers.positions import Position, Rotary
+from arch.layers.sublayer import Mixer
 from arch.params import Maker
-from arch.spec import Problem, Spec, above, at_least
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixer(Spec, abc.ABC):
-    """A part that moves information between tokens: `mixer(x, ctx) -> Result`."""
-
-    @abc.abstractmethod
-    def build(self, width: int, make: Maker) -> Any:
-        """The part for a model of `width`. It has `__call__(x_BTD, ctx)` and `init_cache(batch, length, dtype)`."""
+from arch.spec import Problem, above, at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +60,10 @@ class Attention(Mixer):
         if not self.position.in_attention:
             yield Problem("position", self.position, "belongs to the model: Decoder(position=...)")
 
+    @property
+    def causal(self):
+        return self.mask.causal
+
     def build(self, width, make):
         if self.head_dim is None and width % self.heads:
             divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
@@ -94,10 +89,13 @@ class AttentionLayer(nnx.Module):
             self.q_norm = spec.qk_norm.build(self.head_dim, make.at("q_norm"), axis="head_dim")
             self.k_norm = spec.qk_norm.build(self.head_dim, make.at("k_norm"), axis="head_dim")
 
-    def init_cache(self, batch: int, length: int, dtype: Any) -> dict[str, jax.Array]:
-        """Room for the keys and values of `length` tokens, each `[B, S, H, K]`."""
-        shape = (batch, length, self.kv_heads, self.head_dim)
-        return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
+    def init_cache(self, room: Room) -> Growing | Window:
+        """Room for keys and values, each `[B, S, H, K]`: of all tokens, or of those that a window leaves in sight."""
+        shapes = dict.fromkeys(("k", "v"), (self.kv_heads, self.head_dim))
+        before, after = self.mask.span or (None, None)
+        if before is not None and after == 0 and before + 1 + room.snapshots < room.length:
+            return Window.empty(room, before + 1, shapes)
+        return Growing.empty(room, shapes)
 
     def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:
         """Keys enter the cache after position and norm, so that a cached step rotates only its own tokens."""
@@ -109,19 +107,43 @@ class AttentionLayer(nnx.Module):
         k_BTHK = tap("attn.k", self.position.rotate(k_BTHK, ctx.positions))
         v_BTHK = tap("attn.v", v_BTHK)
 
-        cache = None
-        k_BSHK, v_BSHK = k_BTHK, v_BTHK
-        if ctx.cache is not None:
-            start = (0, ctx.index, 0, 0)
-            k_BSHK = jax.lax.dynamic_update_slice(ctx.cache["k"], k_BTHK.astype(ctx.cache["k"].dtype), start)
-            v_BSHK = jax.lax.dynamic_update_slice(ctx.cache["v"], v_BTHK.astype(ctx.cache["v"].dtype), start)
-            cache = {"k": k_BSHK, "v": v_BSHK}
-
+        cache, k_BSHK, v_BSHK, ctx = remember(k_BTHK, v_BTHK, ctx)
         bias = self.position.bias(ctx.positions, ctx.key_positions)
         if ctx.bias is not None:
             bias = ctx.bias if bias is None else bias + ctx.bias
-        sight = Sight(
-            self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, ctx.cache is not None
-        )
+        sight = Sight(self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, cache is not None)
         z_BTNK = attend(q_BTNK, k_BSHK, v_BSHK, sight=sight, bias=bias, scores=self.scores, tap=tap)
         return Result(self.o(tap("attn.z", z_BTNK)), cache)
+
+
+def remember(
+    k_BTHK: Float[Array, "B T H K"], v_BTHV: Float[Array, "B T H V"], ctx: Context
+) -> tuple[Growing | Window | None, jax.Array, jax.Array, Context]:
+    """The keys and values to attend to, those in the cache included: (cache after these tokens, keys, values, context
+    with the positions and segments of the keys). Without a cache they are the tokens' own."""
+    if ctx.cache is None:
+        return None, k_BTHK, v_BTHV, ctx
+    new = {"k": k_BTHK, "v": v_BTHV}
+    if isinstance(ctx.cache, Growing):
+        cache = ctx.cache.written(new, ctx.index)
+        return cache, cache.entries["k"], cache.entries["v"], ctx
+    old, (B, T) = ctx.cache, k_BTHK.shape[:2]
+    positions = jnp.broadcast_to(jnp.asarray(ctx.positions), (B, T))
+    segments = jnp.ones((B, T), jnp.int32) if ctx.segments is None else ctx.segments
+    k, v = (jnp.concatenate([old.entries[name], new[name].astype(old.entries[name].dtype)], axis=1) for name in new)
+    keys = ctx.replace(
+        key_positions=jnp.concatenate([old.positions, positions], axis=1),
+        key_segments=jnp.concatenate([old.segments, segments], axis=1),
+        segments=segments,
+        bias=None if ctx.bias is None else window_bias(ctx.bias, old, T, ctx),
+    )
+    return old.written(new, ctx.index, positions, segments), k, v, keys
+
+
+def window_bias(bias_BNTS: Float[Array, "#B N T S"], old: Window, tokens: int, ctx: Context) -> Float[Array, "B N T R"]:
+    """Of a bias over all S places, that of the entries of a window and of the T new tokens behind them."""
+    B = old.places.shape[0]
+    own = ctx.index[:, None] + jnp.arange(tokens, dtype=jnp.int32)[None]
+    places = jnp.concatenate([jnp.maximum(old.places, 0), own], axis=1)
+    whole = jnp.broadcast_to(bias_BNTS, (B, *bias_BNTS.shape[1:]))
+    return jnp.take_along_axis(whole, places[:, None, None], axis=3)

@@ -25,13 +25,13 @@ LEAST_ROWS = 64
 def blockwise(
     q_BTNK: Float[Array, "B T N K"],
     k_BTHK: Float[Array, "B T H K"],
-    v_BTHK: Float[Array, "B T H K"],
+    v_BTHV: Float[Array, "B T H V"],
     *,
     span: Span | None,
     visible: Bool[Array, "#B T T"] | None,
     bias: Float[Array, "#B N T T"] | None,
     scores: Callable[[jax.Array], jax.Array],
-) -> Float[Array, "B T N K"]:
+) -> Float[Array, "B T N V"]:
     """Self-attention over whole rows. `span` of the mask, whose rule is in `visible`; None: no bound is known.
 
     A query that may see no key gets a mean of some values. Scores and sums are float32 whatever the inputs.
@@ -39,7 +39,7 @@ def blockwise(
     B, T, N, K = q_BTNK.shape
     H = k_BTHK.shape[2]
     q_BHGTK = q_BTNK.reshape(B, T, H, N // H, K).transpose(0, 2, 3, 1, 4)
-    k_BHTK, v_BHTK = (x.transpose(0, 2, 1, 3).astype(q_BTNK.dtype) for x in (k_BTHK, v_BTHK))
+    k_BHTK, v_BHTV = (x.transpose(0, 2, 1, 3).astype(q_BTNK.dtype) for x in (k_BTHK, v_BTHV))
     parts = list(ranges(T, span))
     # Split, not sliced: the gradient is then one concatenation instead of a sum of padded blocks.
     q_blocks = jax.lax.split(q_BHGTK, [rows.stop - rows.start for rows, _ in parts], axis=3)
@@ -53,15 +53,15 @@ def blockwise(
             score_BHGTS = jnp.where(visible[:, None, None, rows, keys], score_BHGTS, MASKED)
         highest = jax.lax.stop_gradient(jnp.max(score_BHGTS, axis=-1, keepdims=True))
         weight_BHGTS = jnp.exp(score_BHGTS - highest)
-        z_BHGTK = jnp.einsum(
-            "bhgts,bhsk->bhgtk",
+        z_BHGTV = jnp.einsum(
+            "bhgts,bhsv->bhgtv",
             weight_BHGTS.astype(q_BTNK.dtype),
-            v_BHTK[:, :, keys],
+            v_BHTV[:, :, keys],
             preferred_element_type=jnp.float32,
         )
-        blocks.append(z_BHGTK / jnp.sum(weight_BHGTS, axis=-1, keepdims=True))
-    z_BHGTK = jnp.concatenate(blocks, axis=3).astype(q_BTNK.dtype)
-    return z_BHGTK.transpose(0, 3, 1, 2, 4).reshape(B, T, N, K)
+        blocks.append(z_BHGTV / jnp.sum(weight_BHGTS, axis=-1, keepdims=True))
+    z_BHGTV = jnp.concatenate(blocks, axis=3).astype(q_BTNK.dtype)
+    return z_BHGTV.transpose(0, 3, 1, 2, 4).reshape(B, T, N, v_BTHV.shape[3])
 
 
 def ranges(length: int, span: Span | None) -> Iterator[tuple[slice, slice]]:

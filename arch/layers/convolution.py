@@ -21,9 +21,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from arch.context import Context, Result
-from arch.layers.attention import Mixer
+from arch.layers.caches import Room
 from arch.layers.feed_forward import ACTIVATIONS, Activation
 from arch.layers.shapes import align, contract
+from arch.layers.sublayer import Mixer
 from arch.params import Maker
 from arch.sharding import platform
 from arch.spec import Problem, one_of
@@ -43,6 +44,10 @@ class Convolution(Mixer):
     kernel: tuple[int, ...] = (3, 3)
     activation: Activation = "relu"
 
+    @property
+    def causal(self):
+        return all(size == 1 for size in self.kernel)
+
     def problems(self) -> Iterator[Problem]:
         if not 1 <= len(self.kernel) <= len(LETTERS) or any(size < 1 for size in self.kernel):
             yield Problem("kernel", self.kernel, "must be one to three sizes of at least 1, one for each spatial axis")
@@ -61,7 +66,7 @@ class ConvolutionLayer(nnx.Module):
         self.kernel = make.weight("kernel", [*places, (inputs, None)], [(outputs, "embed")], role)
         self.bias = make.constant([(outputs, "embed")], 0.0)
 
-    def init_cache(self, batch: int, length: int, dtype: Any) -> dict[str, jax.Array]:
+    def init_cache(self, room: Room) -> Any:
         """Refuses: a padded convolution sees what comes after a place, so it cannot go on from a cache."""
         raise ValueError("Convolution sees both sides of a place and has no cache; it cannot generate token by token")
 

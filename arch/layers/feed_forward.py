@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,8 +13,9 @@ from jaxtyping import Array, Float
 
 from arch.context import Context, Result
 from arch.layers.linear import Dense, Linear
+from arch.layers.sublayer import FeedForward
 from arch.params import Maker
-from arch.spec import Problem, Spec, at_least, one_of
+from arch.spec import Problem, at_least, one_of
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -24,15 +24,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
     "silu": jax.nn.silu,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class FeedForward(Spec, abc.ABC):
-    """A part that treats each token by itself: `feed_forward(x, ctx) -> Result`."""
-
-    @abc.abstractmethod
-    def build(self, width: int, make: Maker) -> nnx.Module:
-        """The part for a model of `width`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 from jaxtyping import Bool, Int
 
 from arch.layers.shapes import Known
@@ -13,6 +14,8 @@ from arch.spec import Problem, Spec, at_least
 
 MASKED = -1e30
 """Score of an invisible key: finite, so that a row of padding that sees nothing stays finite."""
+
+TRIED = 1024
 
 Span = tuple[int | None, int | None]
 """How many tokens before and after itself a token sees; None: all."""
@@ -26,6 +29,15 @@ class Mask(Spec, abc.ABC):
     def span(self) -> Span | None:
         """The rule as a span, where it is one: what fused kernels take. None: only `allowed` tells."""
         return None
+
+    @property
+    def causal(self) -> bool:
+        """Whether no token sees a later one: by the span, else by the rule itself on the first `TRIED` positions."""
+        if self.span is not None:
+            return self.span[1] == 0
+        places = np.arange(TRIED, dtype=np.int32)
+        seen = self.allowed(places[:, None], places[None])
+        return seen is not None and not bool(np.triu(np.asarray(seen), 1).any())
 
     @abc.abstractmethod
     def allowed(self, query: Int[Known, "..."], key: Int[Known, "..."]) -> Bool[Known, "..."] | None:

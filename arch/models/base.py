@@ -1,20 +1,217 @@
-"""Models: whole networks, from the arrays of a batch to an answer."""
+"""The contract of all models: what they can do, what they are called with, and what they answer.
+
+A spec's type says what it can do: `Causal` (each token's logits depend on what came before it alone: it generates),
+`Bidirectional` (logits of every token from the whole row), `EncoderDecoder` (a causal model of a target, given a
+source), `Classification` (one set of logits a row). What needs one of them demands it by that type.
+
+A model is called `model(inputs, ...) -> Output` with an `Inputs` record, whatever it reads.
+"""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from arch.spec import Spec
+from arch.answers import Answers, Sum, by_name
+from arch.context import Context, Keep
+from arch.layers.caches import Room, layer_caches
+from arch.purity import unchanged
+from arch.spec import Spec, UserError
+from arch.taps import NoTap, Tap
 
 
 @dataclasses.dataclass(frozen=True)
 class Model(Spec, abc.ABC):
-    """A network. What it is called with and what it answers is between it and the objective that trains it."""
+    """A network."""
 
     @abc.abstractmethod
     def build(self, *, rngs: nnx.Rngs) -> Any:
-        """The module with float32 parameters drawn from `rngs.params()`; each carries `axes`, `initializer`, `role`."""
+        """The `Network` with float32 parameters drawn from `rngs.params()`."""
+
+
+class Causal:
+    """Logits [B, T, V] of each token from it and those before; has `init_cache`, and goes on from a cache."""
+
+
+class Bidirectional:
+    """Logits [B, T, V] of each token from the whole row."""
+
+
+class EncoderDecoder(Causal):
+    """A causal model of a target whose `Inputs` have a `source`; with a cache, the source is read by the first call."""
+
+
+class Classification:
+    """Logits [B, classes] of each row."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a model reads. Every field is an array or None; a model says which it needs (`Network.reads`).
+
+    Attributes:
+      tokens: int32 [B, T].
+      positions: int32 [1 or B, T], position of each token in its document; None: counting from 0 or from the cache.
+      segments: int32 [B, T], document of each token, 0 for padding; None: one document without padding.
+      coordinates: int32 [1 or B, T, A], for positions of more than one axis.
+      images: float [B, ...].
+      source: what the encoder of a pair reads; None: nothing, or it was read already.
+      second: the other row of a pair of rows.
+    """
+
+    tokens: jax.Array | None = None
+    positions: Any = None
+    segments: jax.Array | None = None
+    coordinates: Any = None
+    images: jax.Array | None = None
+    source: Inputs | None = None
+    second: Inputs | None = None
+
+    @property
+    def present(self) -> list[str]:
+        """The names of the fields that are there."""
+        return [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """What a causal model remembers between calls. Made by `init_cache`, handed to a call, answered by it.
+
+    Attributes:
+      layers: the caches of all layers, trees of `LayerCache`s with arrays `[L, B, ...]`.
+      positions: int32 [B, S], position of each remembered token.
+      segments: int32 [B, S], its document; 0: nothing there.
+      index: int32 [B], how many tokens each row holds: where its next one goes.
+      memory: whatever else the model keeps by row, [B, ...], such as the padding of an encoder's output.
+    """
+
+    layers: Any
+    positions: jax.Array
+    segments: jax.Array
+    index: jax.Array
+    memory: Any = None
+
+    @classmethod
+    def empty(cls, layers: Any, room: Room, memory: Any = None) -> Cache:
+        """The cache before the first token."""
+        nothing = jnp.zeros((room.batch, room.length), jnp.int32)
+        return cls(layers, nothing, nothing, jnp.zeros((room.batch,), jnp.int32), memory)
+
+    def rewound(self, index: jax.Array) -> Cache:
+        """The cache as it was when row b held `index[b]` tokens. Raises UserError for parts that cannot go back."""
+        there = jnp.arange(self.segments.shape[1], dtype=jnp.int32)[None] < index[:, None]
+        segments = jnp.where(there, self.segments, jnp.zeros((), jnp.int32))
+        layers = layer_caches(self.layers, lambda one: one.rewound(index))
+        return dataclasses.replace(self, layers=layers, segments=segments, index=index)
+
+    def reordered(self, rows: jax.Array) -> Cache:
+        """Row b becomes what row `rows[b]` was: beams that went on from others."""
+        take = lambda leaf: jnp.take(leaf, rows, axis=0)  # noqa: E731
+        layers = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=1), self.layers)
+        rest = jax.tree.map(take, (self.positions, self.segments, self.index, self.memory))
+        return Cache(layers, *rest)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a call of a model answers.
+
+    Attributes:
+      logits: float32 [B, T, V], or [B, classes].
+      cache: the cache after these tokens; None without one.
+      hidden: the last hidden states [B, T, D] that the head read; None: the model has none to show.
+      losses: name -> what the training step adds to the objective's loss.
+      metrics: name -> what is reported beside the objective's metrics.
+      statistics: path of a part with buffers -> sums for its `advance`.
+      taps: site -> saved value, `(layer, ...)` for sites inside the stack.
+    """
+
+    logits: jax.Array
+    cache: Cache | None = None
+    hidden: jax.Array | None = None
+    losses: Mapping[str, Sum] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Sum] = dataclasses.field(default_factory=dict)
+    statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    taps: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Network(nnx.Module):
+    """Base of the modules that models build. A subclass defines `forward`; `reads` names the inputs it takes."""
+
+    reads: tuple[str, ...] = ("tokens", "positions", "segments")
+    limit: int | None = None
+    """How many positions the model knows; None: no bound."""
+
+    def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
+        """The output for `inputs`.
+
+        `ctx` holds what a call is told beside its inputs (training, key, keep, tap, answers), and no positions yet.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def __call__(
+        self,
+        inputs: Inputs,
+        *,
+        cache: Cache | None = None,
+        training: bool = False,
+        key: jax.Array | None = None,
+        keep: Keep = Keep(),
+        tap: Tap | None = None,
+    ) -> Output:
+        """Runs the network.
+
+        Args:
+          inputs: what it reads.
+          cache: what came before; the output holds the cache after these tokens.
+          training: whether this is a training step.
+          key: of whatever is random; None: nothing is, dropout neither.
+          keep: gates per layer (see `Keep`).
+          tap: what to save or edit on the way (see `Tap`).
+
+        Raises:
+          UserError: `inputs` lacks something or has something that this model does not read.
+          ValueError: `tap` names a site that this model does not have, or there are more tokens than positions.
+        """
+        if not isinstance(inputs, Inputs):
+            raise UserError(f"{type(self).__name__} is called with Inputs(tokens=...), not a {type(inputs).__name__}")
+        strange = [name for name in inputs.present if name not in self.reads]
+        if strange or self.reads[0] not in inputs.present:
+            raise UserError(f"{type(self).__name__} reads {', '.join(self.reads)}; it was given "
+                            f"{', '.join(inputs.present) or 'nothing'}")  # fmt: skip
+        recorder, answers = NoTap() if tap is None else tap.recorder(), Answers()
+        ctx = context(training=training, key=key, keep=keep, tap=recorder, answers=answers)
+        with unchanged(self):
+            out = self.forward(inputs, ctx, cache)
+        recorder.check()
+        answer = answers.collect(self)
+        return dataclasses.replace(
+            out,
+            losses=by_name(answer.losses),
+            metrics=by_name(answer.metrics),
+            statistics=answer.statistics,
+            taps={**out.taps, **recorder.collect()},
+        )
+
+    def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32, snapshots: int = 0) -> Cache:
+        """An empty cache for `batch` rows of at most `length` tokens, which can go back `snapshots` tokens.
+
+        Raises:
+          UserError: the model does not go on from a cache.
+        """
+        raise UserError(f"{type(self).__name__} has no cache: it cannot generate token by token")
+
+
+def context(**told: Any) -> Context:
+    """A context that knows no positions yet."""
+    nothing = jnp.zeros((1, 0), jnp.int32)
+    return Context(nothing, None, nothing, None, **told)

@@ -11,28 +11,24 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from arch.blocks import Block, PreNorm
-from arch.context import Context, Keep
+from arch.blocks.base import Block
+from arch.blocks.pre_norm import PreNorm
+from arch.context import Context
 from arch.layers.attention import Attention
 from arch.layers.class_heads import ClassHead, MLPHead
-from arch.layers.embeddings import Embedding
 from arch.layers.feed_forward import MLP
-from arch.layers.initializers import Initializer, Normal
 from arch.layers.masks import Bidirectional
 from arch.layers.norms import LayerNorm, Norm
 from arch.layers.pooling import MeanPooling, Pooling
 from arch.layers.positions import Learned, NoPosition, Position
-from arch.models.base import Model
-from arch.models.decoder import Output
+from arch.models.base import Classification, Inputs, Model, Output
+from arch.models.trunk import Trunk, TrunkNetwork
 from arch.params import Maker
-from arch.sharding import RESIDUAL_AXES, constrain
 from arch.spec import Problem, at_least
-from arch.stacks import Sequential, Stack
-from arch.taps import NoTap, Recorder, Tap
+from arch.stacks.base import Pattern
 
 ENCODER_BLOCK = PreNorm(
     mixer=Attention(position=NoPosition(), mask=Bidirectional()), feed_forward=MLP(), norm=LayerNorm()
@@ -40,157 +36,91 @@ ENCODER_BLOCK = PreNorm(
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier(Model):
+class Classifier(Trunk, Model, Classification):
     """One label a row.
 
     Attributes:
-      vocab: V.
-      width: D.
-      depth: L.
       classes: labels to choose from.
-      block: what a layer is; its mixer should see both ways.
-      stack: how layers make depth.
-      embedding: the token table.
-      position: positions shared by all layers.
-      norm: the norm before pooling, or None.
       pooling: from token vectors to the vector of a row.
       head: from the vector of a row to logits.
-      init: how every weight starts.
     """
 
-    vocab: int = 256
     width: int = 256
     depth: int = 6
-    classes: int = 2
-    block: Block = ENCODER_BLOCK
-    stack: Stack = Sequential()
-    embedding: Embedding = Embedding()
+    block: Block | Pattern = ENCODER_BLOCK
     position: Position = Learned()
     norm: Norm | None = LayerNorm()
+    classes: int = 2
     pooling: Pooling = MeanPooling()
     head: ClassHead = MLPHead()
-    init: Initializer = Normal()
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 1, "vocab", "width", "depth")
+        yield from super().problems()
         yield from at_least(self, 2, "classes")
-        if not self.position.in_model:
-            yield Problem("position", self.position, "belongs to attention: Attention(position=...)")
 
-    def build(self, *, rngs: nnx.Rngs) -> ClassifierModel:
+    def build(self, *, rngs: nnx.Rngs) -> ClassifierNetwork:
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""
-        return ClassifierModel(self, Maker(rngs.params(), self.init, self.depth))
+        return ClassifierNetwork(self, Maker(rngs.params(), self.init, self.depth))
 
 
 @dataclasses.dataclass(frozen=True)
 class Matcher(Classifier):
     """One label a pair of rows, such as whether two documents belong together. Both go through the same encoder."""
 
-    def build(self, *, rngs: nnx.Rngs) -> MatcherModel:
-        return MatcherModel(self, Maker(rngs.params(), self.init, self.depth))
+    def build(self, *, rngs: nnx.Rngs) -> MatcherNetwork:
+        return MatcherNetwork(self, Maker(rngs.params(), self.init, self.depth))
 
 
-class ClassifierModel(nnx.Module):
+class ClassifierNetwork(TrunkNetwork):
+    """Logits [B, classes] of every row. Tap sites: those of the trunk, "pooled" and "logits"."""
+
     features = 1
     """Vectors of the width that the head reads."""
 
     def __init__(self, spec: Classifier, make: Maker):
-        self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
-        heads = getattr(spec.block.mixer, "heads", None)
-        self.position = spec.position.build(spec.width, heads, make.at("position"))
-        self.stack = spec.stack.build(spec.block, spec.width, spec.depth, make.at("stack"))
-        if spec.norm is not None:
-            self.norm = spec.norm.build(spec.width, make.at("norm"))
+        super().__init__(spec, make)
         self.pooling = spec.pooling
         self.head = spec.head.build(self.features * spec.width, spec.classes, spec.width, make.at("head"))
 
-    def __call__(
-        self,
-        tokens_BT: Int[Array, "B T"],
-        *,
-        segments: Int[Array, "B T"] | None = None,
-        key: jax.Array | None = None,
-        keep: Keep = Keep(),
-        tap: Tap | None = None,
-    ) -> Output:
-        """Logits [B, classes] of every row.
+    def pooled(self, inputs: Inputs, ctx: Context) -> tuple[Float[Array, "B D"], Float[Array, "B T D"]]:
+        """The vector of each row, and its tokens' hidden states."""
+        x_BTD, _ = self.hidden(inputs, ctx)
+        visible = None if inputs.segments is None else inputs.segments > 0
+        return ctx.tap("pooled", self.pooling(x_BTD, visible)), x_BTD
 
-        Args:
-          tokens_BT: token ids.
-          segments: 1 for text, 0 for padding. None: no padding.
-          key: dropout key; None: no dropout.
-          keep: gates per layer (see `Keep`).
-          tap: what to save or edit on the way: the sites of a `Decoder`, and "pooled".
-
-        Raises:
-          ValueError: `tap` names a site that this model does not have, or there are more tokens than positions.
-        """
-        recorder = NoTap() if tap is None else tap.recorder()
-        vectors_BD, aux, taps = self.encode(tokens_BT, segments, key, keep, recorder)
-        return self.answer(vectors_BD, aux, taps, recorder)
-
-    def encode(
-        self,
-        tokens_BT: Int[Array, "B T"],
-        segments: Int[Array, "B T"] | None,
-        key: jax.Array | None,
-        keep: Keep,
-        tap: NoTap | Recorder,
-    ) -> tuple[Float[Array, "B D"], dict[str, jax.Array], dict[str, jax.Array]]:
-        """The vector of each row, the layers' aux, and what the stack's taps saved."""
-        T, limit = tokens_BT.shape[1], self.position.limit
-        if limit is not None and limit < T:
-            raise ValueError(f"{T} tokens do not fit the {limit} positions of this model")
-        positions = np.arange(T, dtype=np.int32)[None]  # known while tracing
-        ctx = Context(positions, segments, positions, segments, key=key, keep=keep, tap=tap)
-        ctx = ctx.replace(bias=self.position.bias(positions, positions))
-        x_BTD = constrain(self.position.embed(self.embedding(tokens_BT), positions), RESIDUAL_AXES)
-        (x_BTD, _, aux), taps = self.stack(tap("embed", x_BTD), ctx)
-        if hasattr(self, "norm"):
-            x_BTD = tap("final_norm", self.norm(x_BTD, ctx))
-        visible = None if segments is None else segments > 0
-        return tap("pooled", self.pooling(x_BTD, visible)), dict(aux), taps
-
-    def answer(
-        self,
-        features_BD: Float[Array, "B D"],
-        aux: dict[str, jax.Array],
-        taps: dict[str, jax.Array],
-        tap: NoTap | Recorder,
-    ) -> Output:
-        """The head, and everything collected."""
-        logits = tap("logits", self.head(features_BD))
-        tap.check()
-        return Output(logits, None, aux, {**taps, **tap.collect()})
+    def forward(self, inputs, ctx, cache):
+        vectors_BD, x_BTD = self.pooled(inputs, ctx)
+        return Output(ctx.tap("logits", self.head(vectors_BD)), None, x_BTD)
 
 
-class MatcherModel(ClassifierModel):
+class MatcherNetwork(ClassifierNetwork):
+    """Logits [B, classes] of every pair, the other row of which is `inputs.second`.
+
+    Both documents of all pairs are encoded as one batch, so that the encoder's taps have 2B rows: the documents of
+    pair b are rows 2b and 2b + 1.
+    """
+
+    reads = ("second", "tokens", "segments")
     features = 4
 
-    def __call__(  # type: ignore[override]
-        self,
-        tokens_BT: Int[Array, "B T"],
-        *,
-        tokens2: Int[Array, "B T"],
-        segments: Int[Array, "B T"] | None = None,
-        segments2: Int[Array, "B T"] | None = None,
-        key: jax.Array | None = None,
-        keep: Keep = Keep(),
-        tap: Tap | None = None,
-    ) -> Output:
-        """Logits [B, classes] of every pair; arguments as for a `Classifier`.
-
-        Both documents of all pairs are encoded as one batch, so that the encoder's taps have 2B rows: the documents of
-        pair b are rows 2b and 2b + 1.
-        """
-        if segments is None or segments2 is None:
-            segments = jnp.ones_like(tokens_BT) if segments is None and segments2 is not None else segments
-            segments2 = jnp.ones_like(tokens2) if segments2 is None and segments is not None else segments2
-        recorder = NoTap() if tap is None else tap.recorder()
-        both = None if segments is None or segments2 is None else side_by_side(segments, segments2)
-        vectors, aux, taps = self.encode(side_by_side(tokens_BT, tokens2), both, key, keep, recorder)
+    def forward(self, inputs, ctx, cache):
+        tokens, tokens2, segments, segments2 = _both(inputs)
+        both = None if segments is None else side_by_side(segments, segments2)
+        vectors, x_BTD = self.pooled(Inputs(tokens=side_by_side(tokens, tokens2), segments=both), ctx)
         a, b = vectors[0::2], vectors[1::2]
-        return self.answer(jnp.concatenate([a, b, a * b, a - b], axis=-1), aux, taps, recorder)
+        return Output(ctx.tap("logits", self.head(jnp.concatenate([a, b, a * b, a - b], axis=-1))), None, x_BTD)
+
+
+def _both(inputs: Inputs) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    """tokens and segments of both rows; segments of both or of neither."""
+    second = inputs.second
+    assert second is not None and inputs.tokens is not None and second.tokens is not None
+    one, two = inputs.segments, second.segments
+    if one is None and two is not None:
+        one = jnp.ones_like(inputs.tokens)
+    if two is None and one is not None:
+        two = jnp.ones_like(second.tokens)
+    return inputs.tokens, second.tokens, one, two
 
 
 def side_by_side(first: Int[Array, "B T"], second: Int[Array, "B T"]) -> Int[Array, "2*B T"]:

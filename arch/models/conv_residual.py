@@ -9,28 +9,25 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-import jax
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
 
-from arch.blocks import Block, PreNorm
-from arch.context import Context, Keep
+from arch.blocks.base import Block
+from arch.blocks.pre_norm import PreNorm
 from arch.layers.class_heads import ClassHead, LinearHead
 from arch.layers.convolution import Convolution, ConvolutionLayer
 from arch.layers.initializers import FanIn, Initializer
 from arch.layers.norms import NoNorm
-from arch.models.base import Model
-from arch.models.decoder import Output
+from arch.models.base import Classification, Model, Network, Output
 from arch.params import Maker
 from arch.sharding import constrain, residual_axes
 from arch.spec import Problem, at_least
-from arch.stacks import Sequential, Stack
-from arch.taps import NoTap, Tap
+from arch.stacks.base import Pattern, Stack
+from arch.stacks.sequential import Sequential
+from arch.taps import NoTap
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvResidual(Model):
+class ConvResidual(Model, Classification):
     """Images [B, H, W, C] to logits [B, classes].
 
     Attributes:
@@ -49,7 +46,7 @@ class ConvResidual(Model):
     classes: int = 10
     width: int = 16
     depth: int = 8
-    block: Block = PreNorm(mixer=Convolution(), feed_forward=None, norm=NoNorm())
+    block: Block | Pattern = PreNorm(mixer=Convolution(), feed_forward=None, norm=NoNorm())
     stack: Stack = Sequential()
     stem: Convolution = Convolution()
     head: ClassHead = LinearHead()
@@ -60,15 +57,19 @@ class ConvResidual(Model):
         if min(self.image) < 1:
             yield Problem("image", self.image, "must be height, width and channels, each at least 1")
 
-    def build(self, *, rngs: nnx.Rngs) -> ConvResidualModel:
-        return ConvResidualModel(self, Maker(rngs.params(), self.init, self.depth))
+    def build(self, *, rngs: nnx.Rngs) -> ConvResidualNetwork:
+        return ConvResidualNetwork(self, Maker(rngs.params(), self.init, self.depth))
 
     def determination(self, rows: int, parameters: int) -> float:
         """Q = K M / P: constraints that K training rows of M outputs put on each of P parameters."""
         return rows * self.classes / parameters
 
 
-class ConvResidualModel(nnx.Module):
+class ConvResidualNetwork(Network):
+    """Logits of each image. Tap sites: those of the blocks, "embed" and "logits"."""
+
+    reads = ("images",)
+
     def __init__(self, spec: ConvResidual, make: Maker):
         height, width, channels = spec.image
         self.image = spec.image
@@ -77,27 +78,11 @@ class ConvResidualModel(nnx.Module):
         features = math.prod((height, width, spec.width))
         self.head = spec.head.build(features, spec.classes, spec.width, make.at("head"))
 
-    def __call__(
-        self,
-        image_BHWC: Float[Array, "B H W C"],
-        *,
-        key: jax.Array | None = None,
-        keep: Keep = Keep(),
-        tap: Tap | None = None,
-    ) -> Output:
-        """Logits of each image. `key`, `keep` and `tap` as in `DecoderModel`.
-
-        Raises:
-          ValueError: images of another shape than the model's, or a tap at a site that it does not have.
-        """
-        if image_BHWC.shape[1:] != tuple(self.image):
-            raise ValueError(f"images have the shape {image_BHWC.shape[1:]}; this model reads {tuple(self.image)}")
-        recorder = NoTap() if tap is None else tap.recorder()
-        places = np.zeros((1, 1), np.int32)  # no part of this model asks where it is
-        ctx = Context(places, None, places, None, key=key, keep=keep, tap=recorder)
-        x, *_ = self.stem(image_BHWC.astype(self.stem.kernel.dtype), ctx.replace(tap=NoTap()))
-        x = recorder("embed", constrain(x, residual_axes(x.ndim)))
-        (x, _, aux), taps = self.stack(x, ctx)
-        logits = recorder("logits", self.head(x.reshape(x.shape[0], -1)))
-        recorder.check()
-        return Output(logits, None, dict(aux), {**taps, **recorder.collect()})
+    def forward(self, inputs, ctx, cache):
+        """Raises ValueError for images of another shape than the model's."""
+        images_BHWC = inputs.images
+        if images_BHWC.shape[1:] != tuple(self.image):
+            raise ValueError(f"images have the shape {images_BHWC.shape[1:]}; this model reads {tuple(self.image)}")
+        x, *_ = self.stem(images_BHWC.astype(self.stem.kernel.dtype), ctx.replace(tap=NoTap()))
+        x, _ = self.stack(ctx.tap("embed", constrain(x, residual_axes(x.ndim))), ctx)
+        return Output(ctx.tap("logits", self.head(x.reshape(x.shape[0], -1))), None, x)

@@ -12,22 +12,19 @@ from typing import Any, get_args
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
 
 from arch.layers.class_heads import ClassHead, LinearHead
 from arch.layers.feed_forward import ACTIVATIONS, Activation
 from arch.layers.initializers import Initializer, Normal
 from arch.layers.linear import Dense, Linear
-from arch.models.base import Model
-from arch.models.decoder import Output
-from arch.params import Maker, stack_layers
+from arch.models.base import Classification, Model, Network, Output
+from arch.params import Maker, merge, split, stack_layers
 from arch.spec import Problem, at_least, one_of
-from arch.stacks import Loop, turn
-from arch.taps import NoTap, Tap
+from arch.stacks.base import Loop, turn
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepMLP(Model):
+class DeepMLP(Model, Classification):
     """Arrays [B, ...] to logits [B, classes].
 
     Attributes:
@@ -59,11 +56,16 @@ class DeepMLP(Model):
         if min(self.image, default=0) < 1:
             yield Problem("image", self.image, "must be the sizes of one input, each at least 1")
 
-    def build(self, *, rngs: nnx.Rngs) -> DeepMLPModel:
-        return DeepMLPModel(self, Maker(rngs.params(), self.init, self.depth))
+    def build(self, *, rngs: nnx.Rngs) -> DeepMLPNetwork:
+        return DeepMLPNetwork(self, Maker(rngs.params(), self.init, self.depth))
 
 
-class DeepMLPModel(nnx.Module):
+class DeepMLPNetwork(Network):
+    """Logits of each input. Nothing is random. Tap sites: `mlp.first`, and `mlp.pre` and `mlp.post` of the hidden layers
+    after the first, which are `(layer, ...)`."""
+
+    reads = ("images",)
+
     def __init__(self, spec: DeepMLP, make: Maker):
         self.image, self.depth, self.activation, self.loop = spec.image, spec.depth, spec.activation, spec.loop
         inputs, hidden = (math.prod(spec.image), "embed"), (spec.hidden, "mlp")
@@ -76,33 +78,24 @@ class DeepMLPModel(nnx.Module):
             self.layers = stack_layers(layer, make.at("layers"), spec.depth - 1)
         self.head = spec.head.build(spec.hidden, spec.classes, spec.hidden, make.at("head"))
 
-    def __call__(
-        self, image: Float[Array, "B *shape"], *, key: jax.Array | None = None, tap: Tap | None = None
-    ) -> Output:
-        """Logits of each input. `key` is not used: nothing is dropped. Tap sites: `mlp.first`, and `mlp.pre` and
-        `mlp.post` of the hidden layers after the first, which are `(layer, ...)`.
-
-        Raises:
-          ValueError: inputs of another shape than the model's, or a tap at a site that it does not have.
-        """
-        if image.shape[1:] != tuple(self.image):
-            raise ValueError(f"inputs have the shape {image.shape[1:]}; this model reads {tuple(self.image)}")
-        recorder = NoTap() if tap is None else tap.recorder()
+    def forward(self, inputs, ctx, cache):
+        """Raises ValueError for inputs of another shape than the model's."""
+        images = inputs.images
+        if images.shape[1:] != tuple(self.image):
+            raise ValueError(f"inputs have the shape {images.shape[1:]}; this model reads {tuple(self.image)}")
         activate = ACTIVATIONS[self.activation]
         dtype = jax.tree.leaves(nnx.state(self.first, nnx.Param))[0].dtype  # the type of the computation
-        x = image.reshape(image.shape[0], -1).astype(dtype)
-        x = recorder("mlp.first", activate(self.first(x)))
-        taps: dict[str, jax.Array] = {}
+        x = images.reshape(images.shape[0], -1).astype(dtype)
+        x = ctx.tap("mlp.first", activate(self.first(x)))
         if self.depth > 1:
-            graphdef, params = nnx.split(self.layers, nnx.Param)
+            graphdef, params, buffers = split(self.layers)
 
             def body(x: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, dict[str, jax.Array]]:
-                layer, layer_params = inputs
-                at = recorder.at(layer)
-                pre = at("mlp.pre", nnx.merge(graphdef, layer_params)(x))
-                return at("mlp.post", activate(pre)), at.collect()
+                layer, one, state = inputs
+                tap = ctx.tap.at(layer)
+                pre = tap("mlp.pre", merge(graphdef, one, state)(x))
+                return tap("mlp.post", activate(pre)), tap.collect()
 
-            x, taps = turn(body, x, range(1, self.depth), (nnx.to_pure_dict(params),), self.loop, "none")
-        logits = recorder("logits", self.head(x))
-        recorder.check()
-        return Output(logits, None, {}, {**taps, **recorder.collect()})
+            x, taps = turn(body, x, range(1, self.depth), (params, buffers), self.loop, "none")
+            ctx.tap.adopt(taps)
+        return Output(ctx.tap("logits", self.head(x)), None, x)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from arch.stacks import Kept
+from arch.stacks.base import Kept
 
 
 def prune(model: Any, params: dict[str, Any], layers: Sequence[int]) -> tuple[Any, dict[str, Any]]:

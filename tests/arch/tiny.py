@@ -14,17 +14,18 @@ import numpy as np
 from flax import nnx
 
 from arch.blocks import Block, Parallel, PostNorm, PreNorm, SandwichNorm
+from arch.blocks.admin import Admin
+from arch.blocks.deep_norm import DeepNorm
+from arch.blocks.depth_scaled import ScaledNorm, ScaledResidual, ScaledSublayer
+from arch.blocks.learned_scale import LayerScale, SkipInit
+from arch.blocks.mix_norm import MixNorm
 from arch.cost import abstract
 from arch.layers.attention import Attention
 from arch.layers.norms import LayerNorm, RMSNorm
 from arch.layers.positions import ALiBi, Learned, NoPosition, Rotary, Sinusoidal, T5Relative
+from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.params import metadata
-from arch.residual.admin import Admin
-from arch.residual.deep_norm import DeepNorm
-from arch.residual.depth_scaled import ScaledNorm, ScaledResidual, ScaledSublayer
-from arch.residual.learned_scale import LayerScale, SkipInit
-from arch.residual.mix_norm import MixNorm
 from arch.stacks import Kept, Sequential
 
 V, D, N, H = 19, 32, 4, 2
@@ -105,13 +106,17 @@ def draw(spec):
 
 
 def forward(spec):
-    """`fn(params, tokens, **arguments) -> Output` of `spec`, pure; and its parameters."""
+    """`fn(params, tokens, positions, segments, **arguments) -> Output` of `spec`, pure, training if there is a key; and its
+    parameters."""
     graphdef, params = draw(spec)
 
-    def fn(*args, **kwargs):
-        args, kwargs = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, (args, kwargs))
-        params, *args = args
-        return nnx.merge(graphdef, params)(*args, **kwargs)
+    def fn(params, read, *, positions=None, segments=None, **kwargs):
+        told = (params, read, positions, segments, kwargs)
+        told = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, told)
+        params, read, positions, segments, kwargs = told
+        name = nnx.merge(graphdef, params).reads[0]
+        inputs = Inputs(positions=positions, segments=segments, **{name: read})
+        return nnx.merge(graphdef, params)(inputs, training="key" in kwargs, **kwargs)
 
     return fn, params
 

@@ -6,9 +6,9 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
+from arch.blocks.depth_scaled import ScaledNorm
 from arch.cost import parameters
 from arch.models.decoder import Decoder
-from arch.residual.depth_scaled import ScaledNorm
 from arch.spec import UserError
 from experiments.curse_of_depth import FORMS, LARGE, PAPER, arms, get_config
 from experiments.lns_sizes import SIZES, run

@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 from arch.cost import parameters
-from arch.parallel import ParallelStack
 from arch.spec import UserError
 from arch.stacks import Sequential
+from arch.stacks.parallel import ParallelStack
 from experiments.shallow_again import FORMS, PAPER, get_config
 from experiments.study.engine import run_study
 

@@ -1,15 +1,23 @@
-"""Objectives: what a model is trained to do. An objective owns its targets, its mask and its normaliser."""
+"""Objectives: what a model is trained to do. An objective owns its inputs, its targets, its mask and its normaliser.
+
+It makes `Inputs` and targets from a batch, and a loss from the model's `Output`. The step calls the model, adds the
+losses that its parts answered and reports their metrics: an objective never sees them, and never has to remember.
+"""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 
+from arch.models.base import Inputs, Output
 from arch.spec import Spec
+from train.data.description import Description
+
+Batch = Mapping[str, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -19,7 +27,7 @@ class Loss:
 
     Attributes:
       total: sum of the losses of all targets; what is minimised is total / weight.
-      weight: sum of the targets' weights.
+      weight: sum of the targets' weights; it depends on the batch alone, not on parameters.
       sums: name -> further sums, from which `Objective.metrics` makes what is reported.
     """
 
@@ -28,17 +36,33 @@ class Loss:
     sums: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
 
 
-LossFunction = Callable[[Any, Mapping[str, jax.Array], jax.Array | None], Loss]
-"""`loss(model, batch, dropout key) -> Loss`."""
+class Task(NamedTuple):
+    """An objective made for some data.
+
+    Attributes:
+      prepare: `(batch, keys) -> (inputs, targets)`. `keys` are random keys [B], one a row, which depend on the row and
+        the step alone: whatever is drawn from them is the same on any number of devices, hosts and micro-batches. In
+        evaluation they depend on the row alone. Targets are any tree of arrays.
+      loss: `(output, targets) -> Loss`.
+    """
+
+    prepare: Callable[[Batch, jax.Array], tuple[Inputs, Any]]
+    loss: Callable[[Output, Any], Loss]
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective(Spec, abc.ABC):
     """A task: how a batch becomes a loss, and what is reported of it."""
 
+    demands: ClassVar[tuple[type, ...]] = ()
+    """The kinds of model it trains, of those in `arch.models.base`; empty: any."""
+
+    unit: ClassVar[Literal["tokens", "rows"]] = "rows"
+    """What the speed of training counts: tokens that the model reads (a pair's target, not its source), or rows."""
+
     @abc.abstractmethod
-    def build(self, dataset: Any) -> LossFunction:
-        """The loss function for batches of `dataset`."""
+    def build(self, description: Description) -> Task:
+        """The task on data of this description."""
 
     @abc.abstractmethod
     def metrics(self, loss: Loss) -> dict[str, jax.Array]:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from arch.models import base as models
+from arch.models.base import Inputs, Output
 from arch.spec import UserError
-from train.objectives.base import Loss, Objective
-
-INPUTS = ("tokens", "image")
-"""The array that a model is called with; the others of a batch are keywords."""
+from train.objectives.base import Loss, Objective, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,40 +24,44 @@ class Classification(Objective):
     """Cross-entropy of the label of each row.
 
     A batch has `label`, int32 [B], `weight`, float32 [B] (0 for the rows that fill up the last batch), and what the
-    model reads: `tokens` or `image`, handed to it first, and any others (`segments`, `tokens2`, ...), handed to it by
-    name. The model answers an `Output` whose logits are [B, classes].
+    model reads: `tokens` with `segments`, of pairs `tokens2` and `segments2` as well, or `image`. The model answers
+    logits [B, classes].
 
     Raises:
       UserError: the data has more classes than the model, when a step is first traced.
     """
 
-    def build(self, dataset):
-        wanted = getattr(dataset, "classes", 0)
+    demands: ClassVar[tuple[type, ...]] = (models.Classification,)
 
-        def loss(model, batch: Mapping[str, jax.Array], key: jax.Array | None) -> Loss:
-            inputs = {name: array for name, array in batch.items() if name not in ("label", "weight")}
-            first = next(name for name in INPUTS if name in inputs)
-            out = model(inputs.pop(first), **inputs, key=key)
-            classes = out.logits.shape[-1]
+    def build(self, description):
+        wanted = description.classes or 0
+
+        def loss(output: Output, targets: tuple[jax.Array, jax.Array]) -> Loss:
+            (labels, weights), classes = targets, output.logits.shape[-1]
             if classes < wanted:
                 raise UserError(f"model.classes={classes}: must be at least {wanted}, the classes of the data")
-            weights = batch["weight"]
-            nats = label_nats(out.logits, batch["label"])
-            correct = (jnp.argmax(out.logits, axis=-1) == batch["label"]).astype(jnp.float32)
+            nats = label_nats(output.logits, labels)
+            correct = (jnp.argmax(output.logits, axis=-1) == labels).astype(jnp.float32)
             total, weight = jnp.sum(nats * weights), jnp.sum(weights)
-            sums = {"nats": total, "correct": jnp.sum(correct * weights), "rows": weight}
-            for name, value in out.aux.items():
-                if name.startswith("loss/"):
-                    total = total + weight * jnp.sum(value)
-                    sums[name] = weight * jnp.sum(value)
-            return Loss(total, weight, sums)
+            return Loss(total, weight, {"nats": total, "correct": jnp.sum(correct * weights), "rows": weight})
 
-        return loss
+        return Task(lambda batch, keys: (inputs_of(batch), (batch["label"], batch["weight"])), loss)
 
     def metrics(self, loss):
         rows = jnp.where(loss.sums["rows"] > 0, loss.sums["rows"], 1.0)
-        extra = {name: value / rows for name, value in loss.sums.items() if name.startswith("loss/")}
-        return {"loss": loss.sums["nats"] / rows, "accuracy": loss.sums["correct"] / rows, **extra}
+        return {"loss": loss.sums["nats"] / rows, "accuracy": loss.sums["correct"] / rows}
+
+
+def inputs_of(batch: Mapping[str, jax.Array]) -> Inputs:
+    """What a model of rows reads of a batch."""
+    tokens2, segments2 = batch.get("tokens2"), batch.get("segments2")
+    return Inputs(
+        tokens=batch.get("tokens"),
+        positions=batch.get("positions"),
+        segments=batch.get("segments"),
+        images=batch.get("image"),
+        second=None if tokens2 is None else Inputs(tokens=tokens2, segments=segments2),
+    )
 
 
 def label_nats(logits: Float[Array, "B C"], labels: Int[Array, "B"]) -> Float[Array, "B"]:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from arch.models.base import Causal, Inputs, Output
 from arch.spec import Problem, at_least
-from train.objectives.base import Loss, Objective
+from train.objectives.base import Loss, Objective, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,39 +36,45 @@ class NextToken(Objective):
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 0, "z_loss")
 
-    def build(self, dataset):
-        # A byte count per token as a constant of the program: V small integers.
-        token_bytes = np.asarray(dataset.token_bytes, np.float32)
+    demands: ClassVar[tuple[type, ...]] = (Causal,)
+    unit: ClassVar[Literal["tokens", "rows"]] = "tokens"
 
-        def loss(model, batch: Mapping[str, jax.Array], key: jax.Array | None) -> Loss:
-            tokens, segments = batch["tokens"], batch["segments"]
-            targets = tokens[:, 1:]
-            weights = ((segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)).astype(jnp.float32)
-            if "weights" in batch:
-                weights = weights * batch["weights"][:, 1:]
-            positions = batch["positions"][:, :-1] if "positions" in batch else None
-            out = model(tokens[:, :-1], positions=positions, segments=segments[:, :-1], key=key)
-            nats, log_z = cross_entropy(out.logits, targets)
-            total, weight = jnp.sum(nats * weights), jnp.sum(weights)
-            sums = {"nats": total, "bytes": jnp.sum(jnp.asarray(token_bytes)[targets] * weights), "targets": weight}
-            if self.z_loss:
-                total = total + self.z_loss * jnp.sum(jnp.square(log_z) * weights)
-            for name, value in out.aux.items():
-                if name.startswith("loss/"):
-                    total = total + weight * jnp.sum(value)
-                    sums[name] = weight * jnp.sum(value)
-            return Loss(total, weight, sums)
+    def build(self, description):
+        # A byte count per token as a constant of the program: V small integers. Zeros where only building tells.
+        known = description.token_bytes
+        token_bytes = np.zeros(description.vocab or 0) if known is None else np.asarray(known)
+        return Task(prepare, lambda output, targets: self.loss(output, targets, token_bytes.astype(np.float32)))
 
-        return loss
+    def loss(self, output: Output, targets: Targets, token_bytes: np.ndarray) -> Loss:
+        """The sums over all targets."""
+        tokens, weights = targets
+        nats, log_z = cross_entropy(output.logits, tokens)
+        total, weight = jnp.sum(nats * weights), jnp.sum(weights)
+        sums = {"nats": total, "bytes": jnp.sum(jnp.asarray(token_bytes)[tokens] * weights), "targets": weight}
+        if not isinstance(self.z_loss, float) or self.z_loss:
+            total = total + self.z_loss * jnp.sum(jnp.square(log_z) * weights)
+        return Loss(total, weight, sums)
 
     def metrics(self, loss):
         nats, targets = loss.sums["nats"], jnp.maximum(loss.sums["targets"], 1.0)
-        extra = {name: value / targets for name, value in loss.sums.items() if name.startswith("loss/")}
-        return {
-            "loss": nats / targets,
-            "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0)),
-            **extra,
-        }
+        return {"loss": nats / targets, "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))}
+
+
+class Targets(NamedTuple):
+    """int32 [B, T] tokens, and float32 [B, T] weights."""
+
+    tokens: jax.Array
+    weights: jax.Array
+
+
+def prepare(batch: Mapping[str, jax.Array], keys: jax.Array) -> tuple[Inputs, Targets]:
+    """Rows of T + 1 tokens as T inputs and the T that follow them."""
+    tokens, segments = batch["tokens"], batch["segments"]
+    weights = ((segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)).astype(jnp.float32)
+    if "weights" in batch:
+        weights = weights * batch["weights"][:, 1:]
+    positions = batch["positions"][:, :-1] if "positions" in batch else None
+    return Inputs(tokens[:, :-1], positions, segments[:, :-1]), Targets(tokens[:, 1:], weights)
 
 
 def cross_entropy(

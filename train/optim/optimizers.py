@@ -81,6 +81,10 @@ class Optimizer(Spec, abc.ABC):
         """Parameter path -> treatment. Raises `SpecError` for rules that leave a parameter over or match none."""
         return self._treatments(layouts(params, axes))
 
+    def frozen(self, params: Params, axes: Params | None = None) -> set[str]:
+        """The paths of the parameters that stay as they are. Raises `SpecError` for a pattern that matches none."""
+        return self._frozen(list(layouts(params, axes)))
+
     def _treatments(self, layouts: Mapping[str, Layout]) -> dict[str, Treatment]:
         frozen = self._frozen(list(layouts))
         decay = self.decay.resolve(layouts) if self.decay else {}
@@ -119,7 +123,8 @@ class Optimizer(Spec, abc.ABC):
         weight_decay: jax.typing.ArrayLike | None = None,
         seed: jax.typing.ArrayLike = 0,
     ) -> optax.GradientTransformation:
-        """The transformation for a run of `steps` updates.
+        """The transformation for a run of `steps` updates, of the parameters that are not frozen: neither they nor
+        their gradients are handed to it.
 
         Args:
           params: nested dict of arrays or `jax.ShapeDtypeStruct`s; only paths and shapes matter.
@@ -138,18 +143,12 @@ class Optimizer(Spec, abc.ABC):
         decay = self.weight_decay if weight_decay is None else weight_decay
         multiplier = self.schedule.build(steps)
         clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
-        trained = optax.chain(
+        return optax.chain(
             clip if self.noise is None else optax.chain(clip, self.noise.build(seed)),
             self.direction(by_path),
             _add_decay({path: t.decay for path, t in treatments.items()}, decay),
             _multiply({path: t.multiplier for path, t in treatments.items()}),
             optax.scale_by_schedule(lambda count: -multiplier(count) * rate),
-        )
-        if not self.freeze:
-            return trained
-        return partition(
-            {"trained": trained, "frozen": optax.set_to_zero()},
-            {path: "frozen" if t.frozen else "trained" for path, t in treatments.items()},
         )
 
 

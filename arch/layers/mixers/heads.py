@@ -17,9 +17,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from arch.context import Context
-from arch.layers.attention import Mixer
+from arch.layers.caches import Room
 from arch.layers.linear import Dense, Linear
 from arch.layers.masks import MASKED
+from arch.layers.sublayer import Mixer
 from arch.params import Maker
 from arch.spec import Problem, at_least
 from arch.taps import NoTap, Recorder
@@ -43,6 +44,10 @@ class HeadMixer(Mixer, abc.ABC):
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "heads", "head_dim")
+
+    @property
+    def causal(self) -> bool | None:
+        return False  # these kinds read whole rows, but for those that say otherwise
 
     def size(self, width: int) -> int:
         """K in a model of `width`. Raises SpecError if neither is it given nor do the heads divide the width."""
@@ -70,7 +75,7 @@ class HeadLayer(nnx.Module):
         """What the heads write together."""
         return self.o(ctx.tap("attn.z", z_BTNK))
 
-    def init_cache(self, batch: int, length: int, dtype: Any) -> Any:
+    def init_cache(self, room: Room) -> Any:
         """These kinds read whole rows. Raises ValueError."""
         raise ValueError(f"{self.kind} reads whole rows and has no cached decoding; use Attention to generate")
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from arch.context import Context, Result
+from arch.layers.caches import Recurrent, Room
 from arch.layers.masks import Bidirectional, Causal, Mask
 from arch.layers.mixers.feature_maps import EluPlusOne, FeatureMap
 from arch.layers.mixers.heads import HeadLayer, HeadMixer, one_document, visible_tokens, zero_padding
@@ -41,6 +42,10 @@ class LinearAttention(HeadMixer):
         if not isinstance(self.mask, (Bidirectional, Causal)):
             yield Problem("mask", self.mask, "must be Bidirectional() or Causal()")
 
+    @property
+    def causal(self):
+        return self.mask.causal
+
     def build(self, width, make):
         return LinearAttentionLayer(self, width, make)
 
@@ -51,11 +56,11 @@ class LinearAttentionLayer(HeadLayer):
         self.features = spec.features
         self.causal = isinstance(spec.mask, Causal)
 
-    def init_cache(self, batch: int, length: int, dtype: Any) -> Any:
+    def init_cache(self, room: Room) -> Any:
         """The state before the first token, whatever the length. Raises ValueError unless the mask is causal."""
         if not self.causal:
-            return super().init_cache(batch, length, dtype)
-        return empty(batch, self.heads, self.features.size(self.head_dim), self.head_dim)._asdict()
+            return super().init_cache(room)
+        return Recurrent.empty(empty(room.batch, self.heads, self.features.size(self.head_dim), self.head_dim), room)
 
     def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:
         q, k, v = (self.project(name, x_BTD, ctx) for name in ("q", "k", "v"))
@@ -68,10 +73,28 @@ class LinearAttentionLayer(HeadLayer):
             return Result(self.output(z_BTNK.astype(x_BTD.dtype), ctx))
         B, T = x_BTD.shape[:2]
         segments = jnp.ones((B, T), jnp.int32) if ctx.segments is None else ctx.segments
-        state = empty(B, self.heads, q_BTNR.shape[-1], self.head_dim) if ctx.cache is None else State(**ctx.cache)
-        z_BTNK, state = so_far(q_BTNR, k_BTNR, v_BTNK, segments, state)
-        cache = None if ctx.cache is None else state._asdict()
+        state = empty(B, self.heads, q_BTNR.shape[-1], self.head_dim) if ctx.cache is None else ctx.cache.state
+        if ctx.cache is not None and ctx.cache.past is not None:
+            z_BTNK, cache = self.one_by_one(q_BTNR, k_BTNR, v_BTNK, segments, ctx)
+        else:
+            z_BTNK, state = so_far(q_BTNR, k_BTNR, v_BTNK, segments, state)
+            cache = None if ctx.cache is None else Recurrent(state)
         return Result(self.output(z_BTNK.astype(x_BTD.dtype), ctx), cache)
+
+    @staticmethod
+    def one_by_one(
+        q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, ctx: Context
+    ) -> tuple[jax.Array, Recurrent]:
+        """As `so_far`, token by token, for a cache that keeps the state after each."""
+
+        def step(state: State, token: tuple[jax.Array, ...]) -> tuple[State, tuple[jax.Array, State]]:
+            state, z = _chunk(state, tuple(x[:, None] for x in token))
+            return state, (z[:, 0], state)
+
+        tokens = tuple(jnp.moveaxis(x, 1, 0) for x in (q, k, v, segments))
+        _, (z, states) = jax.lax.scan(step, ctx.cache.state, tokens)
+        z_BTNK, states = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (z, states))
+        return z_BTNK, ctx.cache.after(states, ctx.index)
 
 
 def everything(

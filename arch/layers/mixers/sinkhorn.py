@@ -38,7 +38,7 @@ class Sinkhorn(HeadMixer):
       block: tokens of a block.
       iterations: of Sinkhorn's normalisation of rows and columns.
       temperature: scores are divided by it.
-      noise: scale of the Gumbel noise that scores get when the model is called with a key.
+      noise: scale of the Gumbel noise that scores get while training with a key.
     """
 
     length: int = 1024
@@ -108,8 +108,8 @@ class SinkhornLayer(HeadLayer):
         blocks = x_BUSD.shape[1]
         # The net's score of block w at place u; a row of fewer blocks has fewer places.
         scores_BNUW = jnp.einsum("bwnu->bnuw", self.sort(jnp.sum(x_BUSD, axis=2))[..., :blocks]).astype(jnp.float32)
-        if ctx.key is not None and self.noise > 0:
-            key = jax.random.fold_in(ctx.key, NOISE)
+        if ctx.dropout_key is not None and self.noise > 0:
+            key = jax.random.fold_in(ctx.dropout_key, NOISE)
             scores_BNUW = scores_BNUW + self.noise * jax.random.gumbel(key, scores_BNUW.shape)
         alike = text_BU[:, None, :, None] == text_BU[:, None, None, :]
         order = sinkhorn(jnp.where(alike, scores_BNUW / self.temperature, MASKED), self.iterations)

@@ -82,7 +82,7 @@ def test_stop_token_ends_its_row_alone():
 def test_sampled_tokens_have_the_models_own_probabilities():
     """Whatever the temperature and the cuts; the same key repeats, another does not."""
     spec, sampler = SPECS[0], Sample(temperature=3.0, top_k=10)
-    draw = lambda seed: generate(model_of(spec), PROMPTS, NEW, sampler=sampler, key=jax.random.key(seed))  # noqa: E731
+    draw = lambda seed: generate(model_of(spec), PROMPTS, NEW, strategy=sampler, key=jax.random.key(seed))  # noqa: E731
     first, again, other = draw(0), draw(0), draw(1)
     np.testing.assert_array_equal(first.tokens, again.tokens)
     assert (first.tokens != other.tokens).any()
@@ -117,4 +117,4 @@ def test_a_prompt_longer_than_a_bucket():
 )
 def test_what_cannot_be_continued_is_refused(prompts, new, line):
     with pytest.raises(ValueError, match=line):
-        generate(model_of(tiny.decoder("learned")), prompts, new, sampler=Greedy())
+        generate(model_of(tiny.decoder("learned")), prompts, new, strategy=Greedy())

@@ -16,9 +16,9 @@ from arch.layers.initializers import Normal
 from arch.layers.norms import NoNorm
 from arch.models.conv_residual import ConvResidual
 from arch.models.mlp import DeepMLP
-from arch.parallel import Grouped, ParallelStack
 from arch.params import metadata
 from arch.stacks import Sequential
+from arch.stacks.parallel import Grouped, ParallelStack
 from arch.taps import Tap
 from tests.arch import tiny
 

@@ -66,7 +66,7 @@ def function(spec):
     def fn(params, x, segments, key):
         tap = Tap(save=".*").recorder()
         positions = np.arange(x.shape[1], dtype=np.int32)[None]
-        ctx = Context(positions, segments, positions, segments, key=key, tap=tap)
+        ctx = Context(positions, segments, positions, segments, training=True, key=key, tap=tap)
         return nnx.merge(graphdef, params)(x, ctx).x, tap.collect()
 
     return fn

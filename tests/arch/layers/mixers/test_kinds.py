@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from arch.layers.attention import Attention
+from arch.layers.caches import Room
 from arch.layers.mixers.heads import HeadMixer
 from arch.layers.mixers.linear_attention import LinearAttention
 from arch.layers.mixers.synthesizer import RandomSynthesizer
@@ -109,7 +110,7 @@ def test_several_documents_in_a_row_are_nan(name):
 def test_cached_decoding_is_refused(name):
     graphdef, params = layer(KINDS[name])
     with pytest.raises(ValueError, match="no cached decoding"):
-        nnx.merge(graphdef, params).init_cache(1, 4, jnp.float32)
+        nnx.merge(graphdef, params).init_cache(Room(1, 4))
 
 
 @pytest.mark.parametrize("name", ["linformer", "sinkhorn", "synthesizer", "random synthesizer"])

@@ -8,6 +8,7 @@ from flax import nnx
 from scipy.special import softmax
 
 from arch.blocks import PreNorm
+from arch.layers.caches import Room
 from arch.layers.masks import Bidirectional, Causal, LocalWindow
 from arch.layers.mixers import linear_attention
 from arch.layers.mixers.feature_maps import EluPlusOne, PositiveOrthogonal, directions
@@ -117,8 +118,8 @@ def test_the_causal_form_is_causal():
     gradient = np.asarray(tiny.jit(jax.grad(at), static_argnums=1)(jnp.asarray(rows()), 6))
     assert (gradient[:, 7:] == 0).all()
     assert (gradient[:, :7] != 0).any(axis=-1).all()
-    cache = nnx.merge(graphdef, params).init_cache(B, 10_000, jnp.float32)
-    assert cache["values"].shape == (B, N, 16, K)  # whatever the length
+    cache = nnx.merge(graphdef, params).init_cache(Room(B, 10_000))
+    assert cache.state.values.shape == (B, N, 16, K)  # whatever the length
 
 
 def test_other_masks_are_refused():

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from arch.blocks import Block, PreNormLayer
+from arch.blocks.base import Block
+from arch.blocks.pre_norm import PreNormLayer
 from arch.context import Context, Result, gate
 from arch.params import Maker
 from arch.spec import Problem, between
@@ -48,7 +49,7 @@ class MixNormLayer(PreNormLayer):
         return self.choose(ctx, y, super().finish(name, y, ctx))
 
     def step(self, name, x, ctx):
-        norm = getattr(self, f"{name}_norm")
-        y, cache, aux = self.write(name, self.choose(ctx, x, norm(x, ctx)), ctx)
-        post = gate(getattr(ctx.keep, name), norm(x + y, ctx), x)
-        return Result(self.choose(ctx, post, x + y), cache, aux)
+        norm = self.beside(name, "norm")
+        y, cache = self.write(name, self.choose(ctx, x, norm(x, ctx)), ctx)
+        post = gate(ctx.keep.get(name), norm(x + y, ctx), x)
+        return Result(self.choose(ctx, post, x + y), cache)

@@ -14,9 +14,9 @@ from arch.layers.attention import Attention
 from arch.layers.initializers import Normal, ZeroOutput
 from arch.layers.norms import NoNorm, RMSNorm, RMSNormLayer
 from arch.models.decoder import Decoder
-from arch.parallel import Grouped, ParallelStack
 from arch.spec import SpecError
 from arch.stacks import Sequential
+from arch.stacks.parallel import Grouped, ParallelStack
 from arch.taps import Tap
 from tests.arch import tiny
 

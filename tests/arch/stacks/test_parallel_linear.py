@@ -12,9 +12,9 @@ from flax import nnx
 from arch.blocks import PreNorm
 from arch.context import Context, Result
 from arch.layers.initializers import Normal
-from arch.parallel import Grouped, ParallelStack
 from arch.params import Maker
 from arch.stacks import Sequential
+from arch.stacks.parallel import Grouped, ParallelStack
 
 B, T = 2, 6
 

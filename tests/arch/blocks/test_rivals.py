@@ -9,6 +9,10 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PostNorm, SandwichNorm
+from arch.blocks.admin import Admin, omegas, profile
+from arch.blocks.deep_norm import DeepNorm
+from arch.blocks.learned_scale import LayerScale, SkipInit
+from arch.blocks.mix_norm import MixNorm
 from arch.context import Keep
 from arch.layers.attention import Attention
 from arch.layers.deepnet_init import DeepNormInit, Xavier
@@ -17,14 +21,10 @@ from arch.layers.group_norm import GroupNorm
 from arch.layers.initializers import ROLES, Normal
 from arch.layers.norms import LayerNorm, RMSNorm
 from arch.params import Maker, metadata
-from arch.residual.admin import Admin, omegas, profile
-from arch.residual.deep_norm import DeepNorm
-from arch.residual.learned_scale import LayerScale, SkipInit
-from arch.residual.mix_norm import MixNorm
 from arch.spec import SpecError
 from arch.taps import Tap
 from tests.arch import tiny
-from tests.arch.test_blocks import context, layer_norm
+from tests.arch.blocks.test_blocks import context, layer_norm
 
 B, T, L = 2, 5, 6
 X = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)

@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import get_args
 
-from arch.blocks import Block, PostNormLayer
-from arch.context import Result, gate
+from arch.blocks.base import Block
+from arch.blocks.post_norm import PostNormLayer
 from arch.layers.deepnet_init import Compat
 from arch.params import Maker
 from arch.spec import Problem, one_of
@@ -43,7 +43,5 @@ class DeepNormLayer(PostNormLayer):
         super().__init__(spec, width, make)
         self.alpha = (2 * make.depth) ** 0.25 if spec.compat == "paper" else RELEASED_ALPHA
 
-    def step(self, name, x, ctx):
-        y, cache, aux = self.write(name, x, ctx)
-        y = getattr(self, f"{name}_norm")(self.alpha * x + y, ctx)
-        return Result(gate(getattr(ctx.keep, name), y, x), cache, aux)
+    def carried(self, name, x):
+        return self.alpha * x

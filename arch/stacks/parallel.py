@@ -23,13 +23,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from arch.blocks import Block
+from arch.answers import Answer, Answers
+from arch.blocks.base import Block
 from arch.context import Context, Result
+from arch.layers.caches import Room
 from arch.layers.norms import Norm
-from arch.params import Maker, stack_layers
+from arch.params import Maker, merge, stack_layers
+from arch.purity import unchanged
 from arch.sharding import constrain, residual_axes
-from arch.spec import Problem, at_least, one_of
-from arch.stacks import Loop, Remat, Sequential, SequentialLayer, Stack, layer_inputs, turn
+from arch.spec import Problem, SpecError, at_least, one_of
+from arch.stacks.base import Loop, Pattern, Remat, Stack, check_gates, layer_inputs, run_part, turn, variables
+from arch.stacks.sequential import Sequential, SequentialLayer
 
 Combine = Literal["sum", "root"]
 
@@ -61,7 +65,10 @@ class ParallelStack(Stack):
         """How many groups `depth` blocks make."""
         return 1
 
-    def build(self, block: Block, width: int, depth: int, make: Maker) -> SequentialLayer:
+    def build(self, block: Block | Pattern, width: int, depth: int, make: Maker) -> SequentialLayer | GroupedLayer:
+        if isinstance(block, Pattern):
+            told = "must be one block: branches side by side have one shape; use Sequential for a pattern"
+            raise SpecError(block, [Problem("", type(block).__name__, told)])
         if self.count(depth) == depth and self.norm is None:  # blocks themselves: x + (block(x) - x) would round
             return SequentialLayer(Sequential(self.loop, self.remat), block, width, depth, make)
         return GroupedLayer(self, block, width, depth, make)
@@ -84,7 +91,7 @@ class Grouped(ParallelStack):
         return self.groups
 
 
-class GroupedLayer(SequentialLayer):
+class GroupedLayer(nnx.Module):
     def __init__(self, spec: ParallelStack, block: Block, width: int, depth: int, make: Maker):
         self.loop, self.remat, self.depth = spec.loop, spec.remat, depth
         self.groups = spec.count(depth)
@@ -95,34 +102,52 @@ class GroupedLayer(SequentialLayer):
             norm = spec.norm
             self.norm = stack_layers(lambda group: norm.build(width, group), make.at("norm"), self.groups)
 
-    def __call__(self, x_BTD: Float[Array, "B *T D"], ctx: Context) -> tuple[Result, dict[str, jax.Array]]:
-        """The result, its aux stacked over layers, and what the tap saved, each `(layer, ...)`."""
-        graphdef, params = nnx.split(self.blocks, nnx.Param)
-        norm = nnx.split(self.norm, nnx.Param) if hasattr(self, "norm") else None
+    def init_cache(self, room: Room) -> Any:
+        """The caches of all layers, each leaf with a leading L."""
+        one = self.blocks.init_cache(room)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.depth, *leaf.shape)), one)
+
+    def __call__(self, x_BTD: Float[Array, "B *T D"], ctx: Context) -> Result:
+        """The stream after the last group, and the layers' caches. What the layers' taps saved is `(layer, ...)`."""
+        check_gates(ctx.keep, [self.blocks])
+        graphdef, stacked = variables(self.blocks)
+        norm = variables(self.norm) if hasattr(self, "norm") else None
 
         def body(x: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[Any, ...]]:
-            group, norm_params, branches = inputs
+            group, norm_variables, branches = inputs
             here = ctx.replace(layer=group)
-            read = x if norm is None else nnx.merge(norm[0], norm_params)(x, here)
+            read, told = x, None
+            if norm is not None:
+                read, told = _normed(norm[0], norm_variables, x, here)
 
             def branch(inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[Any, ...]]:
-                layer, block_params, key, keep, cache = inputs
-                tap = ctx.tap.at(layer)
-                inner = here.replace(key=key, keep=keep, cache=cache, tap=tap)
-                y, cache, aux = nnx.merge(graphdef, block_params)(read, inner)
-                return y, (cache, dict(aux), tap.collect())
+                layer, (params, buffers), key, keep, cache = inputs
+                inner = here.replace(key=key, keep=keep, cache=cache, tap=ctx.tap.at(layer))
+                (y, cache), answer, taps = run_part(graphdef, params, buffers, read, inner)
+                return y, (cache, answer, taps)
 
             y, outputs = jax.vmap(branch)(branches)
             writes = jnp.sum(y - read[None], axis=0)
             x = x + (writes if self.scale == 1.0 else writes * self.scale)
-            return constrain(x, residual_axes(x.ndim)), outputs
+            return constrain(x, residual_axes(x.ndim)), (outputs, told)
 
         def grouped(leaf: jax.Array) -> jax.Array:
             return leaf.reshape(self.groups, self.branches, *leaf.shape[1:])
 
-        layers = (jnp.arange(self.depth), nnx.to_pure_dict(params), *layer_inputs(ctx, range(self.depth)))
-        norm_params = None if norm is None else nnx.to_pure_dict(norm[1])
-        inputs = (norm_params, jax.tree.map(grouped, layers))
-        x_BTD, outputs = turn(body, x_BTD, range(self.groups), inputs, self.loop, self.remat)
-        cache, aux, taps = jax.tree.map(lambda leaf: leaf.reshape(self.depth, *leaf.shape[2:]), outputs)
-        return Result(x_BTD, cache, aux), taps
+        layers = (jnp.arange(self.depth), stacked, *layer_inputs(ctx, range(self.depth)), ctx.cache)
+        inputs = (None if norm is None else norm[1], jax.tree.map(grouped, layers))
+        x_BTD, (outputs, told) = turn(body, x_BTD, range(self.groups), inputs, self.loop, self.remat)
+        cache, answer, taps = jax.tree.map(lambda leaf: leaf.reshape(self.depth, *leaf.shape[2:]), outputs)
+        ctx.answers.add(self.blocks, answer)
+        if norm is not None:
+            ctx.answers.add(self.norm, told)
+        ctx.tap.adopt(taps)
+        return Result(x_BTD, cache)
+
+
+def _normed(graphdef: Any, variables: Any, x: jax.Array, ctx: Context) -> tuple[jax.Array, Answer]:
+    """What the shared norm of a group makes of the stream, and what it answered."""
+    part, answers = merge(graphdef, *variables), Answers()
+    with unchanged(part):
+        y = part(x, ctx.replace(answers=answers))
+    return y, answers.collect(part)

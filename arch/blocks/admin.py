@@ -15,10 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from arch.blocks import SITES, Block, PostNormLayer
-from arch.context import Result, gate
+from arch.blocks.base import Block, site
+from arch.blocks.post_norm import PostNormLayer
 from arch.layers.shapes import align
 from arch.params import Maker
 
@@ -34,20 +33,26 @@ class Admin(Block):
 class AdminLayer(PostNormLayer):
     def __init__(self, spec: Admin, width: int, make: Maker):
         super().__init__(spec, width, make)
-        for place, name in enumerate(self.names):
-            sublayer = jnp.asarray(make.layer, jnp.float32) * len(self.names) + (1 + place)
-            start = jnp.sqrt(sublayer) * jnp.ones(width, jnp.float32)
-            setattr(self, f"{name}_omega", nnx.Param(start, axes=("embed",), initializer="sqrt(i)", role="constant"))
 
-    def step(self, name, x, ctx):
-        y, cache, aux = self.write(name, x, ctx)
-        y = getattr(self, f"{name}_norm")(align(getattr(self, f"{name}_omega")[...], x) * x + y, ctx)
-        return Result(gate(getattr(ctx.keep, name), y, x), cache, aux)
+        def omega(name: str) -> Any:
+            sublayer = jnp.asarray(make.layer, jnp.float32) * len(self.names) + (1 + self.names.index(name))
+            return make.array([(width, "embed")], jnp.sqrt(sublayer), "sqrt(i)")
+
+        self.add_beside("omega", omega)
+
+    def carried(self, name, x):
+        return align(self.beside(name, "omega")[...], x) * x
+
+
+def _profiled(blocks: Mapping[str, Any]) -> list[str]:
+    """The sublayers of a block with the default order, first to last."""
+    names = [name.removesuffix("_omega") for name in blocks if name.endswith("_omega")]
+    return sorted(names, key=lambda name: {"mixer": 0, "feed_forward": 2}.get(name, 1))
 
 
 def omegas(blocks: Mapping[str, Any], value: Any) -> dict[str, Any]:
     """The parameters `stack.blocks` of an Admin model with every w set: `value` [sublayers] in order, or a number."""
-    names = [name for name in SITES if f"{name}_omega" in blocks]
+    names = _profiled(blocks)
     old = blocks[f"{names[0]}_omega"]
     values = jnp.broadcast_to(jnp.asarray(value, old.dtype), (old.shape[0] * len(names),)).reshape(-1, len(names))
     new = {f"{name}_omega": values[:, k, None] * jnp.ones_like(old) for k, name in enumerate(names)}
@@ -65,7 +70,7 @@ def profile(blocks: Mapping[str, Any], taps: Mapping[str, jax.Array], embed: jax
       taps: `attn_out` and `mlp_out` of that pass, [L, B, T, D].
       embed: the input of the first layer, [B, T, D].
     """
-    names = [name for name in SITES if f"{name}_omega" in blocks]
-    writes = jnp.stack([jnp.var(taps[SITES[name]], axis=(1, 2, 3)) for name in names], axis=1).reshape(-1)
+    names = _profiled(blocks)
+    writes = jnp.stack([jnp.var(taps[site(name)], axis=(1, 2, 3)) for name in names], axis=1).reshape(-1)
     sums = jnp.var(embed) + jnp.cumsum(writes)[:-1]
     return omegas(blocks, jnp.concatenate([jnp.ones(1, sums.dtype), jnp.sqrt(sums)]))

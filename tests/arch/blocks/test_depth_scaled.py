@@ -9,21 +9,22 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
+from arch.blocks.depth_scaled import DepthScaledBlock, ScaledInput, ScaledNorm, ScaledResidual, ScaledSublayer
 from arch.context import Context, Keep, Result
-from arch.layers.attention import Attention, Mixer
+from arch.layers.attention import Attention
 from arch.layers.depth_scale import DepthScaled, DepthScaledInput
 from arch.layers.feed_forward import GatedMLP
 from arch.layers.initializers import Normal
 from arch.layers.linear import Dense
 from arch.layers.norms import RMSNorm
+from arch.layers.sublayer import Mixer
 from arch.params import Maker
-from arch.residual.depth_scaled import DepthScaledBlock, ScaledInput, ScaledNorm, ScaledResidual, ScaledSublayer
 from arch.spec import SpecError
 from arch.stacks import Sequential
 from arch.taps import Tap
 from tests.arch import tiny
-from tests.arch.test_blocks import block_of, context, layer_norm
-from tests.arch.test_stacks import pick
+from tests.arch.blocks.test_blocks import block_of, context, layer_norm
+from tests.arch.stacks.test_sequential import pick
 
 B, T = 2, 5
 X = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)

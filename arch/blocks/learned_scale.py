@@ -12,7 +12,8 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from arch.blocks import Block, PreNormLayer
+from arch.blocks.base import Block
+from arch.blocks.pre_norm import PreNormLayer
 from arch.layers.shapes import align
 from arch.params import Maker
 from arch.spec import Problem
@@ -51,8 +52,7 @@ class SkipInit(Block):
 class LearnedScaleLayer(PreNormLayer):
     def __init__(self, spec: Block, initial: float, sizes: list[tuple[int, str | None]], width: int, make: Maker):
         super().__init__(spec, width, make)
-        for name in self.names:
-            setattr(self, f"{name}_scale", make.at(f"{name}_scale").constant(sizes, initial))
+        self.add_beside("scale", lambda name: make.at(f"{name}_scale").constant(sizes, initial))
 
     def finish(self, name, y, ctx):
-        return super().finish(name, y * align(getattr(self, f"{name}_scale")[...], y), ctx)
+        return super().finish(name, y * align(self.beside(name, "scale")[...], y), ctx)

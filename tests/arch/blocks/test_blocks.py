@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from arch.blocks import BlockLayer, Parallel, PostNorm, PreNorm, SandwichNorm
+from arch.blocks import Parallel, PostNorm, PreNorm, SandwichNorm
+from arch.blocks.base import BlockLayer
 from arch.context import Context, Keep, dropout
 from arch.layers.attention import Attention
 from arch.layers.feed_forward import GatedMLP

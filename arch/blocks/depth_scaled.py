@@ -17,18 +17,15 @@ from typing import Literal, get_args
 
 import jax
 
-from arch.blocks import Block, PreNorm, PreNormLayer
+from arch.blocks.base import Block
+from arch.blocks.pre_norm import PreNorm, PreNormLayer
 from arch.context import Context, Result, gate
 from arch.layers.depth_scale import depth_factor, depth_problems, times
 from arch.params import Maker
 from arch.spec import Problem, one_of
 
 Which = Literal["both", "attention", "feed_forward"]
-SUBLAYERS = {
-    "both": ("mixer", "feed_forward"),
-    "attention": ("mixer",),
-    "feed_forward": ("feed_forward",),
-}
+SUBLAYERS = {"attention": "mixer", "feed_forward": "feed_forward"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +34,7 @@ class DepthScaledBlock(Block):
 
     Attributes:
       exponent: of the depth.
-      which: the sublayers that get the factor.
+      which: the sublayers that get the factor; "both": all that the block has.
       index: l, from 1, for every layer; None: the index of the layer.
     """
 
@@ -57,7 +54,7 @@ class DepthScaledLayer(PreNormLayer):
     def __init__(self, spec: DepthScaledBlock, width: int, make: Maker):
         super().__init__(spec, width, make)
         self.exponent, self.index = spec.exponent, spec.index
-        self.scaled = SUBLAYERS[spec.which]
+        self.scaled = self.names if spec.which == "both" else (SUBLAYERS[spec.which],)
 
     def scale(self, name: str, x: jax.Array, ctx: Context) -> jax.Array:
         """`x` times the factor, if sublayer `name` gets it."""
@@ -67,12 +64,12 @@ class DepthScaledLayer(PreNormLayer):
 
     def normed(self, name: str, x: jax.Array, ctx: Context) -> jax.Array:
         """What sublayer `name` reads."""
-        h: jax.Array = getattr(self, f"{name}_norm")(x, ctx)
+        h: jax.Array = self.beside(name, "norm")(x, ctx)
         return h
 
     def step(self, name, x, ctx):
-        y, cache, aux = self.write(name, self.normed(name, x, ctx), ctx)
-        return Result(x + y, cache, aux)
+        y, cache = self.write(name, self.normed(name, x, ctx), ctx)
+        return Result(x + y, cache)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,5 +124,5 @@ class ScaledResidualLayer(DepthScaledLayer):
         return y
 
     def step(self, name, x, ctx):
-        y, cache, aux = self.write(name, self.normed(name, x, ctx), ctx)
-        return Result(gate(getattr(ctx.keep, name), self.scale(name, x + y, ctx), x), cache, aux)
+        y, cache = self.write(name, self.normed(name, x, ctx), ctx)
+        return Result(gate(ctx.keep.get(name), self.scale(name, x + y, ctx), x), cache)

@@ -1,0 +1,9 @@
+"""How sublayers write into the residual stream."""
+
+from arch.blocks.base import Block
+from arch.blocks.parallel import Parallel
+from arch.blocks.post_norm import PostNorm
+from arch.blocks.pre_norm import PreNorm
+from arch.blocks.sandwich import SandwichNorm
+
+__all__ = ["Block", "Parallel", "PostNorm", "PreNorm", "SandwichNorm"]

@@ -1,0 +1,87 @@
+"""Decoding strategies: how tokens are chosen, over the one compiled loop of `decode.loop`.
+
+A strategy is `init(prompt) -> state` and `next(state, seen, key) -> (state, choice)`. Each turn the loop feeds tokens to
+the model and shows the strategy their logits; the strategy answers with the tokens that are written, those to feed
+next, how many of those just fed stay in the cache (speculation takes some back), and from which row each row goes on
+(beams change places).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from arch.spec import Spec
+
+
+class Prompt(NamedTuple):
+    """What is continued: `tokens` int32 [B, P], padded on the left, and how many of them are text, `lengths` [B]."""
+
+    tokens: jax.Array
+    lengths: jax.Array
+
+
+class Seen(NamedTuple):
+    """What the model said of the tokens that were fed.
+
+    Attributes:
+      fed: int32 [B, F].
+      logits: float32 [B, F, V], of the token after each of them.
+      done: bool [B], rows that have ended.
+      stop: int32 scalar, the token that ends a row; -1: none does.
+    """
+
+    fed: Int[Array, "B F"]
+    logits: Float[Array, "B F V"]
+    done: jax.Array
+    stop: jax.Array
+
+
+class Choice(NamedTuple):
+    """What a strategy chose.
+
+    Attributes:
+      tokens: int32 [B, F], written to the output, the first `count` of each row.
+      scores: float32 [B, F], the log-probability of each under the model.
+      count: int32 [B]; None: all of them.
+      feed: int32 [B, F], fed next; None: `tokens`.
+      kept: int32 [B], how many of the tokens just fed stay in the cache; None: all.
+      parents: int32 [B], the row that each goes on from; None: its own. The rest of the choice is by new row.
+    """
+
+    tokens: jax.Array
+    scores: jax.Array
+    count: jax.Array | None = None
+    feed: jax.Array | None = None
+    kept: jax.Array | None = None
+    parents: jax.Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy(Spec, abc.ABC):
+    """A way of decoding. `rows` are worked on for each prompt (beams), `ahead` tokens are fed a turn (speculation)."""
+
+    @property
+    def rows(self) -> int:
+        return 1
+
+    @property
+    def ahead(self) -> int:
+        return 1
+
+    def init(self, prompt: Prompt) -> Any:
+        """The state before the first token: a tree of arrays with the B rows first, or of scalars."""
+        return ()
+
+    @abc.abstractmethod
+    def next(self, state: Any, seen: Seen, key: jax.Array) -> tuple[Any, Choice]:
+        """The next state, and what is chosen after the tokens in `seen`. The first turn shows the logits of the prompt's
+        last token alone, F = 1; all others those of `ahead` tokens."""
+
+    def ranks(self, state: Any) -> Float[Array, "B"] | None:
+        """What the rows of a prompt are ranked by at the end, highest best; None: there is one."""
+        return None

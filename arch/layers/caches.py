@@ -1,0 +1,184 @@
+"""What layers remember between calls, of four kinds; rewound and reordered by row.
+
+`Growing`    one entry a token: the keys and values of self-attention
+`Window`     the entries of the last tokens alone: attention that looks back no further
+`Fixed`      entries made once: the keys and values of cross-attention
+`Recurrent`  a state that every token replaces: an LSTM's, linear attention's
+
+Each is a tree of arrays with the rows of the batch first, [B, ...]; inside a stack they have a leading axis of layers.
+A row's `index` is how many tokens it has taken; `rewound` goes back to fewer of them, as speculative decoding does.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from arch.spec import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """How much a cache has to hold.
+
+    Attributes:
+      batch: B, rows.
+      length: S, tokens a row at most, prompt included.
+      dtype: of keys and values.
+      snapshots: how many tokens `rewound` may go back at most; growing caches go back any number.
+    """
+
+    batch: int
+    length: int
+    dtype: Any = jnp.float32
+    snapshots: int = 0
+
+
+class LayerCache(abc.ABC):
+    """One layer's memory."""
+
+    @abc.abstractmethod
+    def rewound(self, index_B: Int[Array, "B"]) -> Any:
+        """The memory as it was after so many tokens of each row. Raises UserError if it does not reach back."""
+
+
+def write(old_BS: jax.Array, new_BT: jax.Array, index_B: Int[Array, "B"]) -> jax.Array:
+    """`old` [B, S, ...] with `new` [B, T, ...] from place `index` of each row on."""
+
+    def one(old_S: jax.Array, new_T: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(old_S, new_T, index, axis=0)
+
+    return jax.vmap(one)(old_BS, new_BT.astype(old_BS.dtype), index_B)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Growing(LayerCache):
+    """name -> [B, S, ...], entry t of token t; places from the row's index on hold nothing yet."""
+
+    entries: Mapping[str, jax.Array]
+
+    @classmethod
+    def empty(cls, room: Room, shapes: Mapping[str, Sequence[int]]) -> Growing:
+        """Nothing yet; name -> shape of an entry."""
+        return cls({name: jnp.zeros((room.batch, room.length, *s), room.dtype) for name, s in shapes.items()})
+
+    def written(self, new: Mapping[str, jax.Array], index_B: Int[Array, "B"]) -> Growing:
+        """With the entries of T more tokens, name -> [B, T, ...]."""
+        return Growing({name: write(old, new[name], index_B) for name, old in self.entries.items()})
+
+    def rewound(self, index_B):
+        return self  # what lies behind the index is written over, and not seen until then
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Window(LayerCache):
+    """The last R tokens of each row, token t at t % R.
+
+    Attributes:
+      entries: name -> [B, R, ...].
+      places: int32 [B, R], the token t of each entry; -1: nothing there.
+      positions, segments: int32 [B, R], as in a `Context`.
+    """
+
+    entries: Mapping[str, jax.Array]
+    places: jax.Array
+    positions: jax.Array
+    segments: jax.Array
+
+    @classmethod
+    def empty(cls, room: Room, window: int, shapes: Mapping[str, Sequence[int]]) -> Window:
+        """Nothing yet, with room for `window` tokens and those that may be taken back."""
+        size = window + room.snapshots
+        entries = {name: jnp.zeros((room.batch, size, *shape), room.dtype) for name, shape in shapes.items()}
+        nothing = jnp.zeros((room.batch, size), jnp.int32)
+        return cls(entries, nothing - 1, nothing, nothing)
+
+    def written(
+        self, new: Mapping[str, jax.Array], index_B: Int[Array, "B"], positions: jax.Array, segments: jax.Array
+    ) -> Window:
+        """With the entries of T more tokens, name -> [B, T, ...], and their positions and segments [B, T]."""
+        size, T = self.places.shape[1], positions.shape[1]
+        kept = min(T, size)
+        places = index_B[:, None] + jnp.arange(T - kept, T, dtype=jnp.int32)[None]
+
+        def put(old: jax.Array, new: jax.Array) -> jax.Array:
+            return jax.vmap(lambda o, n, at: o.at[at].set(n))(old, new[:, T - kept :].astype(old.dtype), places % size)
+
+        entries = {name: put(old, new[name]) for name, old in self.entries.items()}
+        own = jnp.pad(places, ((0, 0), (T - kept, 0)))
+        return Window(entries, put(self.places, own), put(self.positions, positions), put(self.segments, segments))
+
+    def rewound(self, index_B):
+        gone = self.places >= index_B[:, None]
+        zero = jnp.zeros((), jnp.int32)
+        places = jnp.where(gone, zero - 1, self.places)
+        return Window(self.entries, places, self.positions, jnp.where(gone, zero, self.segments))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fixed(LayerCache):
+    """name -> [B, S, ...], made once, by the first call that is given a memory."""
+
+    entries: Mapping[str, jax.Array]
+
+    def rewound(self, index_B):
+        return self
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Recurrent(LayerCache):
+    """A state, and those after the last R tokens where it was made with `snapshots=R`.
+
+    Attributes:
+      state: tree of [B, ...] after the last token.
+      past: the same tree of [B, R, ...], the state after token t at t % R; None: it cannot be rewound.
+    """
+
+    state: Any
+    past: Any = None
+
+    @classmethod
+    def empty(cls, state: Any, room: Room) -> Recurrent:
+        """Begins with `state`, and keeps the states after the last `room.snapshots` tokens and before them."""
+        if not room.snapshots:
+            return cls(state)
+        return cls(state, jax.tree.map(lambda x: jnp.repeat(x[:, None], room.snapshots + 1, axis=1), state))
+
+    def after(self, states: Any, index_B: Int[Array, "B"]) -> Recurrent:
+        """Having taken T more tokens; `states` is a tree of [B, T, ...], the state after each of them."""
+        last = jax.tree.map(lambda x: x[:, -1], states)
+        if self.past is None:
+            return Recurrent(last)
+        size = jax.tree.leaves(self.past)[0].shape[1]
+        T = jax.tree.leaves(states)[0].shape[1]
+        kept = min(T, size)
+        places = (index_B[:, None] + jnp.arange(T - kept, T, dtype=jnp.int32)[None]) % size
+
+        def put(past: jax.Array, new: jax.Array) -> jax.Array:
+            return jax.vmap(lambda p, n, at: p.at[at].set(n))(past, new[:, T - kept :].astype(past.dtype), places)
+
+        return Recurrent(last, jax.tree.map(put, self.past, states))
+
+    def rewound(self, index_B):
+        if self.past is None:
+            raise UserError("a recurrent state cannot be rewound: make the cache with snapshots, "
+                            "init_cache(..., snapshots=N)")  # fmt: skip
+        size = jax.tree.leaves(self.past)[0].shape[1]
+        place = (index_B - 1) % size
+        return Recurrent(jax.tree.map(lambda past: jax.vmap(lambda p, at: p[at])(past, place), self.past), self.past)
+
+
+def layer_caches(tree: Any, change: Any) -> Any:
+    """`change(cache)` of every layer cache in a tree whose arrays have a leading axis of layers."""
+    is_cache = lambda node: isinstance(node, LayerCache)  # noqa: E731
+    return jax.tree.map(lambda node: jax.vmap(change)(node), tree, is_leaf=is_cache)

@@ -1,0 +1,99 @@
+"""The model on rows of a batch, through the objective: what every tool that looks at a model calls it by.
+
+Random keys: the model's key is one for all rows; the objective's are one a row, made of `rows_key` and the row's number
+alone, so that what an objective draws does not depend on devices, hosts or micro-batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from arch.answers import Sum
+from arch.models.base import Output
+from arch.params import merge
+from arch.sharding import Placement, activations
+from train.objectives.base import Loss, Objective, Task
+
+Params = Mapping[str, Any]
+Batch = Mapping[str, jax.Array]
+
+ROW = "row"
+"""The array of a batch that numbers its rows: in the batch while training, in the split in evaluation."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """What a pass over rows adds up to: the objective's loss, and what the model's parts answered."""
+
+    loss: Loss
+    losses: Mapping[str, Sum]
+    metrics: Mapping[str, Sum]
+    statistics: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """One pass.
+
+    Attributes:
+      graphdef: the model without its parameters and buffers.
+      task: the objective on the data.
+      placement: where activations go on the mesh; None: nowhere in particular.
+    """
+
+    graphdef: Any
+    task: Task
+    placement: Placement | None = None
+
+    def __call__(
+        self,
+        params: Params,
+        buffers: Params,
+        batch: Batch,
+        key: jax.Array | None,
+        rows_key: jax.Array,
+        *,
+        training: bool,
+        **looks: Any,
+    ) -> tuple[Sums, Output]:
+        """The sums over a batch, and the model's output.
+
+        Args:
+          params, buffers: of the model, in the type of the computation.
+          batch: what the objective reads; its rows are numbered (`numbered`).
+          key: the model's; None: nothing is random in it.
+          rows_key: what the keys of rows are made of.
+          training: as in a model's call.
+          looks: `tap` and `keep`, as in a model's call.
+        """
+        arrays = {name: array for name, array in batch.items() if name != ROW}
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(rows_key, batch[ROW])
+        with contextlib.nullcontext() if self.placement is None else activations(self.placement):
+            inputs, targets = self.task.prepare(arrays, keys)
+            model = merge(self.graphdef, params, buffers)
+            output: Output = model(inputs, training=training, key=key, **looks)
+            loss = self.task.loss(output, targets)
+        return Sums(loss, output.losses, output.metrics, output.statistics), output
+
+
+def report(objective: Objective, sums: Sums) -> dict[str, jax.Array]:
+    """Name -> value: the objective's metrics, `loss/NAME` of each part's loss summed over layers, and each part's
+    metrics, the mean over layers."""
+    told = objective.metrics(sums.loss)
+    told |= {f"loss/{name}": jnp.sum(one.value) for name, one in sums.losses.items()}
+    return told | {name: jnp.mean(one.value) for name, one in sums.metrics.items()}
+
+
+def numbered(batch: Batch) -> Batch:
+    """The batch with its rows numbered, if they are not."""
+    if ROW in batch:
+        return batch
+    rows = jax.tree.leaves(dict(batch))[0].shape[0]
+    return {**batch, ROW: jnp.arange(rows, dtype=jnp.int32)}

@@ -36,7 +36,7 @@ def row_flops(run: Run) -> int:
     module = run.abstract_model()
     graphdef, params = nnx.split(module, nnx.Param)
     loss = run.objective.build(_stand_in(run))
-    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(1).items()}
+    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.describe().batch(1).items()}
     return cost.flops(lambda p, b: loss(nnx.merge(graphdef, p), b, None).total, nnx.to_pure_dict(params), batch)
 
 
@@ -49,9 +49,8 @@ def _stand_in(run: Run) -> Any:
 def estimate(run: Run) -> Estimate:
     """Compiles the step of `run` for the devices at hand and reads what XLA plans. The data is not touched."""
     program = prepare(run, _stand_in(run))
-    batch: Any = {
-        name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(run.batch).items()
-    }
+    arrays = run.data.describe().batch(run.batch)
+    batch: Any = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in arrays.items()}
     go = jax.ShapeDtypeStruct((), jnp.bool_)
     step: Any = program.train_step  # a jitted function, which can be compiled for shapes alone
     memory = step.lower(program.abstract, batch, go).compile().memory_analysis()

@@ -17,6 +17,8 @@ from train.objectives.base import Loss, Objective
 
 INPUTS = ("tokens", "image")
 """The array that a model is called with; the others of a batch are keywords."""
+OWN = ("label", "weight", "row")
+"""Arrays of a batch that the model is not handed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Classification(Objective):
     """
 
     def build(self, dataset):
-        wanted = getattr(dataset, "classes", 0)
+        wanted = getattr(dataset, "classes", 0) or 0
 
         def loss(model, batch: Mapping[str, jax.Array], key: jax.Array | None) -> Loss:
-            inputs = {name: array for name, array in batch.items() if name not in ("label", "weight")}
+            inputs = {name: array for name, array in batch.items() if name not in OWN}
             first = next(name for name in INPUTS if name in inputs)
             out = model(inputs.pop(first), **inputs, key=key)
             classes = out.logits.shape[-1]

@@ -37,7 +37,8 @@ def compiled(run: Run, devices: Any) -> Any:
     vocab = run.model.vocab
     dataset = types.SimpleNamespace(vocab=vocab, token_bytes=np.ones(vocab, np.float32))
     program = setup.prepare(run, dataset, devices=devices)
-    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in run.data.arrays(run.batch).items()}
+    arrays = run.data.describe().batch(run.batch)
+    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in arrays.items()}
     step: Any = program.train_step
     return step.lower(program.abstract, batch, jax.ShapeDtypeStruct((), jnp.bool_)).compile()
 

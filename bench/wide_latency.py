@@ -31,7 +31,7 @@ def forward(argument: dict[str, str]) -> Callable[[], None]:
 
     run = get_config(argument["form"]).arms[argument["arm"]]
     graphdef, params = nnx.split(run.model.build(rngs=nnx.Rngs(0)), nnx.Param)
-    length = run.data.arrays(1)["tokens"][0][1]
+    (length,), _ = run.data.describe().arrays["tokens"]
     tokens = jnp.arange(length, dtype=jnp.int32)[None] % run.model.vocab  # type: ignore[attr-defined]
     segments = jnp.ones_like(tokens)
     step = jax.jit(lambda params, tokens, segments: nnx.merge(graphdef, params)(tokens, segments=segments).logits)

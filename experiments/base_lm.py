@@ -48,7 +48,9 @@ def full() -> Run:
             stack=Sequential(remat="dots_no_batch"),
             init=ScaledInit(Normal(0.02)),
         ),
-        data=Text(source=LocalText("data/fineweb/*.parquet", validation=0.005), tokenizer=BPE(32_768), length=1024),
+        data=Text(
+            source=LocalText("data/fineweb/*.parquet", validation=0.005, test=0.005), tokenizer=BPE(32_768), length=1024
+        ),
         optimizer=AdamW(learning_rate=6e-4, schedule=Cosine(warmup=0.02, final=0.1), weight_decay=0.1),
         batch=512,
         accumulate=4,  # the logits of 512 rows would not fit 16 chips of 16 GiB

@@ -52,7 +52,9 @@ def full() -> Study:
             block=PreNorm(mixer=Attention(heads=8), feed_forward=GatedMLP(hidden=1376)),
             stack=Sequential(remat="dots_no_batch"),
         ),
-        data=Text(source=LocalText("data/fineweb/*.parquet", validation=0.005), tokenizer=BPE(32_768), length=1024),
+        data=Text(
+            source=LocalText("data/fineweb/*.parquet", validation=0.005, test=0.005), tokenizer=BPE(32_768), length=1024
+        ),
         optimizer=AdamW(schedule=Cosine(warmup=0.05, final=0.1), weight_decay=0.1),
         batch=256,
         accumulate=4,

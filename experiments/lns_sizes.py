@@ -83,7 +83,10 @@ def run(name: str) -> Run:
     return Run(
         model=size.model(),
         data=Text(
-            source=LocalText("data/c4/*.parquet", validation=0.002), tokenizer=BPE(VOCAB), length=256, pack=False
+            source=LocalText("data/c4/*.parquet", validation=0.002, test=0.002),
+            tokenizer=BPE(VOCAB),
+            length=256,
+            pack=False,
         ),
         optimizer=AdamW(
             learning_rate=recipe.learning_rate,

@@ -27,7 +27,7 @@ from experiments.study.claims import Better, Claim, Equivalent, RatioBelow
 from experiments.study.study import Study
 from train.data.base import Data
 from train.data.catalogue import Tfds
-from train.data.digits import COUNT, Digits
+from train.data.digits import Digits
 from train.data.images import TfdsImages
 from train.objectives.classification import Classification
 from train.optim.optimizers import AdamW
@@ -88,7 +88,7 @@ def cpu() -> Study:
         pair = layouts(f"{width} filters", Digits(), (8, 8, 1), width, depth=8, steps=600, batch=64)
         arms |= pair
         sequential, parallel = pair
-        notes.append(ratio(f"{width} filters", pair[sequential], COUNT - Digits().held_out))
+        notes.append(ratio(f"{width} filters", pair[sequential], Digits().trained))
         claims += [
             RatioBelow(sequential, than=parallel, metric="train/loss", at_most=1.0, every_seed=False),
             Equivalent(parallel, to=sequential, margin=0.015, metric="val/accuracy"),
@@ -102,7 +102,7 @@ def tiny() -> Study:
     """Everything the other forms do, in seconds."""
     arms = layouts("2 filters", Digits(), (8, 8, 1), width=2, depth=2, steps=6, batch=16)
     sequential, parallel = arms
-    notes = (ratio("2 filters", arms[sequential], COUNT - Digits().held_out),)
+    notes = (ratio("2 filters", arms[sequential], Digits().trained),)
     return study(arms, (Equivalent(parallel, to=sequential, margin=1.0),), notes, seeds=2)
 
 

@@ -21,6 +21,7 @@ from train.distributed import is_main
 from train.estimate import estimate
 from train.opened import Opened, open_run
 from train.profiling import Window
+from train.reporter import by_split
 from train.run import Run
 
 SAMPLE_TOKENS = 200
@@ -71,7 +72,7 @@ def generate(
 
 
 def evaluate(command: Command, folder: str) -> None:
-    """The validation metrics of the newest checkpoint in `folder`, beside the baselines."""
+    """The metrics of the newest checkpoint in `folder` on all splits but train, beside the baselines."""
     opened = open_run(_run(command), folder)
     metrics = opened.evaluate()
     if is_main():
@@ -99,7 +100,7 @@ def compare(command: Command, out: str | None = None, metric: str | None = None)
 
 def _costs(run: Run) -> str:
     """FLOPs and memory of a run as text."""
-    (tokens_shape, _) = run.data.arrays(run.batch)["tokens"]
+    (tokens_shape, _) = run.data.describe().batch(run.batch)["tokens"]
     length = tokens_shape[1] - 1
     counts = cost.parameters(run.model)
     forward = cost.forward_flops(run.model, length) / length
@@ -118,11 +119,13 @@ def _costs(run: Run) -> str:
 
 
 def _compare(metrics: dict[str, float], dataset: Any) -> None:
-    """Prints the validation metrics, and what counting models reach on the same text."""
-    print("validation   " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    if "bits_per_byte" in metrics and hasattr(dataset, "baselines"):
+    """Prints the metrics of each split, and what counting models reach on the text of the validation split."""
+    for split, values in by_split(metrics).items():
+        print(f"{split:<12} " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    if "val/bits_per_byte" in metrics and hasattr(dataset, "baselines"):
         found = dataset.baselines
-        print(f"baselines    bigram model {found.bigram:.4f}  unigram model {found.unigram:.4f}  bits_per_byte")
+        print(f"baselines    bigram model {found.bigram:.4f}  unigram model {found.unigram:.4f}  bits_per_byte of "
+              "validation")  # fmt: skip
 
 
 def _run(command: Command) -> Run:

@@ -120,7 +120,7 @@ def small(tasks: Mapping[str, tuple[Data, int, int]], layouts: Mapping[str, Sequ
     """Width 64, head width 8. `tasks`: name -> (data, classes, steps); `layouts`: those of each kind."""
     arms = {}
     for task, (data, classes, steps) in tasks.items():
-        length = data.arrays(1)["tokens"][0][1]
+        (length,), _ = data.describe().arrays["tokens"]
         for kind, chosen in layouts.items():
             for layout in chosen:
                 depth, heads, factor = shape(layout)
@@ -157,7 +157,7 @@ def cpu() -> Study:
 
 def tiny() -> Study:
     """Everything the other forms do, in seconds."""
-    data = ListOps(length=16, shortest=4, train=200, validation=32)
+    data = ListOps(length=16, shortest=4, train=200, validation=32, test=32)
     return small({"listops": (data, 10, 4)}, {"linear": ("2x24", "1x48")})
 
 
@@ -171,7 +171,7 @@ def full() -> Study:
     }
     arms = {}
     for task, (model, data, vocab, classes) in tasks.items():
-        length = data.arrays(1)["tokens"][0][1]
+        (length,), _ = data.describe().arrays["tokens"]
         for kind in mixers(8, 32, length):
             for layout in LAYOUTS:
                 depth, heads, _ = shape(layout)

@@ -1,4 +1,4 @@
-"""The loss over the whole validation split."""
+"""The metrics over whole splits: validation, test, and further sets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.data.base import Dataset, EvaluationBatches
+from train.data.description import prefix
 from train.forward import report
 from train.setup import Program
+
+TEST = "test"
+"""The split that is evaluated once, after the last step; the others are evaluated whenever it is due."""
+
+
+def evaluation_batches(program: Program, dataset: Dataset) -> dict[str, EvaluationBatches]:
+    """Split -> the batches of this process, of every split of `dataset` that is evaluated on."""
+    batch, processes = program.run.batch // program.run.accumulate, (jax.process_index(), jax.process_count())
+    return {split: dataset.evaluation(split, batch, *processes) for split in dataset.description.evaluated}
+
+
+def evaluate_all(
+    program: Program,
+    state: Mapping[str, Any],
+    splits: Mapping[str, Iterable[Mapping[str, np.ndarray]]],
+    abandon: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """PREFIX/NAME -> value of `evaluate` on each of `splits`: val/loss, test/loss, NAME/loss. None if abandoned."""
+    found: dict[str, Any] = {}
+    for split, batches in splits.items():
+        metrics = evaluate(program, state, batches, abandon)
+        if metrics is None and abandon():
+            return None
+        found |= {f"{prefix(split)}/{name}": value for name, value in (metrics or {}).items()}
+    return found
 
 
 def evaluate(

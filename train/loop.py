@@ -19,8 +19,9 @@ from etils import epath
 from arch.spec import UserError
 from train import folder as run_folder
 from train.checkpoint import Checkpoints
+from train.data.description import prefix
 from train.distributed import agreed, is_main
-from train.evaluate import evaluate
+from train.evaluate import TEST, evaluate_all, evaluation_batches
 from train.finite import explain, unfinite
 from train.forward import Batch, Params
 from train.members import Members
@@ -40,8 +41,8 @@ class Trained:
       program: the run made ready.
       state: the parameters and the optimiser's state after the last step.
       dataset: what it was trained on.
-      metrics: name -> value of the last evaluation, with members a list of one value a replica; empty if the data has
-        no validation split.
+      metrics: PREFIX/NAME -> value of the last evaluation, as val/loss and test/loss, with members a list of one value
+        a replica; empty if the data has nothing to evaluate on.
       stopped: replica -> the step at which it ceased to be finite; it stays as it was before that step.
     """
 
@@ -104,9 +105,8 @@ class _Loop:
     def __init__(self, program: Program, dataset: Any, folder: epath.Path, checkpoints: Checkpoints, profile: Profile):
         self.program, self.run, self.dataset = program, program.run, dataset
         self.folder, self.checkpoints, self.profile = folder, checkpoints, profile
-        processes = jax.process_index(), jax.process_count()
         self.batches = program.batches(dataset)
-        self.validation = dataset.validation(self.run.batch // self.run.accumulate, *processes)
+        self.splits = evaluation_batches(program, dataset)
         restored = checkpoints.restore(program.abstract)
         self.start = restored.step if restored else 0
         self.state: State = restored.state if restored else program.start()
@@ -129,7 +129,8 @@ class _Loop:
             if self.start:
                 self.reporter.note(f"going on from step {self.start:,} of {self.run.steps:,} in {self.folder}")
                 self.metrics = self.reporter.evaluated(self.start)
-                if self.due("evaluate", self.start) and not agreed(bool(self.metrics)):
+                prefixes = {name.partition("/")[0] for name in self.metrics}
+                if self.due("evaluate", self.start) and not agreed({*map(prefix, self.owed(self.start))} <= prefixes):
                     self.evaluate(self.start)
             for step in range(self.start + 1, self.run.steps + 1):
                 batch = self.program.place(next(self.batches))
@@ -187,11 +188,16 @@ class _Loop:
         where = explain(self.program, self.state, batch)
         self.fail(step, f"the loss or its gradient is not finite: {where}")
 
+    def owed(self, step: int) -> dict[str, Any]:
+        """The batches of the splits to evaluate after `step`: of the test split at the end alone."""
+        return {split: batches for split, batches in self.splits.items() if split != TEST or step == self.run.steps}
+
     def evaluate(self, step: int) -> None:
-        """The metrics of the validation split; given up halfway if this process is told to stop."""
+        """The metrics of the splits that are owed; given up halfway if this process is told to stop."""
         with self.reporter.pause():
-            metrics = evaluate(self.program, self.state, self.validation, lambda: self.signals.noted)
-        if metrics is not None:
+            stop = lambda: self.signals.noted  # noqa: E731
+            metrics = evaluate_all(self.program, self.state, self.owed(step), stop)
+        if metrics:
             self.metrics = metrics
             self.reporter.evaluation(step, metrics)
 

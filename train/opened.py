@@ -13,7 +13,7 @@ from arch.decode.strategy import Strategy
 from arch.spec import UserError
 from train import folder as run_folder
 from train.checkpoint import CHECKPOINTS, Checkpoints
-from train.evaluate import evaluate
+from train.evaluate import evaluate_all, evaluation_batches
 from train.run import Run
 from train.setup import Program, prepare
 
@@ -35,9 +35,11 @@ class Opened:
     step: int
 
     def evaluate(self) -> dict[str, float]:
-        """The objective's metrics over the whole validation split."""
-        batches = self.dataset.validation(self.program.run.batch // self.program.run.accumulate)
-        return evaluate(self.program, self.state, batches) or {}
+        """PREFIX/NAME -> the objective's metrics over the validation split (val/), the test split and further sets.
+
+        All processes must ask; each evaluates its own rows.
+        """
+        return evaluate_all(self.program, self.state, evaluation_batches(self.program, self.dataset)) or {}
 
     def continuations(self, prompts: Sequence[str], new: int, strategy: Strategy, key: Any) -> list[str]:
         """Each of `prompts` followed by up to `new` tokens of the model's own, as text.

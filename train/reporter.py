@@ -5,7 +5,8 @@ Names in the metrics:
     train/NAME             the objective's metrics of one step's batch, grad_norm and learning_rate
     train/tokens_per_s     over the steps since the line before, without evaluations and checkpoints
     train/mfu              the part of the devices' peak that the model's FLOPs make up
-    val/NAME               the objective's metrics of the validation split
+    val/NAME, test/NAME    the objective's metrics of the validation split and, at the end, of the test split
+    SET/NAME               those of a further set to evaluate on
 """
 
 from __future__ import annotations
@@ -104,17 +105,18 @@ class Reporter:
                 self._metrics.write(step, {f"train/{name}": v for name, v in values.items() if name not in INTERNAL})
 
     def evaluation(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Writes and shows the metrics of the validation split after `step`."""
+        """Writes and shows the metrics of an evaluation after `step`, named PREFIX/NAME."""
         if self._metrics is not None:
             with self._writing():
-                self._metrics.write(step, {f"val/{name}": value for name, value in metrics.items()})
-            shown = "  ".join(f"{name} {shown_value(value)}" for name, value in metrics.items())
-            self.note(f"step {step:,}/{self._steps:,}  validation {shown}")
+                self._metrics.write(step, metrics)
+            for split, values in by_split(metrics).items():
+                shown = "  ".join(f"{name} {shown_value(value)}" for name, value in values.items())
+                self.note(f"step {step:,}/{self._steps:,}  {split} {shown}")
 
     def evaluated(self, step: int) -> dict[str, Any]:
         """What an earlier process wrote of the evaluation after `step`; empty if nothing, or not in process 0."""
         for line in read(self._folder) if self._metrics is not None else []:
-            found = {name.removeprefix("val/"): value for name, value in line.items() if name.startswith("val/")}
+            found = {name: value for name, value in line.items() if "/" in name and not name.startswith("train/")}
             if line["step"] == step and found:
                 return found
         return {}
@@ -160,6 +162,15 @@ def _flops(program: Program, batch: Batch) -> int | None:
         return program.step_flops(batch)
     except ValueError:
         return None
+
+
+def by_split(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Split in words -> name -> value of metrics named PREFIX/NAME."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in metrics.items():
+        split, _, rest = name.partition("/")
+        found.setdefault("validation" if split == "val" else split, {})[rest] = value
+    return found
 
 
 def shown_value(value: Any) -> str:

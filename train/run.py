@@ -12,6 +12,7 @@ from flax import nnx
 from arch.models.base import Model
 from arch.spec import Problem, Spec, SpecError, at_least, one_of
 from train.data.base import Data
+from train.data.description import Description
 from train.mesh import Mesh
 from train.objectives.base import Objective
 from train.objectives.next_token import NextToken
@@ -26,7 +27,7 @@ class Reports(Spec):
 
     Attributes:
       log: metrics of a training step.
-      evaluate: loss on the validation split.
+      evaluate: metrics of the validation split and of further sets; the test split is evaluated at the end alone.
       checkpoint: the whole state, for resuming.
       keep: how many checkpoints are kept.
       prompt: text that the trained model continues at the end; None: no sample.
@@ -89,7 +90,21 @@ class Run(Spec):
             self.abstract_model()
         except SpecError as error:
             yield error
+        try:
+            yield from self.data.conflicts()
+            yield from self._unfit(self.data.describe())
+        except SpecError as error:
+            yield error
         yield from self.mesh.conflicts(self, device_count or jax.device_count())
+
+    def _unfit(self, data: Description) -> Iterator[SpecError]:
+        """What the data, as far as it is known before it is built, does not allow."""
+        for field, needed, what in (("vocab", data.vocab, "tokens"), ("classes", data.classes, "classes")):
+            if needed is not None and getattr(self.model, field, needed) < needed:
+                yield self.model.refuse(field, f"must be at least {needed}, the {what} of the data")
+        if self.reports.prompt is not None and not data.text:
+            yield self.reports.refuse("prompt", f"{type(self.data).__name__} is no running text that a prompt can be "
+                                                "continued in; leave it out")  # fmt: skip
 
     def abstract_model(self) -> Any:
         """The model with shapes in place of arrays."""

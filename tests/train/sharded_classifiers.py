@@ -18,6 +18,7 @@ from arch.layers.mixers.synthesizer import DenseSynthesizer
 from arch.layers.positions import Learned
 from arch.models.classifier import Classifier, Matcher
 from train.data.base import Data, Dataset
+from train.data.description import Description
 from train.data.labelled import token_arrays
 from train.mesh import Mesh
 from train.objectives.classification import Classification
@@ -37,11 +38,11 @@ SPLIT = Mesh(fsdp=2, tensor=2)
 class Nothing(Data):
     """Data that is not there: batches are placed by hand."""
 
-    def arrays(self, batch):
-        return token_arrays(batch, LENGTH)
+    def describe(self):
+        return Description(token_arrays(LENGTH))
 
     def build(self, progress=None):
-        return Dataset([], [], "none")
+        return Dataset({}, self.describe(), "none")
 
 
 def batch(matching: bool) -> dict[str, np.ndarray]:
@@ -53,7 +54,7 @@ def batch(matching: bool) -> dict[str, np.ndarray]:
     rows = {name: array if name.startswith("tokens") else text for name, array in rows.items()}
     weight = np.array([1] * (BATCH - 1) + [0], np.float32)
     found = {**rows, "label": rng.integers(0, 2, BATCH, dtype=np.int32), "weight": weight}
-    assert set(found) == set(token_arrays(BATCH, LENGTH, names))
+    assert set(found) == set(token_arrays(LENGTH, names))
     return found
 
 

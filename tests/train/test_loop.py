@@ -55,7 +55,7 @@ def test_what_a_run_leaves_behind(whole):
     assert all(set(line) == train_names for line in told if "val/loss" not in line)
     assert told[0]["train/loss"] == pytest.approx(np.log(toys.VOCAB), abs=0.1)
     assert told[-1]["val/loss"] < told[3]["val/loss"] < told[0]["train/loss"]
-    assert trained.metrics == {"loss": told[-1]["val/loss"], "bits_per_byte": told[-1]["val/bits_per_byte"]}
+    assert trained.metrics == {name: told[-1][name] for name in ("val/loss", "val/bits_per_byte")}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"4", "6"}
     assert all("train/tokens_per_s" in line for line in read(folder)[1:] if "val/loss" not in line)
 
@@ -63,12 +63,12 @@ def test_what_a_run_leaves_behind(whole):
 def test_evaluation_counts_every_row_once(whole):
     """13 rows in batches of 8: the mean over all targets at once, by the model itself."""
     trained, _ = whole
-    rows = trained.dataset.validation_rows.arrays
+    rows = trained.dataset.rows["validation"].arrays
     tokens, segments = rows["tokens"], rows["segments"]
     logits = trained.model(tokens[:, :-1], positions=rows["positions"][:, :-1], segments=segments[:, :-1]).logits
     nats = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits), np.float64), tokens[:, 1:, None], -1)[..., 0]
     counted = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
-    assert trained.metrics["loss"] == pytest.approx(nats[counted].mean(), rel=1e-6)
+    assert trained.metrics["val/loss"] == pytest.approx(nats[counted].mean(), rel=1e-6)
 
 
 def test_a_finished_run_is_left_as_it_is(whole):
@@ -102,9 +102,9 @@ def test_stopped_by_a_signal_and_resumed(whole, tmp_path, monkeypatch, capsys, n
 
 def test_stopped_during_an_evaluation(whole, tmp_path, monkeypatch):
     """The evaluation is given up, and made up for by the run that goes on."""
-    from train.data.base import ValidationBatches
+    from train.data.base import EvaluationBatches
 
-    walk = ValidationBatches.__iter__
+    walk = EvaluationBatches.__iter__
 
     def signalled(self):
         for batch in walk(self):
@@ -112,7 +112,7 @@ def test_stopped_during_an_evaluation(whole, tmp_path, monkeypatch):
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(ValidationBatches, "__iter__", signalled)
+        patch.setattr(EvaluationBatches, "__iter__", signalled)
         with pytest.raises(Stopped):
             train(toys.run(), tmp_path)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]

@@ -10,6 +10,7 @@ from arch.layers.attention import Attention
 from arch.layers.feed_forward import GatedMLP
 from arch.models.decoder import Decoder
 from train.data.base import Data, Dataset, TrainBatches
+from train.data.description import Description
 from train.mesh import Mesh
 from train.optim import AdamW, Constant
 from train.run import Reports, Run
@@ -39,23 +40,29 @@ class ToyRows:
         return {name: array[indices] for name, array in self.arrays.items()}
 
 
-class ToyDataset(Dataset):
-    vocab = VOCAB
-    token_bytes = np.ones(VOCAB, np.int32)
-
-
 @dataclasses.dataclass(frozen=True)
 class Toy(Data):
-    """`rows` to train on and `held_out` to validate on."""
+    """`rows` to train on, `held_out` to validate on and `test` to test on."""
 
     rows: int = 60
     held_out: int = 13
+    test: int = 0
 
-    def arrays(self, batch):
-        return dict.fromkeys(("tokens", "segments", "positions"), ((batch, LENGTH + 1), np.int32))
+    def counts(self) -> dict[str, int]:
+        counts = {"train": self.rows, "validation": self.held_out, "test": self.test}
+        return {split: count for split, count in counts.items() if count}
+
+    def describe(self):
+        arrays = dict.fromkeys(("tokens", "segments", "positions"), ((LENGTH + 1,), np.int32))
+        return Description(arrays, tuple(self.counts()), VOCAB, token_bytes=np.ones(VOCAB, np.int32))
+
+    def parts(self):
+        """What a `Dataset` is made of."""
+        rows = {split: ToyRows(count, seed) for seed, (split, count) in enumerate(self.counts().items())}
+        return rows, self.describe(), f"toy {self.rows} {self.held_out}"
 
     def build(self, progress=None):
-        return ToyDataset(ToyRows(self.rows, 0), ToyRows(self.held_out, 1), f"toy {self.rows} {self.held_out}")
+        return Dataset(*self.parts())
 
 
 def model(dropout: float = 0.0, **fields) -> Decoder:

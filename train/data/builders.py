@@ -71,8 +71,9 @@ class Documents(tfds.core.GeneratorBasedBuilder):
             if seen % 256 == 0:
                 self._progress(f"prepare {self.name} {split}", seen, None)
         if not kept:
+            without = ", or test=0 for none" if split == "test" else ""
             raise UserError(f"{self.name}: no document in split {split!r}, of {seen} in all; give more documents, "
-                            "smaller ones, or another fraction")  # fmt: skip
+                            f"smaller ones, or another fraction{without}")  # fmt: skip
         self._progress(f"prepare {self.name} {split}", seen, seen)
 
 
@@ -125,20 +126,19 @@ class IMDbReviewsBuilder(Documents):
 
 
 class LocalTextBuilder(Documents):
-    """Documents of local files. With `validation` they are the validation split, whatever the hashes say."""
+    """Documents of local files. A split in `own` is the files given there; `parts` divides the others by hash."""
 
     name = "local_text"
 
-    def __init__(self, *, files: Files, validation: Files | None = None, **kwargs: Any):
-        self._files, self._validation = files, validation
-        super().__init__(**kwargs)
+    def __init__(self, *, files: Files, own: Mapping[str, Files], parts: Mapping[str, float], **kwargs: Any):
+        self._files, self._own, self._divided = files, own, parts
+        super().__init__(parts={**parts, **dict.fromkeys(own, 1.0)}, **kwargs)
 
     def records(self, split: str) -> Iterator[Record]:
-        chosen = self._validation if self._validation and split == "validation" else self._files
-        return ({"text": text} for text in chosen.documents())
+        return ({"text": text} for text in self._own.get(split, self._files).documents())
 
     def _keeps(self, split: str, text: str) -> bool:
-        return self._validation is not None or super()._keeps(split, text)
+        return split in self._own or split_of(text, self._divided) == split
 
 
 def prepared(key: str, builder: type[Documents], **arguments: Any) -> Corpus:

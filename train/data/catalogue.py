@@ -27,6 +27,7 @@ class Tfds(Source):
     name: str  # NAME, NAME/CONFIG or NAME:VERSION
     train: str = "train"
     validation: str = "validation"  # or part of another split: "train[95%:]", with train="train[:95%]"
+    test: str | None = None  # None: there is no test split
     text: str = "text"  # the feature that holds the document
     folder: str | None = None  # TFDS data_dir; None: in the cache
     line_breaks: bool = True  # HTML <br /> become newlines, as in IMDbReviews
@@ -36,17 +37,20 @@ class Tfds(Source):
             yield Problem("name", self.name, "must name a TFDS data set")
         if self.train == self.validation:
             yield Problem("validation", self.validation, "must differ from the split trained on")
+        if self.test in (self.train, self.validation):
+            yield Problem("test", self.test, "must differ from the splits trained on and validated on")
 
     def identity(self) -> str:
         """Of the prepared data: name, version, and the size of every split in records and bytes."""
         info = self._prepared().info
         sizes = {name: [split.num_examples, split.num_bytes] for name, split in info.splits.items()}
-        return cache.digest("tfds", info.full_name, sizes, self.train, self.validation, self.text, self.line_breaks)
+        read = {split: getattr(self, split) for split in self.splits}
+        return cache.digest("tfds", info.full_name, sizes, read, self.text, self.line_breaks)
 
     def records(self) -> tuple[Any, dict[str, Any]]:
-        """The prepared builder, and random access to the records of "train" and "validation"."""
+        """The prepared builder, and random access to the records of each split."""
         builder = self._prepared()
-        return builder, {name: self._split(builder, getattr(self, name)) for name in ("train", "validation")}
+        return builder, {name: self._split(builder, getattr(self, name)) for name in self.splits}
 
     def build(self, progress: Progress = silent) -> Corpus:
         import tensorflow_datasets as tfds

@@ -17,12 +17,12 @@ from train.data import cache
 from train.data.bars import bars
 from train.data.base import Data, Progress, Tokenizer
 from train.data.corpus import READ_AT_ONCE, Corpus, Source
+from train.data.description import Description
 from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
 from train.data.sources import IMDbReviews
-from train.data.tokenizers import Bytes, TokenizerSpec
+from train.data.tokenizers import Bytes, TokenizerSpec, Tokens
 
-VERSION = 1  # of the files; raise it when their layout changes
-SPLITS = ("train", "validation")
+VERSION = 2  # of the files; raise it when their layout changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,10 @@ class TextClasses(Data):
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "length")
 
-    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
-        return token_arrays(batch, self.length)
+    def describe(self) -> Description:
+        classes = self.source.classes(self.label)
+        description = Description(token_arrays(self.length), self.source.splits, classes=classes)
+        return self.tokenizer.describe().into(description)
 
     def build(self, progress: Progress | None = None) -> LabelledDataset:
         """Raises UserError if the source has no such label."""
@@ -56,7 +58,7 @@ class TextClasses(Data):
             def make(folder: Path) -> None:
                 corpus = self.source.build(report)
                 np.save(folder / "classes.npy", np.array(class_count(corpus, self.label)))
-                for split in SPLITS:
+                for split in self.source.splits:
                     labels, documents = tokenised(corpus, split, self.label, tokenizer, report)
                     documents.save(folder, split)
                     np.save(folder / f"{split}.labels.npy", labels)
@@ -64,11 +66,11 @@ class TextClasses(Data):
             folder = cache.entry("classes", key, make)
         rows = {
             split: LabelledRows(Documents.load(folder, split), np.load(folder / f"{split}.labels.npy"), self.length)
-            for split in SPLITS
+            for split in self.source.splits
         }
-        classes = int(np.load(folder / "classes.npy"))
-        name = cache.digest(key, self.length)
-        return LabelledDataset(rows["train"], rows["validation"], tokenizer.vocab, classes, name)
+        description = dataclasses.replace(self.describe(), classes=int(np.load(folder / "classes.npy")))
+        description = Tokens.of(tokenizer).into(description)
+        return LabelledDataset(rows, description, cache.digest(key, self.length), tokenizer)
 
 
 def class_count(corpus: Corpus, label: str) -> int:

@@ -53,6 +53,15 @@ def _read(records: Sequence[Record], indices: range) -> Sequence[Record]:
 class Source(Spec, abc.ABC):
     """Base of every source of documents."""
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of its splits, known without the documents. A field `test` that holds something makes a third."""
+        return ("train", "validation", "test") if getattr(self, "test", None) else ("train", "validation")
+
+    def classes(self, label: str) -> int | None:
+        """How many classes the feature `label` has, where that is known without the documents."""
+        return None
+
     @abc.abstractmethod
     def identity(self) -> str:
         """A name of the content: equal identities give equal documents in equal order."""
@@ -63,11 +72,12 @@ class Source(Spec, abc.ABC):
 
 
 def fractions(spec: Spec, *fields: str) -> Iterator[Problem]:
-    """Problems of split fractions: some for validation, which comes first, none negative, some left for training."""
+    """Problems of split fractions: some for validation, which comes first, no negative ones, some left for training."""
     yield from above(spec, 0, fields[0])
     yield from at_least(spec, 0, *fields[1:])
     if sum(getattr(spec, field) for field in fields) >= 1:
-        yield Problem(fields[-1], getattr(spec, fields[-1]), f"{' + '.join(fields)} must leave something for training")
+        largest = max(reversed(fields), key=lambda field: getattr(spec, field))
+        yield Problem(largest, getattr(spec, largest), f"{' + '.join(fields)} must leave something for training")
 
 
 def folded_hash(text: str) -> bytes:

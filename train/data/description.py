@@ -23,10 +23,11 @@ class Description:
       arrays: name -> (shape of one row, dtype) of the arrays of a batch.
       splits: the names of its splits: "train", and those to evaluate on ("validation", "test", ...).
       vocab: V, token ids are below it; None: no tokens.
-      classes: how many labels there are; None: no labels.
+      classes: how many labels there are; None: no labels, or not known before it is built.
       token_bytes: UTF-8 bytes that each token stands for, [V]; None: no tokens, or not known before it is built.
       mask: id of the mask token; None: there is none.
       separator: id of the token between two texts; None: there is none.
+      text: whether rows are running text in the tokens of `dataset.tokenizer`, in which a prompt can be continued.
     """
 
     arrays: Mapping[str, tuple[Shape, Any]]
@@ -36,7 +37,19 @@ class Description:
     token_bytes: np.ndarray | None = None
     mask: int | None = None
     separator: int | None = None
+    text: bool = False
 
     def batch(self, rows: int) -> dict[str, tuple[Shape, Any]]:
-        """Name -> (shape, dtype) of the arrays of a batch of `rows`."""
-        return {name: ((rows, *shape), dtype) for name, (shape, dtype) in self.arrays.items()}
+        """Name -> (shape, dtype) of the arrays of a batch of `rows`, and the `row` numbers that all batches carry."""
+        arrays = {name: ((rows, *shape), dtype) for name, (shape, dtype) in self.arrays.items()}
+        return {**arrays, "row": ((rows,), np.int32)}
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The splits that are evaluated on: all but "train"."""
+        return tuple(split for split in self.splits if split != "train")
+
+
+def prefix(split: str) -> str:
+    """What the metrics of a split are called by: "val" for validation, as in `val/loss`; the others by their names."""
+    return "val" if split == "validation" else split

@@ -11,8 +11,9 @@ import numpy as np
 
 from arch.spec import Problem, UserError, at_least
 from train.data import cache
-from train.data.base import Data, Progress
-from train.data.images import ImageDataset, ImageRows, image_arrays
+from train.data.base import Data, Dataset, Progress
+from train.data.description import Description
+from train.data.images import ImageRows, image_arrays
 
 COUNT = 1797
 
@@ -22,29 +23,40 @@ class Digits(Data):
     """Images [8, 8, 1] of the digits 0 to 9.
 
     Attributes:
-      held_out: images to validate on, drawn at random; the other ones are trained on.
-      split: seed of that draw. It is not the run's: all seeds of a study validate on the same images.
+      held_out: images to validate on, drawn at random.
+      test: images to test on, of the others; 0: there is no test split. What is left is trained on.
+      split: seed of the draw. It is not the run's: all seeds of a study are evaluated on the same images.
     """
 
     held_out: int = 397
+    test: int = 300
     split: int = 0
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 0, "split")
+        yield from at_least(self, 0, "split", "test")
         if not 1 <= self.held_out < COUNT:
             yield Problem("held_out", self.held_out, f"must be from 1 to {COUNT - 1}; there are {COUNT} images")
+        elif self.trained < 1:
+            yield Problem("test", self.test, f"must leave something for training of the {COUNT - self.held_out} images")
 
-    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
-        return image_arrays(batch, (8, 8, 1))
+    @property
+    def trained(self) -> int:
+        """How many images are trained on."""
+        return COUNT - self.held_out - self.test
 
-    def build(self, progress: Progress | None = None) -> ImageDataset:
+    def describe(self) -> Description:
+        splits = ("train", "validation", *(("test",) if self.test else ()))
+        return Description(image_arrays((8, 8, 1)), splits, classes=10)
+
+    def build(self, progress: Progress | None = None) -> Dataset:
         table = np.loadtxt(_file(), delimiter=",", dtype=np.int32)
         images = table[:, :-1].reshape(-1, 8, 8, 1).astype(np.float32) / np.float32(16)
         labels = table[:, -1]
         order = np.random.default_rng(self.split).permutation(COUNT)
-        held_out, rest = order[: self.held_out], order[self.held_out :]
-        rows = [ImageRows(images[part], labels[part]) for part in (rest, held_out)]
-        return ImageDataset(rows[0], rows[1], 10, cache.digest("sklearn digits", self.held_out, self.split))
+        validation, test, train = np.split(order, [self.held_out, self.held_out + self.test])
+        parts = {"train": train, "validation": validation, "test": test}
+        rows = {split: ImageRows(images[parts[split]], labels[parts[split]]) for split in self.describe().splits}
+        return Dataset(rows, self.describe(), cache.digest("sklearn digits", self.held_out, self.test, self.split))
 
 
 def _file() -> Path:

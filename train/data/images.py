@@ -1,7 +1,7 @@
 """Labelled images: rows in memory, and any image data set of the TFDS catalogue, such as mnist or cifar10.
 
 A batch has `image`, float32 [b, H, W, C] in [0, 1], `label`, int32 [b], and `weight`, float32 [b]: 1, and 0 for the
-rows that fill up the last validation batch.
+rows that fill up a batch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from arch.spec import Problem, UserError
 from train.data.base import Batch, Data, Dataset, Progress
 from train.data.catalogue import Tfds
+from train.data.description import Description, Shape
 
 READ_AT_ONCE = 4096
 
@@ -35,20 +36,9 @@ class ImageRows:
         return {"image": images, "label": self.labels[indices], "weight": np.ones(len(indices), np.float32)}
 
 
-class ImageDataset(Dataset):
-    """Images of one shape. `classes` is how many labels there are."""
-
-    train_rows: ImageRows
-    validation_rows: ImageRows
-
-    def __init__(self, train_rows: ImageRows, validation_rows: ImageRows, classes: int, fingerprint: str):
-        super().__init__(train_rows, validation_rows, fingerprint)
-        self.classes = classes
-
-
-def image_arrays(batch: int, image: tuple[int, int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
-    """Name -> (shape, dtype) of the arrays in a batch of images."""
-    return {"image": ((batch, *image), np.float32), "label": ((batch,), np.int32), "weight": ((batch,), np.float32)}
+def image_arrays(image: tuple[int, int, int]) -> dict[str, tuple[Shape, type]]:
+    """Name -> (shape of a row, dtype) of the arrays in a batch of images."""
+    return {"image": (image, np.float32), "label": ((), np.int32), "weight": ((), np.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +61,11 @@ class TfdsImages(Data):
         if min(self.shape) < 1:
             yield Problem("shape", self.shape, "must be height, width and channels, each at least 1")
 
-    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
-        return image_arrays(batch, self.shape)
+    def describe(self) -> Description:
+        return Description(image_arrays(self.shape), self.source.splits)
 
-    def build(self, progress: Progress | None = None) -> ImageDataset:
-        """Reads both splits into memory. Raises UserError for features that the data set does not have."""
+    def build(self, progress: Progress | None = None) -> Dataset:
+        """Reads the splits into memory. Raises UserError for features that the data set does not have."""
         import tensorflow_datasets as tfds
 
         builder, splits = self.source.records()
@@ -87,8 +77,9 @@ class TfdsImages(Data):
         found = tuple(features[self.image].shape)
         if any(size is not None and size != own for size, own in zip(found, self.shape, strict=True)):
             raise UserError(f"{self.source.name}: its images have the shape {found}, not shape={self.shape}")
-        train, validation = (self._rows(splits[name]) for name in ("train", "validation"))
-        return ImageDataset(train, validation, features[self.label].num_classes, self.source.identity())
+        rows = {name: self._rows(records) for name, records in splits.items()}
+        description = dataclasses.replace(self.describe(), classes=features[self.label].num_classes)
+        return Dataset(rows, description, self.source.identity())
 
     def _rows(self, records: Any) -> ImageRows:
         images, labels = np.empty((len(records), *self.shape), np.uint8), np.empty(len(records), np.int32)

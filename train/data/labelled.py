@@ -1,17 +1,18 @@
 """Labelled token rows: documents of any length as padded rows, one a row, and pairs of them.
 
 A batch has `tokens` and `segments`, int32 [b, T] (segment 1 is text, 0 is padding), for pairs also `tokens2` and
-`segments2`, `label`, int32 [b], and `weight`, float32 [b]: 1, and 0 for rows that fill up the last validation batch.
+`segments2`, `label`, int32 [b], and `weight`, float32 [b]: 1, and 0 for rows that fill up a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from train.data.base import Batch, Dataset, Rows
+from train.data.base import Batch, Dataset, Rows, Tokenizer
+from train.data.description import Description, Shape
 
 
 class Documents:
@@ -65,22 +66,22 @@ class LabelledRows:
 
 
 class LabelledDataset(Dataset):
-    """Rows with labels. `classes` is how many labels there are, `vocab` how many tokens."""
+    """Rows with labels. `tokenizer` made their tokens; None where none did."""
 
-    def __init__(self, train_rows: Rows, validation_rows: Rows, vocab: int, classes: int, fingerprint: str):
-        super().__init__(train_rows, validation_rows, fingerprint)
-        self.vocab, self.classes = vocab, classes
+    def __init__(
+        self, rows: Mapping[str, Rows], description: Description, fingerprint: str, tokenizer: Tokenizer | None = None
+    ):
+        super().__init__(rows, description, fingerprint)
+        self.tokenizer = tokenizer
 
     @property
     def majority(self) -> float:
         """The accuracy on the validation rows of the label that is most frequent in the training rows."""
-        train, validation = (rows.labels for rows in (self.train_rows, self.validation_rows))  # type: ignore[attr-defined]
+        train, validation = (self.rows[split].labels for split in ("train", "validation"))  # type: ignore[attr-defined]
         return float(np.mean(validation == np.bincount(train).argmax()))
 
 
-def token_arrays(
-    batch: int, length: int, names: Sequence[str] = ("tokens", "segments")
-) -> dict[str, tuple[tuple[int, ...], type]]:
-    """Name -> (shape, dtype) of the arrays in a batch of labelled rows."""
-    arrays: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(names, ((batch, length), np.int32))
-    return {**arrays, "label": ((batch,), np.int32), "weight": ((batch,), np.float32)}
+def token_arrays(length: int, names: Sequence[str] = ("tokens", "segments")) -> dict[str, tuple[Shape, type]]:
+    """Name -> (shape of a row, dtype) of the arrays in a batch of labelled rows."""
+    arrays: dict[str, tuple[Shape, type]] = dict.fromkeys(names, ((length,), np.int32))
+    return {**arrays, "label": ((), np.int32), "weight": ((), np.float32)}

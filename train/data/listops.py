@@ -1,8 +1,8 @@
 """ListOps (Nangia and Bowman, arXiv 1804.06028): nested lists of digits to be worked out, one digit the answer.
 
 [MAX 2 9 [MIN 4 7 ] 0 ] is 9. The operations are MIN, MAX, MED (the median, rounded down) and SUM_MOD (the sum modulo
-10); every argument is a digit or, with probability 1/4, a list. Expressions are made from a seed, and those of
-validation are none of those of training.
+10); every argument is a digit or, with probability 1/4, a list. Expressions are made from a seed, and no two of them,
+of whatever split, are equal.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from arch.spec import Problem, UserError, at_least
 from train.data import cache
 from train.data.bars import bars
 from train.data.base import Data, Progress
+from train.data.description import Description
 from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
 
-VERSION = 1  # raise it when the same fields give other expressions
+VERSION = 2  # raise it when the same fields give other expressions
 LIST = 0.25
 """Probability that an argument is a list, above the greatest depth."""
 TRIES = 100_000
 """Expressions in a row that may be refused before the bounds are held to be out of reach."""
+
+MADE = ("validation", "train", "test")
+"""The order in which splits are made: another number to test on leaves the others as they are."""
 
 OPERATIONS: dict[str, Callable[[list[int]], int]] = {
     "MIN": min,
@@ -43,7 +47,7 @@ class ListOps(Data):
     Attributes:
       length: tokens of an expression at most; rows are this long.
       shortest: tokens of an expression at least.
-      train, validation: expressions.
+      train, validation, test: expressions; 0 for test: there is no test split.
       depth: of nesting, at most.
       arguments: of a list, at most; two at least.
       seed: of the expressions. It is not the run's: all seeds of a study see the same ones.
@@ -53,6 +57,7 @@ class ListOps(Data):
     shortest: int = 8
     train: int = 20_000
     validation: int = 2_000
+    test: int = 2_000
     depth: int = 10
     arguments: int = 5
     seed: int = 0
@@ -61,12 +66,16 @@ class ListOps(Data):
         yield from at_least(self, 1, "train", "validation", "depth")
         yield from at_least(self, 2, "arguments")
         yield from at_least(self, 4, "shortest")
-        yield from at_least(self, 0, "seed")
+        yield from at_least(self, 0, "seed", "test")
         if self.length < self.shortest:
             yield Problem("length", self.length, f"must be at least shortest={self.shortest}")
 
-    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
-        return token_arrays(batch, self.length)
+    def describe(self) -> Description:
+        return Description(token_arrays(self.length), tuple(self._counts()), vocab=len(TOKENS), classes=10)
+
+    def _counts(self) -> dict[str, int]:
+        """Split -> how many expressions it has."""
+        return {"train": self.train, "validation": self.validation, **({"test": self.test} if self.test else {})}
 
     def build(self, progress: Progress | None = None) -> LabelledDataset:
         """Raises UserError if there are not enough expressions within the bounds."""
@@ -76,21 +85,24 @@ class ListOps(Data):
             with bars(progress) as report:
                 found = distinct(self, report)
             labels = np.array([value for _, value in found], np.uint8)
-            for name, first, last in (("validation", 0, self.validation), ("train", self.validation, len(found))):
+            first, counts = 0, self._counts()
+            for name in sorted(counts, key=MADE.index):
+                last = first + counts[name]
                 Documents.of((list(row) for row, _ in found[first:last]), len(TOKENS)).save(folder, name)
                 np.save(folder / f"{name}.labels.npy", labels[first:last])
+                first = last
 
         folder = cache.entry("listops", key, make)
         rows = {
             name: LabelledRows(Documents.load(folder, name), np.load(folder / f"{name}.labels.npy"), self.length)
-            for name in ("train", "validation")
+            for name in self._counts()
         }
-        return LabelledDataset(rows["train"], rows["validation"], len(TOKENS), 10, key)
+        return LabelledDataset(rows, self.describe(), key)
 
 
 def distinct(spec: ListOps, progress: Progress) -> list[tuple[bytes, int]]:
-    """(tokens, value) of different expressions, those of validation first."""
-    chance, count = random.Random(spec.seed), spec.train + spec.validation
+    """(tokens, value) of different expressions, in the order of `MADE`."""
+    chance, count = random.Random(spec.seed), spec.train + spec.validation + spec.test
     found: dict[bytes, int] = {}
     refused = 0
     while len(found) < count:

@@ -1,6 +1,6 @@
 """Which package of the standard library a piece of Python source comes from: real bytes that every machine has.
 
-Files, not windows, are divided between training and validation, so that no file is on both sides. Every class has as
+Files, not windows, are divided between the splits, so that no file is in two of them. Every class has as
 many windows as the others in each split. The text is the interpreter's own; a data set is named by its hash.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,44 +17,55 @@ import numpy as np
 from arch.spec import Problem, UserError, at_least, between
 from train.data import cache
 from train.data.base import Data, Progress
+from train.data.corpus import fractions
+from train.data.description import Description
 from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
+from train.data.tokenizers import Bytes
 
-VERSION = 1  # raise it when the same files give other windows
+VERSION = 2  # raise it when the same files give other windows
 
 
 @dataclasses.dataclass(frozen=True)
 class PackageBytes(Data):
-    """Windows of `length` bytes and the package they are from; `validation` is the least fraction of bytes held out."""
+    """Windows of `length` bytes and the package they are from.
+
+    `validation` and `test` are the least fractions of bytes held out; without `test`, 0, there is no test split.
+    """
 
     packages: tuple[str, ...] = ("asyncio", "email", "multiprocessing", "xml")
     length: int = 128
     validation: float = 0.2
+    test: float = 0.1
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "length")
         yield from between(self, 0.01, 0.9, "validation")
+        yield from fractions(self, "validation", "test")
         if len(set(self.packages)) < max(2, len(self.packages)):
             yield Problem("packages", self.packages, "must be two different ones at least")
 
-    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
-        return token_arrays(batch, self.length)
+    def describe(self) -> Description:
+        splits = ("train", "validation", *(("test",) if self.test else ()))
+        description = Description(token_arrays(self.length), splits, classes=len(self.packages))
+        return Bytes().describe().into(description)
 
     def build(self, progress: Progress | None = None) -> LabelledDataset:
         """Raises UserError for a package that this interpreter does not have, or has too few files of."""
-        windows: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
+        windows: dict[str, list[np.ndarray]] = {split: [] for split in self.describe().splits}
         content = hashlib.sha256()
         for package in self.packages:
             files = sources(package)
             content.update(b"".join(files))
-            for split, chosen in divide(files, self.validation).items():
+            parts = {"validation": self.validation, "test": self.test}
+            for split, chosen in divide(files, {split: parts[split] for split in parts if split in windows}).items():
                 cut = [np.frombuffer(file, np.uint8) for file in chosen]
                 pieces = [file[: len(file) // self.length * self.length].reshape(-1, self.length) for file in cut]
-                windows[split].append(np.concatenate(pieces))
+                windows[split].append(np.concatenate(pieces or [np.zeros((0, self.length), np.uint8)]))
                 if not len(windows[split][-1]):
                     raise self.refuse("packages", f"{package} has too little source for split {split!r}")
         rows = {split: balanced(classes, self.length) for split, classes in windows.items()}
         key = cache.digest("packages", VERSION, content.hexdigest(), dataclasses.asdict(self))
-        return LabelledDataset(rows["train"], rows["validation"], 256, len(self.packages), key)
+        return LabelledDataset(rows, self.describe(), key)
 
 
 def sources(package: str) -> list[bytes]:
@@ -67,11 +78,18 @@ def sources(package: str) -> list[bytes]:
     return sorted(found, key=lambda content: hashlib.sha256(content).digest())
 
 
-def divide(files: list[bytes], fraction: float) -> dict[str, list[bytes]]:
-    """The first files for validation until they hold `fraction` of all bytes, the others for training."""
-    sizes = np.cumsum([len(file) for file in files])
-    count = min(int(np.searchsorted(sizes, fraction * sizes[-1])) + 1, len(files) - 1)
-    return {"validation": files[:count], "train": files[count:]}
+def divide(files: list[bytes], parts: Mapping[str, float]) -> dict[str, list[bytes]]:
+    """The first files for each of `parts` in turn until they hold its fraction of all bytes, the rest for training.
+
+    One file at least is left for training; a part that finds no other is empty.
+    """
+    whole = sum(map(len, files))
+    found: dict[str, list[bytes]] = {}
+    for name, fraction in parts.items():
+        sizes = np.cumsum([len(file) for file in files])
+        count = min(int(np.searchsorted(sizes, fraction * whole)) + 1, len(files) - 1)
+        found[name], files = files[:count], files[count:]
+    return {**found, "train": files}
 
 
 def balanced(classes: list[np.ndarray], length: int) -> LabelledRows:

@@ -18,27 +18,28 @@ from train.data import cache
 from train.data.base import Progress, silent
 from train.data.corpus import Corpus, Source, fractions, split_of, unique
 
-VERSION = 1  # raise it when what is made of the same text changes
+VERSION = 2  # raise it when what is made of the same text changes
 
 
 @dataclasses.dataclass(frozen=True)
 class PydocTopics(Source):
     """Paragraphs of `pydoc_data.topics`. Its content depends on the interpreter's version; runs name it by its hash."""
 
-    validation: float = 0.1  # fraction of the paragraphs
+    validation: float = 0.1  # fractions of the paragraphs
+    test: float = 0.05
 
     def problems(self) -> Iterator[Problem]:
-        yield from fractions(self, "validation")
+        yield from fractions(self, "validation", "test")
 
     def identity(self) -> str:
         content = hashlib.sha256("\n\n".join(_topics()).encode()).hexdigest()
-        return cache.digest("pydoc_topics", VERSION, content, self.validation)
+        return cache.digest("pydoc_topics", VERSION, content, self.validation, self.test)
 
     def build(self, progress: Progress = silent) -> Corpus:
         paragraphs = [text for topic in _topics() for text in re.split(r"\n[ \t]*\n", topic) if text.strip()]
-        splits: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
+        splits: dict[str, list[dict[str, Any]]] = {split: [] for split in self.splits}
         for record in unique({"text": text} for text in paragraphs):
-            splits[split_of(record["text"], {"validation": self.validation})].append(record)
+            splits[split_of(record["text"], {"validation": self.validation, "test": self.test})].append(record)
         name = f"the topics of Python {sys.version_info.major}.{sys.version_info.minor}"
         return Corpus(name, splits, {"text": str})
 

@@ -13,7 +13,7 @@ from train.data.corpus import Corpus, Source, fractions
 from train.data.fetch import PACKAGES, fetch
 from train.data.local import Files
 
-VERSION = 1  # of what is made of the same input; raise it when the builders, the splits or the cleaning change
+VERSION = 2  # of what is made of the same input; raise it when the builders, the splits or the cleaning change
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +21,17 @@ class WikiLeads(Source):
     """First paragraphs of Wikipedia's vital articles (text, title, description, topic): 4.9 MB of clean English."""
 
     language: Literal["en", "fr", "es"] = "en"
-    validation: float = 0.05  # fraction of the documents
+    validation: float = 0.05  # fractions of the documents
+    test: float = 0.05
     folder: str | None = None  # take the package from this folder; None: $STRATA_SOURCES, else fetched
 
     def problems(self) -> Iterator[Problem]:
         yield from one_of(self, "language", ("en", "fr", "es"))
-        yield from fractions(self, "validation")
+        yield from fractions(self, "validation", "test")
 
     def identity(self) -> str:
-        return cache.digest("wiki_leads", VERSION, PACKAGES["wiki_leads"].sha256, self.language, self.validation)
+        sha256 = PACKAGES["wiki_leads"].sha256
+        return cache.digest("wiki_leads", VERSION, sha256, self.language, self.validation, self.test)
 
     def build(self, progress: Progress = silent) -> Corpus:
         from train.data import builders  # TFDS takes most of a second to import
@@ -40,7 +42,7 @@ class WikiLeads(Source):
             builders.WikiLeadsBuilder,
             wheel=wheel,
             language=self.language,
-            parts={"validation": self.validation},
+            parts={"validation": self.validation, "test": self.test},
             progress=progress,
         )
 
@@ -59,6 +61,9 @@ class IMDbReviews(Source):
     def identity(self) -> str:
         return cache.digest("imdb_reviews", VERSION, PACKAGES["imdb_reviews"].sha256, self.validation, self.test)
 
+    def classes(self, label: str) -> int | None:
+        return 2 if label == "label" else None
+
     def build(self, progress: Progress = silent) -> Corpus:
         from train.data import builders
 
@@ -74,11 +79,16 @@ class IMDbReviews(Source):
 
 @dataclasses.dataclass(frozen=True)
 class LocalText(Source):
-    """Files of your own. Each text file, line or paragraph, JSON line or Parquet row is a document."""
+    """Files of your own. Each text file, line or paragraph, JSON line or Parquet row is a document.
+
+    With `validation_files` none of `files` is held out: test is then `test_files`, or there is no test split.
+    """
 
     files: str  # a path or a pattern: data/**/*.txt
-    validation: float = 0.05  # fraction of the documents
-    validation_files: str | None = None  # these files are the validation split, and all of `files` is for training
+    validation: float = 0.05  # fractions of the documents of `files`, for splits that have no files of their own
+    test: float = 0.05
+    validation_files: str | None = None  # these files are the validation split
+    test_files: str | None = None  # these files are the test split
     format: Literal["auto", "text", "jsonl", "parquet"] = "auto"  # auto: by the ending of the name
     field: str = "text"  # of a JSON line; column of a Parquet file
     per: Literal["file", "line", "paragraph"] = "file"  # what is a document in plain text
@@ -86,27 +96,40 @@ class LocalText(Source):
     def problems(self) -> Iterator[Problem]:
         if not self.files:
             yield Problem("files", self.files, "must name a file or a pattern")
-        yield from fractions(self, "validation")
+        yield from fractions(self, "validation", "test")
         yield from one_of(self, "format", ("auto", "text", "jsonl", "parquet"))
         yield from one_of(self, "per", ("file", "line", "paragraph"))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "validation", *(("test",) if "test" in self._own() or self._parts().get("test") else ()))
 
     def _files(self, pattern: str) -> Files:
         return Files(pattern, self.format, self.field, self.per)
 
+    def _own(self) -> dict[str, Files]:
+        """Split -> its own files."""
+        named = {"validation": self.validation_files, "test": self.test_files}
+        return {split: self._files(pattern) for split, pattern in named.items() if pattern is not None}
+
+    def _parts(self) -> dict[str, float]:
+        """Split -> the fraction of `files` that is held out for it."""
+        held_out = {} if self.validation_files is not None else {"validation": self.validation, "test": self.test}
+        return {split: part for split, part in held_out.items() if split not in self._own()}
+
     def identity(self) -> str:
-        own = None if self.validation_files is None else self._files(self.validation_files).sha256()
-        content = [self._files(self.files).sha256(), own, self.validation if own is None else None]
+        own = {split: files.sha256() for split, files in self._own().items()}
+        content = [self._files(self.files).sha256(), own, self._parts()]
         return cache.digest("local_text", VERSION, content, self.format, self.field, self.per)
 
     def build(self, progress: Progress = silent) -> Corpus:
         from train.data import builders
 
-        own = self._files(self.validation_files) if self.validation_files else None
         return builders.prepared(
             f"local_text-{self.identity()}",
             builders.LocalTextBuilder,
             files=self._files(self.files),
-            validation=own,
-            parts={"validation": 1.0 if own else self.validation},
+            own=self._own(),
+            parts=self._parts(),
             progress=progress,
         )

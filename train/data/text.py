@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from train.data.bars import bars
 from train.data.base import Data, Dataset, Progress, Tokenizer
 from train.data.baseline import Baselines, baselines
 from train.data.corpus import Source
-from train.data.packing import PackedRows, plan_packed, plan_single
+from train.data.description import Description
+from train.data.packing import PackedRows, Plan, plan_packed, plan_single
 from train.data.sources import WikiLeads
 from train.data.stream import Stream, streams
-from train.data.tokenizers import Bytes, TokenizerSpec
+from train.data.tokenizers import Bytes, TokenizerSpec, Tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +39,18 @@ class Text(Data):
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "length")
 
-    def arrays(self, batch: int) -> dict[str, tuple[tuple[int, ...], type]]:
-        return dict.fromkeys(("tokens", "segments", "positions"), ((batch, self.length + 1), np.int32))
+    def describe(self) -> Description:
+        arrays = dict.fromkeys(("tokens", "segments", "positions"), ((self.length + 1,), np.int32))
+        return self.tokenizer.describe().into(Description(arrays, self.source.splits, text=True))
 
     def build(self, progress: Progress | None = None) -> TextDataset:
         with bars(progress) as report:
             tokenizer = self.tokenizer.build(self.source, report)
             key, found = streams(self.source, tokenizer, report)
-        return TextDataset(found, tokenizer, self.length, self.pack, cache.digest(key, self.length, self.pack))
+        description = Tokens.of(tokenizer).into(self.describe())
+        plan = plan_packed if self.pack else plan_single
+        plans = {split: plan(stream.ends, self.length + 1) for split, stream in found.items()}
+        return TextDataset(found, plans, tokenizer, description, cache.digest(key, self.length, self.pack))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,25 +67,27 @@ class Stats:
 class TextDataset(Dataset):
     """Rows of tokens. Batches hold int32 [b, length + 1] arrays: tokens, segments (0: padding) and positions."""
 
-    train_rows: PackedRows
-    validation_rows: PackedRows
-
-    def __init__(self, found: dict[str, Stream], tokenizer: Tokenizer, length: int, pack: bool, fingerprint: str):
-        self.tokenizer, self.length = tokenizer, length
-        self.vocab: int = tokenizer.vocab
-        self.token_bytes: np.ndarray = tokenizer.token_bytes
-        plan = plan_packed if pack else plan_single
-        rows = {split: PackedRows(stream.tokens, plan(stream.ends, length + 1)) for split, stream in found.items()}
+    def __init__(
+        self,
+        found: Mapping[str, Stream],
+        plans: Mapping[str, Plan],
+        tokenizer: Tokenizer,
+        description: Description,
+        fingerprint: str,
+    ):
+        self.tokenizer = tokenizer
+        rows = {split: PackedRows(stream.tokens, plans[split]) for split, stream in found.items()}
+        self._counted = rows["train"], rows["validation"]
         self.stats = {
-            split: Stats(len(s.ends), s.text_bytes, len(s.tokens), len(rows[split]), rows[split].plan.efficiency)
+            split: Stats(len(s.ends), s.text_bytes, len(s.tokens), len(rows[split]), plans[split].efficiency)
             for split, s in found.items()
         }
-        super().__init__(rows["train"], rows["validation"], fingerprint)
+        super().__init__(rows, description, fingerprint)
 
     @functools.cached_property
     def baselines(self) -> Baselines:
         """What models that count reach on the validation rows."""
-        return baselines(self.train_rows, self.validation_rows, self.token_bytes)
+        return baselines(*self._counted, self.tokenizer.token_bytes)
 
     def bigram_bits_per_byte(self) -> float:
         """Bits per byte of the smoothed bigram model: total loss over all targets / bytes of text."""

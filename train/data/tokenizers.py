@@ -20,12 +20,15 @@ from arch.spec import Problem, Spec, UserError, at_least
 from train.data import cache
 from train.data.base import Progress, Tokenizer, silent
 from train.data.corpus import Source
+from train.data.description import Description
 
 END = "<|endoftext|>"
 PROBES = ("a", " a  b\n\n c", "\tI'd say 1234: naïve Σ \u4e2d\u6587 \U0001f600!", "A\u0301 \ufb01 \u00c5")
-# Names under which published tokenizers keep their begin and end tokens, best first.
+# Names under which published tokenizers keep their special tokens, best first.
 BEGINS = ("<|begin_of_text|>", "<s>", "<bos>", END, "<|im_start|>")
 ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
+MASKS = ("<mask>", "[MASK]", "<|mask|>")
+SEPARATORS = ("<sep>", "[SEP]", "<|sep|>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +39,37 @@ class TokenizerSpec(Spec, abc.ABC):
     def build(self, source: Source | None = None, progress: Progress = silent) -> Tokenizer:
         """The tokenizer; one that learns from text learns from the train split of `source`."""
 
+    @abc.abstractmethod
+    def describe(self) -> Tokens:
+        """What is known of the tokenizer before it has learned from any text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """`vocab`, `token_bytes` (None: not known yet), `mask` and `separator` as in `Description`."""
+
+    vocab: int
+    token_bytes: np.ndarray | None = None
+    mask: int | None = None
+    separator: int | None = None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Tokens:
+        """Those of a tokenizer that is there."""
+        return cls(tokenizer.vocab, tokenizer.token_bytes, tokenizer.mask, tokenizer.separator)
+
+    def into(self, description: Description) -> Description:
+        """The description of data in these tokens."""
+        return dataclasses.replace(description, **vars(self))
+
 
 @dataclasses.dataclass(frozen=True)
 class Bytes(TokenizerSpec):
-    """One token a byte of UTF-8, 256 in all. Byte 0, which text does not hold, begins and ends documents."""
+    """One token a byte of UTF-8, 256 in all. Bytes that no text holds are the special tokens: 0 begins and ends
+    documents, 0xFE (254) separates two texts, 0xFF (255) is the mask."""
+
+    def describe(self) -> Tokens:
+        return Tokens.of(ByteTokenizer())
 
     def build(self, source: Source | None = None, progress: Progress = silent) -> ByteTokenizer:
         return ByteTokenizer()
@@ -49,17 +79,23 @@ class Bytes(TokenizerSpec):
 class BPE(TokenizerSpec):
     """Byte-level byte-pair encoding (Sennrich et al., arXiv:1508.07909; GPT-2's pre-tokenizer), learnt from the data.
 
-    Token 0 begins and ends documents. Data too small for `vocab` merges leave the last ids unused.
+    Token 0 begins and ends documents; there is no mask and no separator. Data too small for `vocab` merges leave the
+    last ids unused.
     """
 
     vocab: int = 4096
     sample: int = 100_000_000  # bytes of text to learn from, at most; documents lie in random order
+    source: Source | None = None  # learns from its train split; None: from the data that is to be tokenised
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 257, "vocab")
         yield from at_least(self, 1, "sample")
 
+    def describe(self) -> Tokens:
+        return Tokens(self.vocab)
+
     def build(self, source: Source | None = None, progress: Progress = silent) -> BPETokenizer:
+        source = self.source or source
         if source is None:
             raise UserError("BPE learns from text: build it with a source, or load one with TokenizerFile")
 
@@ -81,6 +117,10 @@ class TokenizerFile(TokenizerSpec):
     bos: str | None = None  # special tokens that begin and end a document; None: the usual names
     eos: str | None = None
 
+    def describe(self) -> Tokens:
+        """Reads the file. Raises SpecError if it is no such tokenizer."""
+        return Tokens.of(self.build())
+
     def build(self, source: Source | None = None, progress: Progress = silent) -> BPETokenizer:
         path = Path(self.path).expanduser()
         try:
@@ -98,17 +138,21 @@ class TokenizerFile(TokenizerSpec):
                 listed = ", ".join(added) or "none"
                 raise self.refuse(field, f"must be one of the special tokens of {path}: {listed}")
             chosen[field] = found[0]
-        return BPETokenizer(text, chosen["bos"], chosen["eos"], name=str(path))
+        mask, separator = (next((name for name in usual if name in added), None) for usual in (MASKS, SEPARATORS))
+        return BPETokenizer(text, chosen["bos"], chosen["eos"], name=str(path), mask=mask, separator=separator)
 
 
 class ByteTokenizer:
     """See `Bytes`."""
 
+    _special = frozenset((0, 0xFE, 0xFF))
     vocab, bos, eos, fingerprint = 256, 0, 0, "bytes"
+    separator: int | None = 0xFE
+    mask: int | None = 0xFF
 
     def __init__(self) -> None:
         self.token_bytes = np.ones(256, np.int32)
-        self.token_bytes[0] = 0
+        self.token_bytes[list(self._special)] = 0
 
     def encode(self, text: str) -> list[int]:
         return list(text.replace("\0", "").encode())
@@ -117,13 +161,22 @@ class ByteTokenizer:
         return [np.frombuffer(text.replace("\0", "").encode(), np.uint8) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return bytes(i for i in map(int, ids) if i).decode(errors="replace")
+        return bytes(i for i in map(int, ids) if i not in self._special).decode(errors="replace")
 
 
 class BPETokenizer:
     """A byte-level BPE. Special tokens are never found in text: text that spells one out is text."""
 
-    def __init__(self, definition: str, bos: str, eos: str, vocab: int | None = None, name: str = "tokenizer"):
+    def __init__(
+        self,
+        definition: str,
+        bos: str,
+        eos: str,
+        vocab: int | None = None,
+        name: str = "tokenizer",
+        mask: str | None = None,
+        separator: str | None = None,
+    ):
         import tokenizers
 
         try:
@@ -135,6 +188,7 @@ class BPETokenizer:
         self._tokenizer.encode_special_tokens = True
         index: dict[str, int] = self._tokenizer.get_vocab()
         self.bos, self.eos = index[bos], index[eos]
+        self.mask, self.separator = (None if name is None else index[name] for name in (mask, separator))
         self.vocab = vocab or max(index.values()) + 1
         self.token_bytes = _token_bytes(self._tokenizer, self.vocab)
         self.fingerprint = cache.digest(definition, self.bos, self.eos, self.vocab)

@@ -5,8 +5,8 @@ import os
 import signal
 from pathlib import Path
 
-from tests.train.toys import Toy, ToyDataset, ToyRows
-from train.data.base import TrainBatches
+from tests.train.toys import Toy
+from train.data.base import Dataset, TrainBatches
 
 
 class DeadlyBatches(TrainBatches):
@@ -20,12 +20,12 @@ class DeadlyBatches(TrainBatches):
         return super().__next__()
 
 
-class DeadlyDataset(ToyDataset):
+class DeadlyDataset(Dataset):
     at: int
     marker: Path
 
     def train(self, batch, seed, process_index=0, process_count=1):
-        made = DeadlyBatches(self.train_rows, self.fingerprint, batch, seed, process_index, process_count)
+        made = DeadlyBatches(self.rows["train"], self.fingerprint, batch, seed, process_index, process_count)
         made.at, made.marker = self.at, self.marker
         return made
 
@@ -38,6 +38,6 @@ class Deadly(Toy):
     at: int = 5
 
     def build(self, progress=None):
-        made = DeadlyDataset(ToyRows(self.rows, 0), ToyRows(self.held_out, 1), f"toy {self.rows} {self.held_out}")
+        made = DeadlyDataset(*self.parts())
         made.at, made.marker = self.at, Path(self.marker)
         return made

@@ -6,6 +6,7 @@ import pytest
 
 from arch.spec import UserError
 from train.data.base import Dataset
+from train.data.description import Description
 
 
 class Numbered:
@@ -21,9 +22,14 @@ class Numbered:
         return {"tokens": np.repeat(np.asarray(indices)[:, None] + 1, 3, axis=1).astype(np.int32)}
 
 
+def made(fingerprint):
+    arrays = {"tokens": ((3,), np.int32)}
+    return Dataset({"train": Numbered(23), "validation": Numbered(11)}, Description(arrays), fingerprint)
+
+
 @pytest.fixture
 def dataset():
-    return Dataset(Numbered(23), Numbered(11), "content")
+    return made("content")
 
 
 def ids(batch):
@@ -117,7 +123,7 @@ def test_a_state_of_another_run_is_refused(dataset, change, name):
 
 
 def test_a_state_of_other_data_is_refused(dataset):
-    other = Dataset(Numbered(23), Numbered(11), "other")
+    other = made("other")
     with pytest.raises(UserError, match="the saved data position has data 'content', this run has 'other'"):
         other.train(8, 5).set_state(dataset.train(8, 5).get_state())
 

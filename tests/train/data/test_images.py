@@ -22,9 +22,10 @@ def digits():
 
 def test_digits_are_scikit_learns(digits):
     """Every image is in one of the splits once, in [0, 1], with its own label."""
-    both = [digits.train_rows.gather(np.arange(1400)), digits.validation_rows.gather(np.arange(397))]
-    images = np.concatenate([part["image"] for part in both])
-    labels = np.concatenate([part["label"] for part in both])
+    parts = [rows.gather(np.arange(len(rows))) for rows in digits.rows.values()]
+    assert [len(part["label"]) for part in parts] == [1100, 397, 300]
+    images = np.concatenate([part["image"] for part in parts])
+    labels = np.concatenate([part["label"] for part in parts])
     assert (images.shape, images.dtype, labels.dtype) == ((1797, 8, 8, 1), np.float32, np.int32)
     assert (images.min(), images.max()) == (0.0, 1.0)
     known = load_digits()
@@ -36,17 +37,28 @@ def test_digits_are_scikit_learns(digits):
 
 def test_the_split_is_seeded_and_mixed(digits):
     again, other = Digits().build(), Digits(split=1).build()
-    labels = [one.validation_rows.labels.tolist() for one in (digits, again, other)]
+    labels = [one.rows["validation"].labels.tolist() for one in (digits, again, other)]
     assert labels[0] == labels[1] != labels[2]
     assert digits.fingerprint == again.fingerprint != other.fingerprint
-    counts = np.bincount(digits.validation_rows.labels, minlength=10)
+    counts = np.bincount(digits.rows["validation"].labels, minlength=10)
     assert counts.min() > 20
 
 
-def test_batches_are_what_arrays_says(digits):
+def test_the_images_to_test_on_were_trained_on_before(digits):
+    """The validation split is what it was without a test split; train loses just the test images."""
+    without = Digits(test=0).build()
+    whole = {split: rows.gather(np.arange(len(rows))) for split, rows in without.rows.items()}
+    parts = {split: rows.gather(np.arange(len(rows))) for split, rows in digits.rows.items()}
+    assert list(whole) == ["train", "validation"]
+    np.testing.assert_array_equal(whole["validation"]["image"], parts["validation"]["image"])
+    both = np.concatenate([parts["test"]["image"], parts["train"]["image"]])
+    np.testing.assert_array_equal(whole["train"]["image"], both)
+
+
+def test_batches_are_what_the_description_says(digits):
     batch = next(digits.train(32, 0))
     assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
-        name: (shape, np.dtype(dtype)) for name, (shape, dtype) in Digits().arrays(32).items()
+        name: (shape, np.dtype(dtype)) for name, (shape, dtype) in Digits().describe().batch(32).items()
     }
     assert (batch["weight"] == 1).all()
     last = list(digits.validation(64))[-1]
@@ -57,6 +69,8 @@ def test_batches_are_what_arrays_says(digits):
 def test_digits_refuse():
     with pytest.raises(SpecError, match=r"Digits\.held_out=1797: must be from 1 to 1796"):
         Digits(held_out=1797)
+    with pytest.raises(SpecError, match=r"Digits\.test=1400: must leave something for training of the 1400 images"):
+        Digits(test=1400)
 
 
 def png(image):
@@ -91,16 +105,21 @@ SPEC = TfdsImages(Tfds("catalogue_images", validation="test"), (4, 5, 3))
 def test_a_catalogue_set_is_read():
     dataset = SPEC.build()
     assert dataset.classes == 7
-    batch = dataset.train_rows.gather(np.arange(30))
+    batch = dataset.rows["train"].gather(np.arange(30))
     numbers = np.rint(batch["image"] * 255).astype(int)
     assert sorted(numbers[:, 0, 0, 0].tolist()) == list(range(30))
     np.testing.assert_array_equal(batch["label"], numbers[:, 3, 4, 2] % 7)
     assert batch["image"].dtype == np.float32
     assert batch["image"].max() <= 1
-    assert len(dataset.validation_rows) == 10
-    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
-        name: (shape, np.dtype(dtype)) for name, (shape, dtype) in SPEC.arrays(30).items()
-    }
+    assert len(dataset.rows["validation"]) == 10
+    assert {name: (array.shape[1:], array.dtype.type) for name, array in batch.items()} == SPEC.describe().arrays
+    assert dataset.description.splits == SPEC.describe().splits == ("train", "validation")
+
+
+def test_a_catalogue_set_with_a_test_split():
+    source = Tfds("catalogue_images", train="train[:20]", validation="train[20:]", test="test")
+    dataset = TfdsImages(source, (4, 5, 3)).build()
+    assert {split: len(rows) for split, rows in dataset.rows.items()} == {"train": 20, "validation": 10, "test": 10}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tests.train.data.conftest import sentences
 from train.data import LocalText
 from train.data.classes import TextClasses
 from train.data.corpus import Corpus, Source
+from train.data.description import Description
 from train.data.labelled import Documents, LabelledDataset, LabelledRows
 from train.data.packages import PackageBytes, divide
 from train.data.pairs import SameDocument
@@ -49,14 +50,15 @@ def test_documents_are_cut_and_padded(tmp_path):
 def test_text_with_classes(length):
     data = TextClasses(Toy(), length=length)
     dataset = data.build()
-    assert (dataset.classes, dataset.vocab, len(dataset.train_rows), len(dataset.validation_rows)) == (3, 256, 30, 7)
-    batch = dataset.train_rows.gather(np.arange(30))
+    assert (dataset.classes, dataset.vocab) == (3, 256)
+    assert {split: len(rows) for split, rows in dataset.rows.items()} == {"train": 30, "validation": 7}
+    batch = dataset.rows["train"].gather(np.arange(30))
     for row, (text, label) in enumerate(zip(TEXTS, [0, 1, 2] * 10, strict=False)):
         expected = (b"\0" + text.encode())[:length]
         assert bytes(batch["tokens"][row].astype(np.uint8))[: len(expected)] == expected
         assert batch["segments"][row].sum() == len(expected)
         assert batch["label"][row] == label
-    assert {name: (array.shape, array.dtype.type) for name, array in batch.items()} == data.arrays(30)
+    assert {name: (array.shape[1:], array.dtype.type) for name, array in batch.items()} == data.describe().arrays
     assert data.build().fingerprint == dataset.fingerprint
 
 
@@ -68,27 +70,33 @@ def test_a_feature_that_is_no_class_is_refused():
 def test_windows_of_packages():
     data = PackageBytes(packages=("json", "html", "urllib"), length=64)
     dataset = data.build()
-    train, validation = (rows.gather(np.arange(len(rows))) for rows in (dataset.train_rows, dataset.validation_rows))
-    for batch in (train, validation):
+    train, validation, test = (rows.gather(np.arange(len(rows))) for rows in dataset.rows.values())
+    for batch in (train, validation, test):
         counts = np.bincount(batch["label"])
         assert len(counts) == 3
         assert (counts == counts[0]).all()
         assert (batch["segments"] == 1).all()
-    assert {name: (array.shape, array.dtype.type) for name, array in train.items()} == data.arrays(len(train["label"]))
+    assert {name: (array.shape[1:], array.dtype.type) for name, array in train.items()} == data.describe().arrays
     assert dataset.majority == pytest.approx(1 / 3)
     own = b"".join(path.read_bytes() for path in Path(html.__file__).parent.glob("*.py"))
-    for batch in (train, validation):
+    for batch in (train, validation, test):
         for row in batch["tokens"][batch["label"] == 1][:20]:
             assert bytes(row.astype(np.uint8)) in own
 
 
 def test_files_are_on_one_side_only():
     files = [bytes([i]) * (10 + i) for i in range(20)]
-    parts = divide(files, 0.2)
-    assert parts["validation"] + parts["train"] == files
-    held_out = sum(map(len, parts["validation"])) / sum(map(len, files))
-    assert 0.2 <= held_out < 0.3
-    assert divide(files[:2], 0.9)["train"] == files[1:2]
+    parts = divide(files, {"validation": 0.2, "test": 0.1})
+    assert parts["validation"] + parts["test"] + parts["train"] == files
+    share = {split: sum(map(len, part)) / sum(map(len, files)) for split, part in parts.items()}
+    assert 0.2 <= share["validation"] < 0.3
+    assert 0.1 <= share["test"] < 0.2
+    assert divide(files, {"validation": 0.2})["validation"] == parts["validation"]
+    assert divide(files[:2], {"validation": 0.9, "test": 0.05}) == {
+        "validation": files[:1],
+        "test": [],
+        "train": files[1:2],
+    }
 
 
 def test_packages_that_are_not_there():
@@ -101,19 +109,19 @@ def test_packages_that_are_not_there():
 def test_pairs(tmp_path):
     texts = sentences(60, low=20, high=40)
     (tmp_path / "text.txt").write_text("\n".join(texts))
-    data = SameDocument(LocalText(str(tmp_path / "text.txt"), validation=0.3, per="line"), length=24)
+    data = SameDocument(LocalText(str(tmp_path / "text.txt"), validation=0.3, test=0.2, per="line"), length=24)
     dataset = data.build()
     where = {text.encode()[:24]: i for i, text in enumerate(texts)}
     whose = {text.encode()[24:48]: i for i, text in enumerate(texts)}
     seen = []
-    for rows in (dataset.train_rows, dataset.validation_rows):
+    for rows in dataset.rows.values():
         batch = rows.gather(np.arange(len(rows)))
         first = [where[bytes(row.astype(np.uint8))] for row in batch["tokens"]]
         second = [whose[bytes(row.astype(np.uint8))] for row in batch["tokens2"]]
         assert [int(a == b) for a, b in zip(first, second, strict=True)] == batch["label"].tolist()
         assert sorted(first) == sorted(second) == sorted(set(first))
         assert abs(batch["label"].mean() - 0.5) <= 0.51 / len(rows)
-        assert {name: (array.shape, array.dtype.type) for name, array in batch.items()} == data.arrays(len(rows))
+        assert {name: (array.shape[1:], array.dtype.type) for name, array in batch.items()} == data.describe().arrays
         seen += first
     assert len(set(seen)) == len(seen)
     with pytest.raises(UserError, match=r"LocalText, split 'train': 0 documents have 2000 tokens"):
@@ -123,4 +131,5 @@ def test_pairs(tmp_path):
 def test_majority():
     documents = Documents.of([[1]] * 4, 2)
     train, validation = (LabelledRows(documents, np.array(labels), 1) for labels in ([2, 2, 1, 0], [2, 0, 0, 2]))
-    assert LabelledDataset(train, validation, 2, 3, "x").majority == 0.5
+    rows = {"train": train, "validation": validation}
+    assert LabelledDataset(rows, Description({}, classes=3), "x").majority == 0.5

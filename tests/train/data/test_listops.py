@@ -10,7 +10,7 @@ import pytest
 from arch.spec import SpecError, UserError
 from train.data.listops import TOKENS, ListOps, text
 
-SMALL = ListOps(length=40, shortest=6, train=300, validation=60, depth=4)
+SMALL = ListOps(length=40, shortest=6, train=300, validation=60, test=40, depth=4)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,10 @@ def dataset(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STRATA_CACHE", str(tmp_path_factory.mktemp("cache")))
         return SMALL.build()
+
+
+def everything(rows):
+    return rows.gather(np.arange(len(rows)))["tokens"]
 
 
 def evaluate(expression):
@@ -34,9 +38,9 @@ def test_the_evaluator():
     assert evaluate("[SM 5 6 [MED 1 2 ] [MED 9 0 4 ] ]") == (5 + 6 + 1 + 4) % 10
 
 
-@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_labels_are_the_values(dataset, split):
-    rows = getattr(dataset, f"{split}_rows")
+    rows = dataset.rows[split]
     batch = rows.gather(np.arange(len(rows)))
     expressions = [text(row) for row in batch["tokens"]]
     assert [evaluate(expression) for expression in expressions] == batch["label"].tolist()
@@ -51,7 +55,7 @@ def test_labels_are_the_values(dataset, split):
 
 def test_bounds_of_lists(dataset):
     depths, counts = [], []
-    for row in dataset.train_rows.gather(np.arange(300))["tokens"]:
+    for row in dataset.rows["train"].gather(np.arange(300))["tokens"]:
         open_lists = []
         for token in text(row).split():
             if token == "]":
@@ -65,25 +69,30 @@ def test_bounds_of_lists(dataset):
     assert (min(counts), max(counts)) == (2, 5)
 
 
-def test_no_expression_of_validation_is_trained_on(dataset):
-    splits = [
-        {text(row) for row in rows.gather(np.arange(len(rows)))["tokens"]}
-        for rows in (dataset.train_rows, dataset.validation_rows)
-    ]
-    assert not splits[0] & splits[1]
+def test_no_expression_is_in_two_splits(dataset):
+    splits = [{text(row) for row in everything(rows)} for rows in dataset.rows.values()]
+    assert len(set.union(*splits)) == sum(map(len, splits)) == 400
+
+
+def test_a_test_split_leaves_the_others_as_they_were(dataset):
+    without = dataclasses.replace(SMALL, test=0).build()
+    assert without.description.splits == ("train", "validation")
+    for split, rows in without.rows.items():
+        np.testing.assert_array_equal(everything(rows), everything(dataset.rows[split]))
 
 
 def test_the_seed_makes_the_expressions(dataset):
     again, other = SMALL.build(), dataclasses.replace(SMALL, seed=1).build()
     first = np.arange(5)
-    np.testing.assert_array_equal(again.train_rows.gather(first)["tokens"], dataset.train_rows.gather(first)["tokens"])
+    tokens = [one.rows["train"].gather(first)["tokens"] for one in (dataset, again, other)]
+    np.testing.assert_array_equal(tokens[1], tokens[0])
     assert again.fingerprint == dataset.fingerprint != other.fingerprint
-    assert (other.train_rows.gather(first)["tokens"] != dataset.train_rows.gather(first)["tokens"]).any()
+    assert (tokens[2] != tokens[0]).any()
 
 
 def test_batches_have_the_announced_arrays(dataset):
     batch = next(dataset.train(8, seed=0))
-    assert {name: (array.shape, array.dtype.type) for name, array in batch.items()} == SMALL.arrays(8)
+    assert {name: (array.shape, array.dtype.type) for name, array in batch.items()} == SMALL.describe().batch(8)
     assert (dataset.classes, dataset.vocab) == (10, 16)
     last = list(dataset.validation(32))[-1]
     assert last["weight"].sum() == 60 - 32
@@ -94,6 +103,6 @@ def test_batches_have_the_announced_arrays(dataset):
 def test_bounds_out_of_reach_are_told(monkeypatch):
     monkeypatch.setattr("train.data.listops.TRIES", 500)
     with pytest.raises(UserError, match=r"of 9 found\. Widen shortest=30"):
-        ListOps(shortest=30, length=31, train=5, validation=4, depth=1, arguments=2).build()
+        ListOps(shortest=30, length=31, train=5, validation=4, test=0, depth=1, arguments=2).build()
     with pytest.raises(SpecError, match="length=5: must be at least shortest=8"):
         ListOps(length=5)

@@ -70,6 +70,30 @@ def test_files_can_be_the_validation_split(tmp_path):
     assert sorted(corpus.texts("validation")) == sorted(held_out)
 
 
+def test_files_can_be_the_test_split(tmp_path):
+    """Files of a split are that split whole; the fractions divide `files` among the splits that have none."""
+    texts = {"t": sentences(40, seed=1), "v": sentences(3, seed=2), "x": sentences(4, seed=3)}
+    paths = {name: str(tmp_path / f"{name}.txt") for name in texts}
+    for name, path in paths.items():
+        (tmp_path / path).write_text("\n".join(texts[name]), encoding="utf-8")
+    both = LocalText(paths["t"], validation_files=paths["v"], test_files=paths["x"], per="line")
+    one = LocalText(paths["t"], validation=0.2, test_files=paths["x"], per="line")
+    plain = LocalText(paths["t"], validation=0.2, test=0, per="line")
+    found = {name: {s: sorted(c.texts(s)) for s in c.splits} for name, c in
+             (("both", both.build()), ("one", one.build()), ("plain", plain.build()))}  # fmt: skip
+    assert found["both"] == {"train": sorted(texts["t"]), "validation": sorted(texts["v"]), "test": sorted(texts["x"])}
+    assert found["one"] == {**found["plain"], "test": sorted(texts["x"])}
+    assert both.splits == one.splits == ("train", "validation", "test")
+    assert len({both.identity(), one.identity(), plain.identity()}) == 3
+
+
+def test_without_files_to_test_on_there_is_no_test_split(tmp_path):
+    for name in ("t", "v"):
+        (tmp_path / f"{name}.txt").write_text(f"the only document of {name}", encoding="utf-8")
+    source = LocalText(str(tmp_path / "t.txt"), validation_files=str(tmp_path / "v.txt"))
+    assert source.splits == tuple(source.build().splits) == ("train", "validation")
+
+
 def test_new_content_is_new_data(local):
     source = LocalText(str(local), validation=0.2, per="line")
     before, texts = source.identity(), texts_of(source)
@@ -156,7 +180,7 @@ def test_a_file_that_cannot_be_read(local, monkeypatch):
         ({"files": ""}, "LocalText.files='': must name a file or a pattern"),
         ({"files": "x", "per": "word"}, "LocalText.per='word': must be one of file, line, paragraph"),
         ({"files": "x", "format": "csv"}, "LocalText.format='csv': must be one of auto, text, jsonl, parquet"),
-        ({"files": "x", "validation": 1.0}, "LocalText.validation=1.0: validation must leave something"),
+        ({"files": "x", "validation": 1.0}, "LocalText.validation=1.0: validation + test must leave something"),
     ],
 )
 def test_fields_that_are_not_defined(fields, line):

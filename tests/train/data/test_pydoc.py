@@ -26,10 +26,11 @@ def texts(source):
 
 
 def test_paragraphs_stand_in_one_split_once(topics):
-    found = texts(PydocTopics(validation=0.2))
-    assert len(found["train"]) + len(found["validation"]) == 2 * 60 + 1
-    assert not set(found["train"]) & set(found["validation"])
-    everything = [*found["train"], *found["validation"]]
+    found = texts(PydocTopics(validation=0.2, test=0.1))
+    everything = [text for split in found.values() for text in split]
+    assert set(found) == {"train", "validation", "test"}
+    assert len(everything) == len(set(everything)) == 2 * 60 + 1
+    assert texts(PydocTopics(validation=0.2, test=0))["validation"] == found["validation"]
     assert everything.count("Shared words.") == 1
     assert "paragraph 3 says\n  something" in everything
     assert 10 <= len(found["validation"]) <= 40
@@ -39,6 +40,7 @@ def test_identity_is_of_the_text_and_the_split(topics):
     first = PydocTopics().identity()
     assert PydocTopics().identity() == first
     assert PydocTopics(validation=0.2).identity() != first
+    assert PydocTopics(test=0.1).identity() != first
     topics["t0"] += "\n\nMore."
     assert PydocTopics().identity() != first
 

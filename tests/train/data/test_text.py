@@ -55,11 +55,13 @@ def test_batches_have_the_promised_shape(local):
     assert dataset.vocab == 256
     assert dataset.token_bytes.shape == (256,)
     for batch in (next(dataset.train(4, seed=0, process_count=2)), next(iter(dataset.validation(4, 1, 2)))):
+        row = batch.pop("row")
+        assert (row.shape, row.dtype) == ((2,), np.int32)
         assert set(batch) == {"tokens", "segments", "positions"}
         assert all(a.shape == (2, 33) and a.dtype == np.int32 for a in batch.values())
     last = list(dataset.validation(1024))[-1]
     assert len(last["tokens"]) == 1024
-    assert not last["segments"][len(dataset.validation_rows) :].any()
+    assert not last["segments"][len(dataset.rows["validation"]) :].any()
 
 
 def test_unpacked_rows_hold_one_document_each(local):
@@ -73,17 +75,17 @@ def test_stats_say_what_there_is(local):
     dataset = spec(local, length=4096).build()
     texts = sentences(120, seed=2)
     stats = dataset.stats
-    assert stats["train"].documents + stats["validation"].documents == 120
-    assert stats["train"].text_bytes + stats["validation"].text_bytes == sum(len(t.encode()) for t in texts)
+    assert sum(split.documents for split in stats.values()) == 120
+    assert sum(split.text_bytes for split in stats.values()) == sum(len(t.encode()) for t in texts)
     assert stats["train"].tokens == stats["train"].text_bytes + 2 * stats["train"].documents
-    assert stats["train"].rows == len(dataset.train_rows)
+    assert stats["train"].rows == len(dataset.rows["train"])
     assert 0.5 < stats["train"].efficiency <= 1
 
 
 def test_nul_characters_are_dropped(tmp_path):
     path = tmp_path / "nul.txt"
     path.write_text("\n".join(text.replace(" ", " \0") for text in sentences(40)) + "\n\0\n", encoding="utf-8")
-    dataset = spec(path, length=4096).build()
+    dataset = spec(path, source=LocalText(str(path), validation=0.2, test=0.2, per="line"), length=4096).build()
     found = texts_in(dataset, [*dataset.validation(4)])
     assert all((ids[1:-1] > 0).all() for ids in found)
     assert sum(s.documents for s in dataset.stats.values()) == 40
@@ -94,7 +96,7 @@ def test_the_second_build_reads_only_tokens(local, monkeypatch):
     monkeypatch.setattr("train.data.sources.LocalText.build", None)
     second = spec(local, tokenizer=BPE(300)).build()
     assert second.fingerprint == first.fingerprint
-    np.testing.assert_array_equal(second.train_rows.tokens, first.train_rows.tokens)
+    np.testing.assert_array_equal(second.rows["train"].tokens, first.rows["train"].tokens)
 
 
 def test_the_fingerprint_follows_what_a_row_is(local, wiki):
@@ -106,13 +108,13 @@ def test_the_fingerprint_follows_what_a_row_is(local, wiki):
 
 
 def test_a_damaged_token_file_is_made_again(local, cache_folder, caplog):
-    tokens = np.array(spec(local).build().train_rows.tokens)
+    tokens = np.array(spec(local).build().rows["train"].tokens)
     file = next((cache_folder / "tokens").rglob("train.tokens"))
     file.write_bytes(file.read_bytes()[:-7])
     with caplog.at_level(logging.WARNING):
         again = spec(local).build()
     assert "damaged" in caplog.text
-    np.testing.assert_array_equal(again.train_rows.tokens, tokens)
+    np.testing.assert_array_equal(again.rows["train"].tokens, tokens)
 
 
 def test_a_kill_while_writing_leaves_nothing_behind(local, cache_folder):
@@ -133,7 +135,7 @@ def test_a_kill_while_writing_leaves_nothing_behind(local, cache_folder):
     assert len(left) == 1
     assert ".tmp-" in left[0]
     dataset = spec(local).build()
-    assert dataset.stats["train"].documents + dataset.stats["validation"].documents == 120
+    assert sum(split.documents for split in dataset.stats.values()) == 120
     assert len([path for path in (cache_folder / "tokens").iterdir() if path.is_dir()]) == 1
 
 
@@ -175,8 +177,9 @@ def test_a_split_without_text_is_one_clear_line(tmp_path):
 def test_progress_is_told_what_happens(local):
     seen = []
     spec(local, tokenizer=BPE(300)).build(lambda what, done, total: seen.append((what, done, total)))
-    assert {what for what, *_ in seen} == {"prepare local_text train", "prepare local_text validation", "train BPE 300",
-                                           "tokenise train", "tokenise validation"}  # fmt: skip
+    splits = ("train", "validation", "test")
+    assert {what for what, *_ in seen} == {"train BPE 300", *(f"prepare local_text {split}" for split in splits),
+                                           *(f"tokenise {split}" for split in splits)}  # fmt: skip
     assert all(done <= total for _, done, total in seen if total)
 
 
@@ -186,8 +189,8 @@ def test_nothing_is_printed(local, capfd):
 
 
 def test_the_token_file_is_as_small_as_the_vocabulary_allows(local):
-    assert spec(local).build().train_rows.tokens.dtype == np.uint8
-    assert spec(local, tokenizer=BPE(300)).build().train_rows.tokens.dtype == np.uint16
+    assert spec(local).build().rows["train"].tokens.dtype == np.uint8
+    assert spec(local, tokenizer=BPE(300)).build().rows["train"].tokens.dtype == np.uint16
     tokenizer = ByteTokenizer()
     tokenizer.vocab = 2**16 + 1
     assert stream._dtype(tokenizer) is np.uint32

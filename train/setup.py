@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from arch import cost
+from arch.params import metadata
 from arch.spec import UserError
 from train import mesh as meshes
 from train.compilation import options, start_options
@@ -106,7 +107,7 @@ def prepare(
     mesh = run.mesh.build(devices)
     module = run.abstract_model()
     graphdef, _ = nnx.split(module, nnx.Param)
-    params, axes = _params(module), logical_axes(module)
+    params, axes, roles = _params(module), logical_axes(module), roles_of(module)
 
     def learner_of(run: Run) -> Learner:
         multiplier = run.optimizer.schedule.build(run.steps)
@@ -114,7 +115,7 @@ def prepare(
             graphdef=graphdef,
             loss=run.objective.build(dataset),
             objective=run.objective,
-            tx=run.optimizer.build(params, run.steps, axes=axes, seed=run.seed),
+            tx=run.optimizer.build(params, run.steps, roles=roles, axes=axes, seed=run.seed),
             rate=lambda step: run.optimizer.learning_rate * multiplier(step),
             accumulate=run.accumulate,
             seed=run.seed,
@@ -207,6 +208,11 @@ def logical_axes(module: nnx.Module) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[name] = tuple(param.get_metadata()["axes"])
     return tree
+
+
+def roles_of(module: nnx.Module) -> dict[str, str]:
+    """Path -> what the parameter is for."""
+    return {path: row["role"] for path, row in metadata(module).items()}
 
 
 def _params(module: nnx.Module) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from arch.context import Keep
 from arch.probe import depth
 from arch.taps import Tap
 from train.optim.schedules import Constant
-from train.setup import Program, logical_axes
+from train.setup import Program, logical_axes, roles_of
 from train.step import Params, State, divisor
 
 SITES = "resid_pre|attn_out|resid_mid|mlp_out|resid_post|attn.pattern"
@@ -148,7 +148,8 @@ def _at_peak(program: Program, rate: jax.Array) -> optax.GradientTransformation:
     run, module = program.run, program.run.abstract_model()
     shapes = nnx.to_pure_dict(nnx.state(module, nnx.Param))
     constant = dataclasses.replace(run.optimizer, schedule=Constant())
-    return constant.build(shapes, run.steps, axes=logical_axes(module), learning_rate=rate, seed=run.seed)
+    roles, axes = roles_of(module), logical_axes(module)
+    return constant.build(shapes, run.steps, roles=roles, axes=axes, learning_rate=rate, seed=run.seed)
 
 
 def _norms(blocks: Any) -> jax.Array:

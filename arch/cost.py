@@ -1,7 +1,9 @@
 """What a network costs: parameters by group, and FLOPs counted from the program itself.
 
-FLOPs are those of matrix products and convolutions (2 a multiply-add), walked through the jaxpr with the lengths of
-scans multiplied in. XLA's own `cost_analysis` is not used: it counts a scanned body once.
+FLOPs are those of matrix products, ragged ones included, and convolutions (2 a multiply-add), walked through the jaxpr
+with the lengths of scans multiplied in; sums, elementwise functions and whatever moves numbers count nothing. Other
+operations that multiply and add (factorisations, solvers, transforms, foreign kernels) are refused by name rather than
+taken for free. XLA's own `cost_analysis` is not used: it counts a scanned body once.
 """
 
 from __future__ import annotations
@@ -17,8 +19,20 @@ from flax import nnx
 from jax.extend import core
 
 from arch.layers.attend import plain_form
-from arch.params import metadata
-from arch.spec import Spec
+from arch.models.base import Inputs
+from arch.params import merge, metadata, split
+from arch.spec import Spec, UserError
+
+UNCOUNTED = frozenset({
+    *("fft", "cholesky", "cholesky_update", "eig", "eigh", "geqp3", "geqrf", "hessenberg", "householder_product", "lu"),
+    *("ormqr", "qr", "schur", "svd", "symmetric_product", "triangular_solve", "tridiagonal", "tridiagonal_solve"),
+    *("custom_linear_solve", "cudnn_fusion", "core_map", "call_exported", "call_hi_primitive"),
+    *("ffi_call", "buffer_callback", "io_callback", "pure_callback"),
+})  # fmt: skip
+"""Primitives that multiply and add, or may, in a number that is not counted here. (`debug_callback` prints.)"""
+
+UNCOUNTED_WORDS = ("dot", "matmul", "gemm", "attention", "custom_call", "kernel_call")
+"""In the names of others such: cuDNN's attention, scaled products of low precision, kernels of other compilers."""
 
 GROUPS = {"embedding": "embedding", "head": "head"}
 
@@ -41,6 +55,10 @@ class Parameters:
         return self.body + self.head
 
 
+class UncountedError(UserError, ValueError):
+    """A program whose FLOPs cannot be counted."""
+
+
 def abstract(spec: Any) -> Any:
     """The model of `spec` with shapes in place of arrays: nothing is computed or allocated."""
     return nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0)))
@@ -56,9 +74,9 @@ def parameters(spec: Spec) -> Parameters:
 
 def forward_flops(spec: Spec, length: int) -> int:
     """FLOPs of one sequence of `length` tokens through the model, all T x T attention products counted."""
-    graphdef, params = nnx.split(abstract(spec), nnx.Param)
-    tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
-    return flops(lambda p, t: nnx.merge(graphdef, p)(t).logits, nnx.to_pure_dict(params), tokens)
+    graphdef, params, buffers = split(abstract(spec))
+    inputs = Inputs(tokens=jax.ShapeDtypeStruct((1, length), jnp.int32))  # type: ignore[arg-type]
+    return flops(lambda p, b, inputs: merge(graphdef, p, b)(inputs).logits, params, buffers, inputs)
 
 
 def train_flops_per_token(spec: Spec, length: int) -> float:
@@ -70,7 +88,8 @@ def flops(fn: Callable[..., Any], *args: Any) -> int:
     """FLOPs of the matrix products and convolutions in `fn(*args)`; `args` may be shapes.
 
     Raises:
-      ValueError: the program holds a loop whose number of turns is not known before it runs.
+      UncountedError: the program holds a loop whose number of turns is not known before it runs, or multiplies and adds
+        in an operation that is not counted.
     """
     with plain_form():
         return _count(jax.make_jaxpr(fn)(*args).jaxpr)
@@ -80,10 +99,8 @@ def _count(jaxpr: core.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            total += _dot(equation)
-        elif name == "conv_general_dilated":
-            total += _convolution(equation)
+        if name in PRODUCTS:
+            total += PRODUCTS[name](equation)
         elif name == "scan":
             total += params["length"] * _count(params["jaxpr"].jaxpr)
         elif name == "cond":
@@ -91,14 +108,17 @@ def _count(jaxpr: core.Jaxpr) -> int:
         elif name == "while":
             body = _count(params["body_jaxpr"].jaxpr) + _count(params["cond_jaxpr"].jaxpr)
             if body:
-                raise ValueError("cannot count the FLOPs of a while loop with products inside; use lax.scan")
+                raise UncountedError("cannot count the FLOPs of a while loop with products inside; use lax.scan")
         elif name == "shard_map":
             total += params["mesh"].size * _count(params["jaxpr"])
         elif name == "pallas_call":
             estimate = params.get("cost_estimate")
             if estimate is None:
-                raise ValueError("a Pallas kernel without a cost_estimate cannot be counted")
+                raise UncountedError("a Pallas kernel without a cost_estimate cannot be counted")
             total += estimate.flops
+        elif name in UNCOUNTED or any(word in name for word in UNCOUNTED_WORDS):
+            raise UncountedError(f"cannot count the FLOPs of {name}; those of products (dot, einsum, ragged_dot), "
+                                 "convolutions and Pallas kernels with a cost_estimate are counted")  # fmt: skip
         else:
             total += sum(_count(inner) for inner in _inner(params))
     return total
@@ -121,8 +141,21 @@ def _dot(equation: Any) -> int:
     return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
 
 
+def _ragged_dot(equation: Any) -> int:
+    """As if the groups held all rows: each row, or each term of a sum over rows, is of one group alone."""
+    numbers = equation.params["ragged_dot_dimension_numbers"]
+    (contracted, _), _ = numbers.dot_dimension_numbers
+    left, groups = equation.invars[0].aval.shape, equation.invars[2].aval.shape[-1]
+    each = math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+    summed = set(numbers.lhs_ragged_dimensions) <= set(contracted)  # a sum for each group: the gradient of the weights
+    return 2 * each // (groups if summed else 1)
+
+
 def _convolution(equation: Any) -> int:
     numbers = equation.params["dimension_numbers"]
     kernel = equation.invars[1].aval.shape
     taps = math.prod(kernel[axis] for axis in numbers.rhs_spec[2:]) * kernel[numbers.rhs_spec[1]]
     return 2 * math.prod(equation.outvars[0].aval.shape) * taps
+
+
+PRODUCTS = {"dot_general": _dot, "ragged_dot_general": _ragged_dot, "conv_general_dilated": _convolution}

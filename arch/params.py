@@ -154,6 +154,11 @@ def logical_axes(module: nnx.Module, kind: type[nnx.Variable] = nnx.Param) -> Tr
     return nest({path: row["axes"] for path, row in metadata(module, kind).items()})
 
 
+def roles(module: nnx.Module) -> dict[str, str]:
+    """Path -> what each parameter is for."""
+    return {path: row["role"] for path, row in metadata(module).items()}
+
+
 def nest(flat: dict[str, Any]) -> Tree:
     """Dotted path -> value as nested dicts."""
     nested: Tree = {}

@@ -13,12 +13,13 @@ from rich.console import Console
 from arch import cost
 from arch.decode.sampling import Greedy, Sample
 from arch.decode.strategy import Strategy
+from arch.models.base import Causal
 from arch.spec import UserError
 from experiments.config import golden, render
 from experiments.config.flags import Command
 from train import loop
 from train.distributed import is_main
-from train.estimate import estimate
+from train.estimate import estimate, row_flops
 from train.opened import Opened, open_run
 from train.profiling import Window
 from train.reporter import by_split
@@ -62,6 +63,10 @@ def generate(
 ) -> None:
     """Continues `prompts` with the newest checkpoint in `folder`. Temperature 0 is greedy."""
     run = _run(command)
+    if not isinstance(run.model, Causal):
+        raise UserError(
+            f"generate needs a causal model, which goes on token by token; {type(run.model).__name__} is none"
+        )
     prompts = list(prompts) or ([run.reports.prompt] if run.reports.prompt else [])
     if not prompts:
         raise UserError("generate needs a --prompt")
@@ -100,19 +105,18 @@ def compare(command: Command, out: str | None = None, metric: str | None = None)
 
 def _costs(run: Run) -> str:
     """FLOPs and memory of a run as text."""
-    (tokens_shape, _) = run.data.describe().batch(run.batch)["tokens"]
-    length = tokens_shape[1] - 1
     counts = cost.parameters(run.model)
-    forward = cost.forward_flops(run.model, length) / length
     one = estimate(run)
+    unit, count = one.counted
+    forward = row_flops(run) * run.batch / count
     devices = jax.devices()
     mib = 2.0**20
     return "\n".join([
         "",
         f"parameters   {counts.total:,}: embedding {counts.embedding:,}, body {counts.body:,}, head {counts.head:,}",
-        f"FLOPs        {forward:,.0f} a token forward at T={length}, {3 * forward:,.0f} in training; "
+        f"FLOPs        {forward:,.0f} a {unit[:-1]} forward, {3 * forward:,.0f} in training; "
         f"{one.flops:.3g} a step, {one.flops * run.steps:.3g} for {run.steps:,} steps",
-        f"tokens       {run.batch * length:,} a step, {run.batch * length * run.steps:,} in all",
+        f"{unit:<12} {count:,} a step, {count * run.steps:,} in all",
         f"memory       {one.state_bytes / mib:,.1f} MiB state + {one.temporary_bytes / mib:,.1f} MiB at the peak of a "
         f"step, on each of {len(devices)} x {devices[0].device_kind}",
     ])  # fmt: skip

@@ -23,11 +23,13 @@ class Estimate:
       flops: model FLOPs of the whole step, over all devices.
       state_bytes: parameters and optimiser state on one device.
       temporary_bytes: activations, gradients and work space on one device, at their peak.
+      counted: what a step has of what the objective counts: ("tokens" or "rows", how many).
     """
 
     flops: int
     state_bytes: int
     temporary_bytes: int
+    counted: tuple[str, int]
 
 
 def row_flops(run: Run) -> int:
@@ -54,4 +56,5 @@ def estimate(run: Run) -> Estimate:
     go = jax.ShapeDtypeStruct((), jnp.bool_)
     step: Any = program.train_step  # a jitted function, which can be compiled for shapes alone
     memory = step.lower(program.abstract, batch, go).compile().memory_analysis()
-    return Estimate(program.step_flops(batch), memory.argument_size_in_bytes, memory.temp_size_in_bytes)
+    return Estimate(program.step_flops(batch), memory.argument_size_in_bytes, memory.temp_size_in_bytes,
+                    program.counted)  # fmt: skip

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from arch.cost import UncountedError
 from arch.spec import UserError
 from train import chips
 from train.distributed import is_main
@@ -79,7 +80,7 @@ class Reporter:
             return
         now = time.perf_counter()
         if self._mark is None:
-            self._flops = _flops(self._program, batch)
+            self._flops = self._step_flops(batch)
             now = time.perf_counter()
         else:
             self._seconds, self._counted = self._seconds + now - self._mark, self._counted + 1
@@ -96,6 +97,14 @@ class Reporter:
             self._seconds, self._counted = 0.0, 0
         loss = _middle(values.get("loss", next(iter(values.values()))))
         self._progress.update(step, loss=loss, tokens_per_second=times.get("tokens_per_s"), mfu=times.get("mfu"))
+
+    def _step_flops(self, batch: Batch) -> int | None:
+        """Model FLOPs of a step; None, and a line that says why, where they cannot be counted."""
+        try:
+            return self._program.step_flops(batch)
+        except UncountedError as error:
+            self.note(f"train/mfu is left out: {error}")
+            return None
 
     def failed(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Writes the metrics of a step that was not finite, whether it was due or not."""
@@ -154,14 +163,6 @@ class Reporter:
         except OSError as error:
             raise UserError(f"{self._folder}: cannot write metrics: {error.strerror or error}; what was written before "
                             "is kept, run the same command again when this is mended") from error  # fmt: skip
-
-
-def _flops(program: Program, batch: Batch) -> int | None:
-    """Model FLOPs of a step; None where the program has loops of unknown length."""
-    try:
-        return program.step_flops(batch)
-    except ValueError:
-        return None
 
 
 def by_split(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

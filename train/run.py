@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 from flax import nnx
 
-from arch.models.base import Model
+from arch.models.base import Causal, Model
 from arch.spec import Problem, Spec, SpecError, at_least, one_of
 from train.data.base import Data
 from train.data.description import Description
@@ -102,6 +102,13 @@ class Run(Spec):
         for field, needed, what in (("vocab", data.vocab, "tokens"), ("classes", data.classes, "classes")):
             if needed is not None and getattr(self.model, field, needed) < needed:
                 yield self.model.refuse(field, f"must be at least {needed}, the {what} of the data")
+        demands = self.objective.demands
+        if demands and not isinstance(self.model, demands):
+            kinds = " or ".join(kind.__name__ for kind in demands)
+            yield self.refuse("model", f"must be {kinds} (arch.models.base) for {type(self.objective).__name__}")
+        if self.reports.prompt is not None and not isinstance(self.model, Causal):
+            yield self.reports.refuse("prompt", f"{type(self.model).__name__} is not causal and continues nothing; "
+                                                "leave it out")  # fmt: skip
         if self.reports.prompt is not None and not data.text:
             yield self.reports.refuse("prompt", f"{type(self.data).__name__} is no running text that a prompt can be "
                                                 "continued in; leave it out")  # fmt: skip

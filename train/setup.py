@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from arch import cost
-from arch.params import Buffer, logical_axes, merge
+from arch.params import Buffer, logical_axes, merge, roles
 from arch.params import split as split_module
 from arch.spec import UserError
 from train import mesh as meshes
@@ -122,7 +122,7 @@ def prepare(
         return Learner(
             forward=Forward(graphdef, run.objective.build(data), meshes.MeshPlacement(mesh)),
             objective=run.objective,
-            tx=run.optimizer.build(params, run.steps, axes=axes, seed=run.seed),
+            tx=run.optimizer.build(params, run.steps, roles=roles(module), axes=axes, seed=run.seed),
             split=split,
             rate=lambda step: run.optimizer.learning_rate * multiplier(step),
             accumulate=run.accumulate,

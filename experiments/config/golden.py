@@ -107,7 +107,8 @@ def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
 
     rows = parameters(model)
     arrays = nnx.to_pure_dict(nnx.state(_abstract(model), nnx.Param))
-    treatments = optimizer.treatments(arrays, _nest({path: row["axes"] for path, row in rows.items()}))
+    axes, roles = ({path: row[name] for path, row in rows.items()} for name in ("axes", "role"))
+    treatments = optimizer.treatments(arrays, _nest(axes), roles=roles)
     extra: dict[str, dict[str, Any]] = {}
     for path, treatment in treatments.items():
         extra[path] = {"mesh": mesh_axes(rows[path]["axes"], path), "decay": treatment.decay}

@@ -1,7 +1,7 @@
 """The depth panel: what every layer of a trained model does, measured on one batch.
 
-The model is looked at through the loss that trained it: a stand-in adds taps or gates to the call that the objective
-makes, so that any model with a stack of blocks can be examined, whatever its inputs and its loss are.
+The model is looked at through the loss that trained it, with taps or gates, so that any model with one stack of like
+blocks can be examined, whatever its inputs and its loss are.
 
 Where a block is not additive (post-norm) `attn_contribution` and its like still compare what a sublayer wrote with the
 stream that it was added to; `block_contribution` is the change of the stream over the whole block.
@@ -18,38 +18,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from arch.context import Keep
+from arch.params import logical_axes, roles, split
 from arch.probe import depth
 from arch.taps import Tap
+from train.forward import ROW, Params, numbered
 from train.optim.schedules import Constant
-from train.setup import Program, logical_axes
-from train.step import Params, State, divisor
+from train.setup import Program
+from train.step import EVALUATION, State, divisor
+from train.trees import join
 
 SITES = "resid_pre|attn_out|resid_mid|mlp_out|resid_post|attn.pattern"
 ROWS = 16
 """Rows of the batch that activations are kept of: all layers of a large batch would not fit a device."""
 
 Values = dict[str, jax.Array]
-
-
-@dataclasses.dataclass
-class Examined:
-    """Stands in for a model in a loss function: each call gets `extra` arguments, and the last answer is kept."""
-
-    model: Any
-    extra: Mapping[str, Any]
-    taps: Mapping[str, jax.Array] | None = None
-    segments: jax.Array | None = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self.model(*args, **kwargs, **self.extra)
-        self.taps, self.segments = out.taps, kwargs.get("segments")
-        return out
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
 
 
 def depth_panel(
@@ -69,14 +53,13 @@ def depth_panel(
       layer - loss, nats), and update_to_weight (what the optimiser would add now at its peak learning rate, over the
       weights). Those whose sites the model does not have are left out; all are, for a model without a stack.
     """
-    params = state["params"]
-    if not hasattr(program.model(params), "stack"):
+    if "blocks" not in state["params"].get("stack", {}):
         return {}
     functions = _functions(program)
     few = program.place(_rows(batch, _few(program, batch)), train=False)
     rows = program.place(batch, train=False)
     rate = jnp.float32(program.run.optimizer.learning_rate if learning_rate is None else learning_rate)
-    values = {**functions["activations"](params, few), **functions["losses"](state, rows, rate)}
+    values = {**functions["activations"](state, few), **functions["losses"](state, rows, rate)}
     return {name: [float(x) for x in np.asarray(value)] for name, value in jax.device_get(values).items()}
 
 
@@ -94,24 +77,23 @@ def _functions(program: Program) -> dict[str, Callable[..., Any]]:
     return _latest[0][1]
 
 
-def _examine(program: Program, params: Params, batch: Any, **extra: Any) -> tuple[jax.Array, Examined]:
-    """The mean loss without dropout, and the stand-in that saw the model's answer."""
-    stand_ins: list[Examined] = []
+def _examine(program: Program, params: Params, state: State, batch: Any, **looks: Any) -> tuple[jax.Array, Any, Any]:
+    """The mean loss of the objective in evaluation, the model's output, and the segments that it read."""
+    learner, batch = program.learner, numbered(batch)
+    keys = jax.random.key(EVALUATION)
+    sums, output = learner.forward(
+        learner.cast(params), state["buffers"], batch, None, keys, training=False, **looks
+    )  # fmt: skip
+    rows = {name: array for name, array in batch.items() if name != ROW}
+    inputs, _ = learner.forward.task.prepare(rows, jax.vmap(jax.random.fold_in, (None, 0))(keys, batch[ROW]))
+    return sums.loss.total / divisor(sums.loss.weight), output, inputs.segments
 
-    def loss(model: Any, *rest: Any) -> Any:
-        stand_ins.append(Examined(model, extra))
-        return program.learner.loss(stand_ins[-1], *rest)
 
-    learner = dataclasses.replace(program.learner, loss=loss)
-    sums = learner.losses(learner.cast(params), batch, None)
-    return sums.total / divisor(sums.weight), stand_ins[-1]
-
-
-def _activations(program: Program, params: Params, batch: Any) -> Values:
-    _, seen = _examine(program, params, batch, tap=Tap(save=SITES))
-    taps = dict(seen.taps or {})
+def _activations(program: Program, state: State, batch: Any) -> Values:
+    _, output, segments = _examine(program, state["params"], state, batch, tap=Tap(save=SITES))
+    taps = output.taps
     before, after = taps["resid_pre"], taps["resid_post"]
-    weight = _weight(before.shape[1:-1], batch, seen.segments)
+    weight = _weight(before.shape[1:-1], batch, segments)
     values = {
         "residual_rms": depth.residual_rms(before, weight),
         "residual_variance": depth.variance(after, weight),
@@ -130,11 +112,13 @@ def _activations(program: Program, params: Params, batch: Any) -> Values:
 def _losses(program: Program, state: State, batch: Any, rate: jax.Array) -> Values:
     """What needs the loss of the whole batch: the gradient and update of each layer, and the loss without it."""
     params = state["params"]
-    whole, grads = jax.value_and_grad(lambda params: _examine(program, params, batch)[0])(params)
+    whole, grads = jax.value_and_grad(lambda params: _examine(program, params, state, batch)[0])(params)
     norms = _norms(grads["stack"]["blocks"])
     masks = ~jnp.eye(norms.shape[0], dtype=bool)
-    without = jax.lax.map(lambda keep: _examine(program, params, batch, keep=Keep(block=keep))[0], masks)
-    updates, _ = _at_peak(program, rate).update(grads, state["opt_state"], params)
+    without = jax.lax.map(lambda keep: _examine(program, params, state, batch, keep=Keep(block=keep))[0], masks)
+    trained, frozen = program.learner.split(params)
+    updates, _ = _at_peak(program, rate).update(program.learner.split(grads)[0], state["opt_state"], trained)
+    updates = join(updates, jax.tree.map(jnp.zeros_like, frozen))
     weights = jnp.maximum(_norms(params["stack"]["blocks"]), depth.SMALLEST)
     return {
         "gradient_norm": norms,
@@ -146,9 +130,9 @@ def _losses(program: Program, state: State, batch: Any, rate: jax.Array) -> Valu
 def _at_peak(program: Program, rate: jax.Array) -> optax.GradientTransformation:
     """The optimiser of the run without its schedule: at the end of a run the rate is all but zero."""
     run, module = program.run, program.run.abstract_model()
-    shapes = nnx.to_pure_dict(nnx.state(module, nnx.Param))
-    constant = dataclasses.replace(run.optimizer, schedule=Constant())
-    return constant.build(shapes, run.steps, axes=logical_axes(module), learning_rate=rate, seed=run.seed)
+    constant, named = dataclasses.replace(run.optimizer, schedule=Constant()), roles(module)
+    axes = logical_axes(module)
+    return constant.build(split(module)[1], run.steps, roles=named, axes=axes, learning_rate=rate, seed=run.seed)
 
 
 def _norms(blocks: Any) -> jax.Array:

@@ -8,6 +8,7 @@ layers times heads stays, the head width and everything else stays too, and para
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +69,9 @@ def shape(run: Run) -> dict[str, float | int | str]:
         if value is not None:
             found[name] = value
     counts = cost.parameters(run.model)
-    found |= {"parameters": counts.total, "non_embedding": counts.non_embedding, "train_flops": 3 * row_flops(run)}
+    found |= {"parameters": counts.total, "non_embedding": counts.non_embedding}
+    with contextlib.suppress(cost.UncountedError):
+        found["train_flops"] = 3 * row_flops(run)
     return found
 
 

@@ -189,6 +189,68 @@ def test_flops_of_a_convolution():
     assert cost.flops(convolve, image, kernel) == 2 * (2 * 4 * 4 * 10) * (3 * 3 * 3)
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_ragged_product_counts_as_a_dense_one_of_its_rows(batch):
+    """Forward, and with both gradients three times that: each row meets one of the three matrices."""
+    rows, matrices, sizes = jnp.zeros((6, 4)), jnp.zeros((3, 4, 5)), jnp.asarray([1, 2, 3])
+    product = jax.lax.ragged_dot
+    if batch is not None:
+        product = jax.vmap(product)
+        rows, matrices, sizes = (jnp.broadcast_to(x, (batch, *x.shape)) for x in (rows, matrices, sizes))
+    dense = 2 * 6 * 4 * 5 * (batch or 1)
+    assert cost.flops(product, rows, matrices, sizes) == dense
+    gradients = jax.grad(lambda x, w, sizes: product(x, w, sizes).sum(), argnums=(0, 1))
+    assert cost.flops(gradients, rows, matrices, sizes) == 3 * dense
+    by_hand = lambda x, w: jnp.stack([x[i] @ w[j] for i, j in enumerate((0, 1, 1, 2, 2, 2))])  # noqa: E731
+    if batch is None:
+        assert cost.flops(by_hand, rows, matrices) == dense
+
+
+SQUARE = jnp.eye(4)
+UNCOUNTED = {
+    "fft": jnp.fft.fft,
+    "cholesky": jnp.linalg.cholesky,
+    "eigh": jnp.linalg.eigh,
+    "qr": jnp.linalg.qr,
+    "svd": jnp.linalg.svd,
+    "lu": jax.scipy.linalg.lu,
+    "triangular_solve": lambda a: jax.scipy.linalg.solve_triangular(a, a),
+    "custom_linear_solve": lambda a: jax.scipy.sparse.linalg.cg(lambda v: a @ v, a[0])[0],
+    "pure_callback": lambda a: jax.pure_callback(lambda x: x, a, a),
+    "ffi_call": lambda a: jax.ffi.ffi_call("gemm", a)(a),
+    "scaled_matmul_wrapper": lambda a: jax.nn.scaled_matmul(*[jnp.zeros((1, 32, 32), jnp.float8_e4m3fn)] * 4),
+}
+
+
+@pytest.mark.parametrize("name", UNCOUNTED)
+def test_products_that_are_not_counted_are_refused_by_name(name):
+    """Also inside what is called, scanned, differentiated by a rule, or beside a product that is counted."""
+    within = lambda a: jax.lax.scan(lambda c, _: (c, jax.jit(UNCOUNTED[name])(a @ a)), 0, None, length=2)  # noqa: E731
+    for program in (UNCOUNTED[name], within):
+        with pytest.raises(cost.UncountedError, match=f"^cannot count the FLOPs of {name};.*are counted$"):
+            cost.flops(program, SQUARE)
+
+
+def test_what_only_moves_compares_or_prints_counts_nothing():
+    def program(a):
+        jax.debug.print("{}", a[0, 0])
+        order = jnp.argsort(a[0])
+        noise = jax.random.normal(jax.random.key(0), a.shape)
+        return jnp.cumsum(a[order] + noise), jax.lax.top_k(a, 2), jax.lax.associative_scan(jnp.multiply, a)
+
+    assert cost.flops(program, SQUARE) == 0
+
+
+def test_products_with_derivatives_of_their_own_are_walked():
+    @jax.custom_vjp
+    def product(a):
+        return a @ a
+
+    product.defvjp(lambda a: (a @ a, a), lambda a, g: (g @ a.T + a.T @ g,))
+    assert cost.flops(product, SQUARE) == 2 * 4**3
+    assert cost.flops(jax.grad(lambda a: product(a).sum()), SQUARE) == 3 * 2 * 4**3
+
+
 def test_a_product_in_a_while_loop_cannot_be_counted():
     loop = lambda a: jax.lax.while_loop(lambda c: c.sum() > 0, lambda c: c @ a, a)  # noqa: E731
     with pytest.raises(ValueError, match="while loop"):

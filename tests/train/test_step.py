@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from tests.train import toys
-from train.setup import Program, prepare
+from train.setup import Program, prepare, roles_of
 from train.step import divisor
 
 RUN = toys.run(model=toys.model(), batch=8)
@@ -87,7 +87,7 @@ def test_micro_batches_equal_one_batch(batch, gradients):
 def test_a_step_is_the_optimisers_update(program, batch, gradients, state):
     before = jax.device_get(state["params"])
     _, grads = gradients[1]
-    tx = RUN.optimizer.build(before, RUN.steps)
+    tx = RUN.optimizer.build(before, RUN.steps, roles=roles_of(RUN.abstract_model()))
     updates, _ = tx.update(grads, tx.init(before), before)
     after, metrics = program.train_step(state, batch, fine())
     close(after["params"], optax.apply_updates(before, updates), rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""How a parameter reads as matrices, from its logical axes.
+"""How a parameter reads as matrices, from its logical axes; and what it is for.
 
 Layers that run under a scan are stacked into one array, and attention kernels have their head axes apart, so an
 array's shape does not tell what one matrix of it is. Its logical axes do:
@@ -29,12 +29,13 @@ Axes = tuple[str | None, ...]
 class Layout:
     """Where a parameter's axes are: `stacked` number its copies, `sides` are those of one copy.
 
-    Two sides are a matrix, its inputs and its outputs.
+    Two sides are a matrix, its inputs and its outputs. `role` is what the parameter is for, in the words of
+    `arch.params.Maker.weight`.
     """
 
     stacked: tuple[int, ...]
     sides: tuple[tuple[int, ...], ...]
-    names: frozenset[str | None]
+    role: str
 
     @property
     def is_matrix(self) -> bool:
@@ -50,7 +51,7 @@ class Layout:
         return tuple(math.prod(shape[axis] for axis in side) for side in self.sides)
 
 
-def layout(axes: Axes) -> Layout:
+def layout(axes: Axes, role: str = "linear") -> Layout:
     """The layout of an array with these logical axes; of those that are None, each is a side."""
     stacked: list[int] = []
     sides: list[list[int]] = []
@@ -61,23 +62,25 @@ def layout(axes: Axes) -> Layout:
             sides[-1].append(axis)
         else:
             sides.append([axis])
-    return Layout(tuple(stacked), tuple(map(tuple, sides)), frozenset(axes))
+    return Layout(tuple(stacked), tuple(map(tuple, sides)), role)
 
 
-def layouts(params: Mapping[str, Any], axes: Mapping[str, Any] | None) -> dict[str, Layout]:
+def layouts(params: Mapping[str, Any], axes: Mapping[str, Any] | None, roles: Mapping[str, str]) -> dict[str, Layout]:
     """Parameter path -> layout. `axes` has the structure of `params`, with a tuple of names for each array.
 
-    Without `axes` nothing is taken as stacked, and an array with two axes is a matrix.
+    Without `axes` nothing is taken as stacked, and an array with two axes is a matrix. `roles` is by path.
 
-    Raises ValueError where the two do not agree.
+    Raises ValueError where they do not agree.
     """
     arrays = leaves_by_path(params)
+    if unknown := sorted(arrays.keys() - roles.keys()):
+        raise ValueError(f"roles have no {', '.join(unknown)}")
     if axes is None:
-        return {path: layout((None,) * len(array.shape)) for path, array in arrays.items()}
+        return {path: layout((None,) * len(array.shape), roles[path]) for path, array in arrays.items()}
     named = leaves_by_path(axes, is_leaf=lambda node: isinstance(node, tuple))
     if named.keys() != arrays.keys():
         raise ValueError(f"axes and params differ in {sorted(named.keys() ^ arrays.keys())}")
     for path, array in arrays.items():
         if len(named[path]) != len(array.shape):
             raise ValueError(f"{path} has shape {tuple(array.shape)} but the axes {named[path]}")
-    return {path: layout(names) for path, names in named.items()}
+    return {path: layout(names, roles[path]) for path, names in named.items()}

@@ -4,8 +4,8 @@
     P <- P - learning_rate * scale * (O + ...)
 
 For matrices of hidden layers, by `optax.contrib.scale_by_muon`. A matrix is one layer's (and one expert's), with the
-head axes of attention kernels folded into the side that they belong to; embeddings, the output head, gains, biases
-and kernels with more than two sides (convolutions) take Adam's direction.
+head axes of attention kernels folded into the side that they belong to; lookup tables, the output head, gains and
+biases, told by their role, and kernels with more than two sides (convolutions) take Adam's direction.
 
 At update t optax weighs G with (1 - momentum^(t+1)) / (1 - momentum^t) times the reference's weight, because it
 corrects both terms for their bias as NAdam does. The first direction is the reference's, the second weighs G half as
@@ -27,9 +27,11 @@ import optax
 from arch.spec import Problem, Spec, above, one_of
 from train.optim.layout import Layout
 from train.optim.optimizers import Optimizer, decay_problems, map_with_path, partition, promoting
+from train.optim.rules import UNDECAYED
 
-# Axes that number things looked up or told apart. A row of such a table is a vector by itself.
-TABLES = frozenset({"vocab", "codes", "classes"})
+# Roles of parameters that are no map between features, whatever their shape: a row of a table, or the weights of one
+# class of the output, is a vector by itself.
+NO_MATRIX = UNDECAYED | {"head"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Muon(Optimizer):
         yield from decay_problems(self, "momentum")
         yield from one_of(self, "scale", ("rms", "width"))
 
-    def own_multiplier(self, path: str, layout: Layout) -> float:
-        return 1.0 if is_hidden_matrix(path, layout) else self.others.multiplier
+    def own_multiplier(self, layout: Layout) -> float:
+        return 1.0 if is_hidden_matrix(layout) else self.others.multiplier
 
     def direction(self, layouts: Mapping[str, Layout]) -> optax.GradientTransformation:
         def dimensions(tree: optax.Params) -> optax.Params:
@@ -83,10 +85,10 @@ class Muon(Optimizer):
         orthogonal = optax.contrib.scale_by_muon(beta=self.momentum, weight_dimension_numbers=dimensions)
         sized = optax.stateless(lambda updates, params: map_with_path(resize, updates))
         others = optax.scale_by_adam(self.others.b1, self.others.b2, self.others.eps)
-        labels = {path: "matrix" if is_hidden_matrix(path, layout) else "other" for path, layout in layouts.items()}
+        labels = {path: "matrix" if is_hidden_matrix(layout) else "other" for path, layout in layouts.items()}
         return promoting(partition({"matrix": optax.chain(orthogonal, sized), "other": others}, labels))
 
 
-def is_hidden_matrix(path: str, layout: Layout) -> bool:
+def is_hidden_matrix(layout: Layout) -> bool:
     """Whether Muon's own rule applies: a matrix between features, not a table and not the output head."""
-    return layout.is_matrix and not layout.names & TABLES and not path.endswith("table")
+    return layout.is_matrix and layout.role not in NO_MATRIX

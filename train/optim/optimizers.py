@@ -49,7 +49,8 @@ class Optimizer(Spec, abc.ABC):
       schedule: a multiplier in [0, 1] over the run.
       clip: the largest global norm of the gradient, None for no clipping.
       weight_decay: decoupled, multiplied by the learning rate.
-      decay: factors of the weight decay by parameter path. None: 1 for matrices, 0 for gains, biases and embeddings.
+      decay: factors of the weight decay by parameter path. None: 1 for matrices, 0 for gains, biases and lookup tables
+        (embeddings, learned positions, codebooks), told by the role that each was made with.
       multipliers: factors of the learning rate by parameter path. None: 1 for all.
       freeze: patterns of the paths of parameters that stay as they are, with no optimiser state.
       noise: added to the clipped gradient; None: none.
@@ -77,9 +78,11 @@ class Optimizer(Spec, abc.ABC):
     def direction(self, layouts: Mapping[str, Layout]) -> optax.GradientTransformation:
         """The transformation of clipped gradients to the direction of descent, before learning rate and decay."""
 
-    def treatments(self, params: Params, axes: Params | None = None) -> dict[str, Treatment]:
+    def treatments(
+        self, params: Params, axes: Params | None = None, *, roles: Mapping[str, str]
+    ) -> dict[str, Treatment]:
         """Parameter path -> treatment. Raises `SpecError` for rules that leave a parameter over or match none."""
-        return self._treatments(layouts(params, axes))
+        return self._treatments(layouts(params, axes, roles))
 
     def frozen(self, params: Params, axes: Params | None = None) -> set[str]:
         """The paths of the parameters that stay as they are. Raises `SpecError` for a pattern that matches none."""
@@ -91,14 +94,14 @@ class Optimizer(Spec, abc.ABC):
         multipliers = self.multipliers.resolve(layouts) if self.multipliers else {}
         return {
             path: Treatment(
-                multiplier=multipliers.get(path, 1.0) * self.own_multiplier(path, layout),
-                decay=decay[path] if decay else float(decays(path, len(layout.block))),
+                multiplier=multipliers.get(path, 1.0) * self.own_multiplier(layout),
+                decay=decay[path] if decay else float(decays(layout.role, len(layout.block))),
                 frozen=path in frozen,
             )
             for path, layout in layouts.items()
         }
 
-    def own_multiplier(self, path: str, layout: Layout) -> float:
+    def own_multiplier(self, layout: Layout) -> float:
         """The optimiser's own factor of a parameter's learning rate, for one that has several directions."""
         return 1.0
 
@@ -118,6 +121,7 @@ class Optimizer(Spec, abc.ABC):
         params: Params,
         steps: int,
         *,
+        roles: Mapping[str, str],
         axes: Params | None = None,
         learning_rate: jax.typing.ArrayLike | None = None,
         weight_decay: jax.typing.ArrayLike | None = None,
@@ -129,6 +133,8 @@ class Optimizer(Spec, abc.ABC):
         Args:
           params: nested dict of arrays or `jax.ShapeDtypeStruct`s; only paths and shapes matter.
           steps: updates in the run.
+          roles: what each parameter is for, by path, as `arch.params.metadata` has it. Decides which decay, and which
+            are Muon's.
           axes: the parameters' logical axes, a tuple of names for each array in the structure of `params`. Muon and
             Adafactor need them, to tell stacked layers and heads from matrices; for the others they tell a
             stacked vector from a matrix in the default for weight decay.
@@ -137,7 +143,7 @@ class Optimizer(Spec, abc.ABC):
         """
         if axes is None and self.needs_axes:
             raise ValueError(f"{type(self).__name__} needs the logical axes of the parameters: build(..., axes=axes)")
-        by_path = layouts(params, axes)
+        by_path = layouts(params, axes, roles)
         treatments = self._treatments(by_path)
         rate = self.learning_rate if learning_rate is None else learning_rate
         decay = self.weight_decay if weight_decay is None else weight_decay

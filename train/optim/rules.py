@@ -1,4 +1,4 @@
-"""Which parameter gets what: ordered regular expressions over parameter paths, and the default for weight decay.
+"""Which parameter gets what: ordered regular expressions over parameter paths, and weight decay's default, by role.
 
 A path joins the keys of the nested dict with dots: `stack.blocks.mixer.q.kernel`. A rule `(pattern, number)` takes
 every path that `re.search` finds its pattern in and that no earlier rule took.
@@ -15,9 +15,10 @@ import jax
 
 from arch.spec import Problem, Spec, SpecError
 
-# Parameters that do not decay by default whatever their rank: per-head biases and gains are matrices in shape, and
-# lookup tables (embeddings of tokens, of positions) are named `table`.
-UNDECAYED = re.compile(r"norm|bias|scale|gain|embedding|table$")
+# Roles (`arch.params.Maker.weight`) of tables whose rows are looked up.
+TABLES = frozenset({"embedding", "position", "codebook"})
+# Roles that do not decay by default whatever their rank; gains and biases of heads are matrices in shape.
+UNDECAYED = TABLES | {"constant"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +76,14 @@ def unmatched(paths: Iterable[str]) -> str:
     return f"matches no parameter; they are {', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
 
 
-def decays(path: str, rank: int) -> bool:
-    """The default for weight decay: matrices decay; gains, biases and lookup tables do not.
+def decays(role: str, rank: int) -> bool:
+    """The default for weight decay: matrices decay; gains, biases and lookup tables do not, whatever they are called.
 
-    `rank` is the number of axes of one layer's parameter. Tables are left out because a row gets a gradient
-    only when its token occurs, while decay would pull at it every step; an untied output head decays.
+    `role` is what the part that made the parameter said of it, `rank` the number of axes of one layer's. Tables are
+    left out because a row gets a gradient only when it is looked up, while decay would pull at it every step; an
+    untied output head decays, and so does a matrix of a role that is not known here.
     """
-    return rank >= 2 and not UNDECAYED.search(path)
+    return rank >= 2 and role not in UNDECAYED
 
 
 def leaves_by_path(tree: Mapping[str, Any], is_leaf: Any = None) -> dict[str, Any]:

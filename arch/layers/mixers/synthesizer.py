@@ -81,7 +81,7 @@ class RandomSynthesizerLayer(SynthesizerLayer):
     def __init__(self, spec: RandomSynthesizer, width: int, make: Maker):
         super().__init__(spec, width, make, ("v",))
         place = (spec.length, "length")
-        self.pattern = make.weight("pattern", [], [(self.heads, "heads"), place, place], role="position")
+        self.pattern = make.weight("pattern", [], [(self.heads, "heads"), place, place])
 
     def scores(self, x_BTD, ctx):
         T = x_BTD.shape[1]

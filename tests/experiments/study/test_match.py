@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from arch.blocks import PreNorm
 from arch.layers.attention import Attention
 from arch.layers.feed_forward import GatedMLP
+from arch.layers.norms import Norm
 from arch.spec import UserError
 from experiments.study.match import Match, count, match, mismatch, shape
 from tests.train import toys
@@ -14,6 +17,19 @@ from train.data.text import Text
 from train.run import Run
 
 V, T = 64, 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectral(Norm):
+    """The real part of a Fourier transform over the features, in place of a norm."""
+
+    def build(self, width, make, axis="embed"):
+        return SpectralLayer()
+
+
+class SpectralLayer(nnx.Module):
+    def __call__(self, x, ctx):
+        return jnp.fft.fft(x.astype(jnp.float32)).real.astype(x.dtype) / 8
 
 
 def base(**model) -> Run:
@@ -92,6 +108,14 @@ def test_what_cannot_be_reached_is_refused_by_name():
 def test_dials_that_make_no_sense(dials, line):
     with pytest.raises(UserError, match=line):
         match(base(), **dials)
+
+
+def test_costs_that_cannot_be_counted_are_left_out_of_the_table_and_cannot_be_held():
+    run = base(norm=Spectral())
+    assert "train_flops" not in shape(run)
+    assert shape(run)["parameters"] == count(run, "params")
+    with pytest.raises(UserError, match=r"^cannot count the FLOPs of fft;"):
+        match(run, depth=(2,), hold="train_flops")
 
 
 def test_arms_that_do_not_agree():

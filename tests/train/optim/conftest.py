@@ -1,4 +1,4 @@
-"""A small parameter tree with everything that optimisers must tell apart, and its logical axes."""
+"""A small parameter tree with everything that optimisers must tell apart, its logical axes and its roles."""
 
 import jax
 import numpy as np
@@ -18,6 +18,15 @@ AXES = {
     },
     "head": {"kernel": ("embed", "vocab")},
 }
+ROLES = {
+    "embedding.table": "embedding",
+    "stack.blocks.mixer_norm.gain": "constant",
+    "stack.blocks.mixer.q.kernel": "linear",
+    "stack.blocks.mixer.q.bias": "constant",
+    "stack.blocks.mixer.o.kernel": "residual",
+    "stack.blocks.feed_forward.up.kernel": "feed_forward",
+    "head.kernel": "head",
+}
 SIZES = {"vocab": 11, "embed": 8, "layers": 2, "heads": 2, "head_dim": 4, "mlp": 12}
 
 
@@ -36,6 +45,11 @@ def _strict():
 @pytest.fixture
 def axes() -> dict:
     return AXES
+
+
+@pytest.fixture
+def roles() -> dict:
+    return ROLES
 
 
 @pytest.fixture

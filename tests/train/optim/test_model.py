@@ -4,18 +4,27 @@ import jax
 import pytest
 from flax import nnx
 
+from arch.blocks import PreNorm
+from arch.layers.attention import Attention
+from arch.layers.linear import Dense
+from arch.layers.mixers.synthesizer import RandomSynthesizer
+from arch.layers.positions import Learned, T5Relative
+from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
+from arch.params import logical_axes, roles, split
 from train.optim import AdamW, Muon, Others, state_axes
 from train.optim.rules import leaves_by_path
 
 
+def described(spec) -> tuple[dict, dict, dict]:
+    """Abstract parameters, their axes and their roles."""
+    module = nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0)))
+    return split(module)[1], logical_axes(module), roles(module)
+
+
 @pytest.fixture(scope="module")
-def model() -> tuple[dict, dict]:
-    """Abstract parameters and their axes."""
-    module = nnx.eval_shape(lambda: Decoder(vocab=64, width=32, depth=2).build(rngs=nnx.Rngs(0)))
-    state = nnx.state(module, nnx.Param)
-    axes = jax.tree.map(lambda p: tuple(p.get_metadata()["axes"]), state, is_leaf=lambda p: isinstance(p, nnx.Param))
-    return nnx.to_pure_dict(state), nnx.to_pure_dict(axes)
+def model() -> tuple[dict, dict, dict]:
+    return described(Decoder(vocab=64, width=32, depth=2))
 
 
 HIDDEN = {
@@ -25,16 +34,16 @@ HIDDEN = {
 
 
 def test_kernels_decay_and_nothing_else(model):
-    params, axes = model
-    decaying = {path for path, treatment in AdamW().treatments(params, axes).items() if treatment.decay}
+    params, axes, roles = model
+    decaying = {path for path, treatment in AdamW().treatments(params, axes, roles=roles).items() if treatment.decay}
     assert decaying == HIDDEN | {"head.kernel"}
 
 
 def test_muon_takes_the_kernels_of_the_blocks(model):
-    params, axes = model
-    treatments = Muon(others=Others(multiplier=0.5)).treatments(params, axes)
+    params, axes, roles = model
+    treatments = Muon(others=Others(multiplier=0.5)).treatments(params, axes, roles=roles)
     assert {path for path, treatment in treatments.items() if treatment.multiplier == 1.0} == HIDDEN
-    state = jax.eval_shape(Muon().build(params, 10, axes=axes).init, params)
+    state = jax.eval_shape(Muon().build(params, 10, roles=roles, axes=axes).init, params)
     sizes = sum(leaf.size for leaf in jax.tree.leaves(state))
     rest = sum(leaf.size for path, leaf in leaves_by_path(params).items() if path not in HIDDEN)
     hidden = sum(leaf.size for path, leaf in leaves_by_path(params).items() if path in HIDDEN)
@@ -42,6 +51,23 @@ def test_muon_takes_the_kernels_of_the_blocks(model):
 
 
 def test_every_array_of_the_state_has_its_axes(model):
-    params, axes = model
-    named = state_axes(AdamW().build(params, 10, axes=axes), params, axes)
+    params, axes, roles = model
+    named = state_axes(AdamW().build(params, 10, roles=roles, axes=axes), params, axes)
     assert named[1].mu == axes
+
+
+def test_tables_of_positions_do_not_decay_and_the_heads_of_classes_do():
+    block = PreNorm(mixer=Attention(heads=2, position=T5Relative(buckets=4), linear=Dense(bias=True)))
+    spec = Classifier(vocab=16, width=8, depth=2, classes=3, block=block, position=Learned(6))
+    params, axes, roles = described(spec)
+    hidden = HIDDEN | {"head.up.kernel"}
+    for optimizer in (AdamW(), Muon(others=Others(multiplier=0.5))):
+        treatments = optimizer.treatments(params, axes, roles=roles)
+        assert {path for path, treatment in treatments.items() if treatment.decay} == hidden | {"head.out.kernel"}
+    assert {path for path, treatment in treatments.items() if treatment.multiplier == 1.0} == hidden
+
+
+def test_a_learned_pattern_of_attention_is_a_matrix_of_its_layer():
+    spec = Decoder(vocab=16, width=8, depth=2, block=PreNorm(mixer=RandomSynthesizer(heads=2, head_dim=4, length=6)))
+    params, axes, roles = described(spec)
+    assert AdamW().treatments(params, axes, roles=roles)["stack.blocks.mixer.pattern"].decay == 1.0

@@ -22,19 +22,20 @@ def test_plain_matrices_equal_optax(scale):
     shapes = {"up": (6, 9), "down": (9, 6)}
     draw = lambda: {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}  # noqa: E731
     params, grads = draw(), [draw() for _ in range(3)]
+    roles = {"up": "feed_forward", "down": "residual"}
     axes = {"up": ("embed", "mlp"), "down": ("mlp", "embed")}
     spec = Muon(learning_rate=0.1, schedule=Constant(), clip=None, weight_decay=0.5, momentum=0.8, scale=scale)
-    found, _ = train(spec.build(params, 3, axes=axes), params, grads)
+    found, _ = train(spec.build(params, 3, roles=roles, axes=axes), params, grads)
     tx = optax.contrib.muon(0.1, beta=0.8, weight_decay=0.5, consistent_rms=0.2 if scale == "rms" else None)
     with jax.numpy_dtype_promotion("standard"):
         expected, _ = train(tx, params, grads)
     assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_every_matrix_of_the_stack_follows_the_formula(params, grads, axes):
+def test_every_matrix_of_the_stack_follows_the_formula(params, grads, axes, roles):
     """With optax's weights of the two terms, and the quintic on the singular values in float64."""
     spec = Muon(learning_rate=0.1, schedule=Constant(), clip=None, weight_decay=0.5)
-    found, _ = train(spec.build(params, 3, axes=axes), params, grads)
+    found, _ = train(spec.build(params, 3, roles=roles, axes=axes), params, grads)
     for name, view in VIEWS.items():
         for layer in range(2):
             p, momentum = view(params)[layer].astype(np.float64), 0.0
@@ -51,11 +52,11 @@ def test_every_matrix_of_the_stack_follows_the_formula(params, grads, axes):
 
 
 @pytest.mark.parametrize(("scale", "adjust"), [("rms", "match_rms_adamw"), ("width", "original")])
-def test_the_first_step_of_every_matrix_equals_torch(params, grads, axes, scale, adjust, monkeypatch):
+def test_the_first_step_of_every_matrix_equals_torch(params, grads, axes, roles, scale, adjust, monkeypatch):
     """PyTorch iterates in bfloat16, here made float32; its kernels are (outputs, inputs)."""
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     spec = Muon(learning_rate=0.1, schedule=Constant(), clip=None, weight_decay=0.5, scale=scale)
-    found, _ = train(spec.build(params, 1, axes=axes), params, grads[:1])
+    found, _ = train(spec.build(params, 1, roles=roles, axes=axes), params, grads[:1])
     for name, view in VIEWS.items():
         for layer in range(2):
             weight = torch.nn.Parameter(torch.tensor(view(params)[layer].T.copy()))
@@ -75,17 +76,17 @@ def test_singular_values_of_a_step_come_near_one(shape, names):
     rng = np.random.default_rng(0)
     params, grad = {"w": np.zeros(shape, np.float32)}, {"w": rng.standard_normal(shape, np.float32)}
     spec = Muon(learning_rate=1.0, schedule=Constant(), weight_decay=0.0)
-    found, _ = train(spec.build(params, 1, axes={"w": names}), params, [grad])
+    found, _ = train(spec.build(params, 1, roles={"w": "linear"}, axes={"w": names}), params, [grad])
     s = np.linalg.svd(np.asarray(found["w"]), compute_uv=False) / (0.2 * np.sqrt(max(shape)))
     assert s.min() > 0.6
     assert s.max() < 1.3
 
 
-def test_tables_gains_and_the_head_take_adam(params, grads, axes):
+def test_tables_gains_and_the_head_take_adam(params, grads, axes, roles):
     """And Adam's share of the learning rate scales step and decay."""
     others = Others(multiplier=0.25, b1=0.8, b2=0.9)
     spec = Muon(learning_rate=0.1, schedule=Constant(), clip=None, weight_decay=0.5, others=others)
-    found, _ = train(spec.build(params, 3, axes=axes), params, grads)
+    found, _ = train(spec.build(params, 3, roles=roles, axes=axes), params, grads)
     decaying = {"table": False, "gain": False, "bias": False, "head": True}
     tx = optax.adamw(0.025, 0.8, 0.9, weight_decay=0.5, mask=decaying)
     pick = lambda tree: {  # noqa: E731

@@ -55,9 +55,9 @@ def test_noise_is_independent_between_parameters_and_updates():
     assert np.abs(np.corrcoef(pooled) - np.eye(6)).max() < 0.02
 
 
-def test_the_seed_decides(params, grads, axes):
+def test_the_seed_decides(params, grads, axes, roles):
     def run(seed):
-        return train(NOISY.build(params, 3, axes=axes, seed=seed), params, grads)[0]
+        return train(NOISY.build(params, 3, roles=roles, axes=axes, seed=seed), params, grads)[0]
 
     first, again, other = run(1), run(1), run(2)
     assert_close(first, again, rtol=0, atol=0)
@@ -65,7 +65,7 @@ def test_the_seed_decides(params, grads, axes):
     assert all(np.abs(a - b).max() > 0.1 for a, b in pairs)
 
 
-def test_members_may_vary_seed_and_eta(params, grads, axes):
+def test_members_may_vary_seed_and_eta(params, grads, axes, roles):
     """Traced, each equals its lone run; eta = 0 among them is the run without noise."""
     seeds, etas = np.int32([1, 1, 2]), np.float32([0.3, 0.0, 0.3])
 
@@ -73,21 +73,22 @@ def test_members_may_vary_seed_and_eta(params, grads, axes):
     def member(seed, eta):
         noise = GradientNoise()
         object.__setattr__(noise, "eta", eta)
-        return train(dataclasses.replace(PLAIN, noise=noise).build(params, 3, axes=axes, seed=seed), params, grads)[0]
+        noisy = dataclasses.replace(PLAIN, noise=noise)
+        return train(noisy.build(params, 3, roles=roles, axes=axes, seed=seed), params, grads)[0]
 
     together = member(seeds, etas)
     for index, (seed, eta) in enumerate(zip(seeds, etas, strict=True)):
         lone = dataclasses.replace(PLAIN, noise=GradientNoise(float(eta)))
-        alone, _ = train(lone.build(params, 3, axes=axes, seed=int(seed)), params, grads)
+        alone, _ = train(lone.build(params, 3, roles=roles, axes=axes, seed=int(seed)), params, grads)
         assert_close(jax.tree.map(lambda leaf, i=index: np.asarray(leaf)[i], together), alone, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", [AdamW(), PLAIN, Adafactor(), Muon()], ids=lambda spec: type(spec).__name__)
-def test_no_eta_is_no_noise(spec, params, grads, axes):
+def test_no_eta_is_no_noise(spec, params, grads, axes, roles):
     """To the bit, signed zeros too."""
     silent = dataclasses.replace(spec, noise=GradientNoise(eta=0.0))
-    found, _ = train(silent.build(params, 3, axes=axes), params, grads)
-    expected, _ = train(spec.build(params, 3, axes=axes), params, grads)
+    found, _ = train(silent.build(params, 3, roles=roles, axes=axes), params, grads)
+    expected, _ = train(spec.build(params, 3, roles=roles, axes=axes), params, grads)
     assert_close(found, expected, rtol=0, atol=0)
     tx = silent.noise.build(0)
     zeros = np.float32([0.0, -0.0, 1.0])
@@ -95,26 +96,26 @@ def test_no_eta_is_no_noise(spec, params, grads, axes):
     np.testing.assert_array_equal(np.signbit(kept["w"]), np.signbit(zeros))
 
 
-def test_noise_is_added_after_clipping_and_before_the_direction(params, axes):
+def test_noise_is_added_after_clipping_and_before_the_direction(params, axes, roles):
     """A zero gradient moves by the noise, far more than the clip allows; Adam's first step is the noise's sign."""
     zeros = jax.tree.map(np.zeros_like, params)
     noise = noises([0], params, seed=5, noise=GradientNoise(0.3))
     clipped = dataclasses.replace(NOISY, clip=1e-3)
-    found, _ = train(clipped.build(params, 1, axes=axes, seed=5), params, [zeros])
+    found, _ = train(clipped.build(params, 1, roles=roles, axes=axes, seed=5), params, [zeros])
     expected = jax.tree.map(lambda p, n: p - np.asarray(n[0]), params, noise)
     assert_close(found, expected, rtol=1e-5, atol=1e-5)
     adam = AdamW(learning_rate=0.1, schedule=Constant(), weight_decay=0.0, noise=GradientNoise(0.3))
-    found, _ = train(adam.build(params, 1, axes=axes, seed=5), params, [zeros])
+    found, _ = train(adam.build(params, 1, roles=roles, axes=axes, seed=5), params, [zeros])
     expected = jax.tree.map(lambda p, n: p - 0.1 * np.sign(n[0]), params, noise)
     assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_frozen_parameters_get_no_noise(params, grads, axes):
+def test_frozen_parameters_get_no_noise(params, grads, axes, roles):
     frozen = dataclasses.replace(NOISY, freeze=("embedding",))
-    found, _ = train(frozen.build(params, 3, axes=axes), params, grads)
+    found, _ = train(frozen.build(params, 3, roles=roles, axes=axes), params, grads)
     np.testing.assert_array_equal(found["embedding"]["table"], params["embedding"]["table"])
     # The others draw what they draw without the freeze.
-    free, _ = train(NOISY.build(params, 3, axes=axes), params, grads)
+    free, _ = train(NOISY.build(params, 3, roles=roles, axes=axes), params, grads)
     assert_close(found["head"], free["head"], rtol=1e-6, atol=1e-6)
 
 
@@ -123,7 +124,9 @@ def test_weights_without_gradients_walk_at_random():
     for rate, start in ((0.1, 0.0), (0.2, 0.1)):
         params = {"w": start * jax.random.normal(jax.random.key(0), (20_000,))}
         spec = dataclasses.replace(NOISY, learning_rate=rate, noise=GradientNoise(0.01))
-        found, _ = train(spec.build(params, 300), params, [jax.tree.map(jnp.zeros_like, params)] * 300)
+        found, _ = train(
+            spec.build(params, 300, roles={"w": "linear"}), params, [jax.tree.map(jnp.zeros_like, params)] * 300
+        )
         expected = walk_std(float(jnp.std(params["w"])), rate, 0.01, 300)
         assert float(jnp.std(found["w"])) == pytest.approx(expected, rel=0.02)
 

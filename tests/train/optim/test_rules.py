@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from arch.spec import SpecError
-from train.optim import AdamW, Rules
+from train.optim import AdamW, Muon, Others, Rules
 
 PATHS = ["embedding.table", "stack.blocks.norm.gain", "stack.blocks.q.kernel", "head.kernel"]
 
@@ -55,18 +55,47 @@ DECAYING = {
 
 
 @pytest.mark.parametrize("with_axes", [True, False])
-def test_matrices_decay_by_default(params, axes, with_axes):
-    treatments = AdamW().treatments(params, axes if with_axes else None)
+def test_matrices_decay_by_default(params, axes, roles, with_axes):
+    treatments = AdamW().treatments(params, axes if with_axes else None, roles=roles)
     assert {path for path, treatment in treatments.items() if treatment.decay} == DECAYING
     assert all(treatment.multiplier == 1.0 and not treatment.frozen for treatment in treatments.values())
 
 
 def test_a_stacked_vector_is_no_matrix():
     """Whatever its name: with the axes known, a vector for each layer does not decay."""
-    treatments = AdamW().treatments({"gate": _array(3, 8)}, {"gate": ("layers", "embed")})
+    roles = {"gate": "linear"}
+    treatments = AdamW().treatments({"gate": _array(3, 8)}, {"gate": ("layers", "embed")}, roles=roles)
     assert treatments["gate"].decay == 0.0
-    treatments = AdamW().treatments({"gate": _array(3, 8)}, {"gate": ("embed", "mlp")})
+    treatments = AdamW().treatments({"gate": _array(3, 8)}, {"gate": ("embed", "mlp")}, roles=roles)
     assert treatments["gate"].decay == 1.0
+
+
+MADE = {
+    # path: (role, decays, is Muon's)
+    "upscale.kernel": ("linear", True, True),
+    "debiased.kernel": ("feed_forward", True, True),
+    "normaliser.kernel": ("residual", True, True),
+    "gain_embedding.kernel": ("value", True, True),
+    "table": ("linear", True, True),
+    "codes": ("codebook", False, False),
+    "memory.keys": ("embedding", False, False),
+    "places": ("position", False, False),
+    "heads.slope": ("constant", False, False),
+    "readout.table": ("head", True, False),
+    "unheard_of": ("adapter", True, True),
+}
+
+
+@pytest.mark.parametrize("path", MADE)
+def test_the_role_decides_and_not_the_name(path):
+    role, decays, muons = MADE[path]
+    params, axes = _array(8, 6), ("embed", "mlp")
+    for key in reversed(path.split(".")):
+        params, axes = {key: params}, {key: axes}
+    (found,) = AdamW().treatments(params, axes, roles={path: role}).values()
+    assert found.decay == float(decays)
+    (found,) = Muon(others=Others(multiplier=0.5)).treatments(params, axes, roles={path: role}).values()
+    assert (found.decay, found.multiplier) == (float(decays), 1.0 if muons else 0.5)
 
 
 def _array(*shape):

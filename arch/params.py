@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -27,7 +27,7 @@ Axes = tuple[str | None, ...]
 Size = tuple[int, str | None]
 """A dimension of a parameter: its size and its logical axis, e.g. `(512, "embed")`."""
 
-Tree = dict[str, Any]
+Tree = Mapping[str, Any]
 """Nested dict of arrays, by the names on the way to them."""
 
 
@@ -161,7 +161,7 @@ def roles(module: nnx.Module) -> dict[str, str]:
 
 def nest(flat: dict[str, Any]) -> Tree:
     """Dotted path -> value as nested dicts."""
-    nested: Tree = {}
+    nested: dict[str, Any] = {}
     for path, value in flat.items():
         *above, name = path.split(".")
         node = nested

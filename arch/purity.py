@@ -27,8 +27,8 @@ def unchanged(root: nnx.Module) -> Iterator[None]:
         where, old = before.get(key, ("", None))
         where, new = after.get(key, (where, None))
         if old is not new:
-            raise UserError(f"{where} was assigned to in a call: calls must be pure, and what they assign is lost; make "
-                            "it a buffer (Maker.buffer) that the part advances from its statistics")  # fmt: skip
+            raise UserError(f"{where} was assigned to in a call: calls must be pure, and what they assign is lost; "
+                            "make it a buffer (Maker.buffer) that the part advances from its statistics")  # fmt: skip
 
 
 def _snapshot(root: nnx.Module) -> dict[tuple[int, str], tuple[str, Any]]:

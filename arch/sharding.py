@@ -51,7 +51,7 @@ class Axis(str):
         axis.over = over
         return axis
 
-    def __getnewargs__(self) -> tuple[str, ...]:
+    def __getnewargs__(self) -> tuple[str, ...]:  # type: ignore[override]
         return (str(self), *self.over)
 
 

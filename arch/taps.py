@@ -105,8 +105,8 @@ class Recorder:
         """Takes over what recorders of layers have saved, under full names."""
         twice = self.saved.keys() & saved.keys()
         if twice:
-            raise ValueError(f"tap site {', '.join(sorted(twice))} is visited twice in one call; give the stacks scopes "
-                             "of their own: ctx.scope(name)")  # fmt: skip
+            raise ValueError(f"tap site {', '.join(sorted(twice))} is visited twice in one call; give the stacks "
+                             "scopes of their own: ctx.scope(name)")  # fmt: skip
         self.saved.update(saved)
 
     def collect(self) -> dict[str, Any]:

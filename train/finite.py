@@ -100,7 +100,7 @@ def _first_site(finite: dict[str, np.ndarray]) -> str:
         mine = [site for site in sites if site.rpartition(".")[0] == scope]
         layers = max((np.size(finite[site]) for site in mine if np.ndim(finite[site])), default=0)
         before = [site for site in mine if not np.ndim(finite[site]) and place(site)[2] == 0]
-        steps = [(site, None) for site in before]
+        steps: list[tuple[str, int | None]] = [(site, None) for site in before]
         steps += [(site, layer) for layer in range(layers) for site in mine if np.ndim(finite[site])]
         steps += [(site, None) for site in mine if not np.ndim(finite[site]) and site not in before]
         for site, layer in steps:

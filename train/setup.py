@@ -114,7 +114,7 @@ def prepare(
     module = run.abstract_model()
     graphdef, params, buffers = split_module(module)
     axes = logical_axes(module)
-    split = Split(frozenset(run.optimizer.frozen(params, axes)))
+    split = Split(frozenset(run.optimizer.frozen(params)))
     trained, _ = split(params)
 
     def learner_of(run: Run) -> Learner:

@@ -6,12 +6,12 @@ large batch. So are those of devices that split nothing but rows, where that is 
 (`MeshPlacement.adds_rows`). A step whose loss or gradient is not finite leaves the state as it was, and so do all steps
 after it (`go`), so that the failure can be examined with the parameters that caused it.
 
-What is minimised is total / weight of the objective plus total / weight of each loss that a part answered. Their weights
-over the whole batch are known before the gradient is taken: they depend on the batch, not on the parameters, so that all
-but what counts them is cut out of the forward pass that gives them (`Learner.weights`).
+What is minimised is total / weight of the objective plus total / weight of each loss that a part answered. Their
+weights over the whole batch are known before the gradient is taken: they depend on the batch, not on the parameters, so
+that all but what counts them is cut out of the forward pass that gives them (`Learner.weights`).
 
-The model's random key is one a step and micro-batch; the objective's are one a row, of the step and the place of the row
-in the batch, or, in evaluation, of the number of the row in its split alone.
+The model's random key is one a step and micro-batch; the objective's are one a row, of the step and the place of the
+row in the batch, or, in evaluation, of the number of the row in its split alone.
 """
 
 from __future__ import annotations
@@ -167,11 +167,10 @@ class Learner:
         if apart or self.accumulate > 1:
             shapes, _ = jax.eval_shape(learner.probe, params, buffers, batch, key)
             if shapes.losses:
-                shared = factors(*add_rows(
-                    lambda whole, rows: learner.weights(*whole, rows, key), (params, buffers), batch
-                ))  # fmt: skip
+                weigh = lambda whole, rows: learner.weights(whole[0], whole[1], rows, key)  # noqa: E731
+                shared = factors(*add_rows(weigh, (params, buffers), batch))
         sums, grads = add_rows(
-            lambda whole, rows: learner.sums(*whole[:2], rows, key, whole[2]), (params, buffers, shared), batch
+            lambda whole, rows: learner.sums(whole[0], whole[1], rows, key, whole[2]), (params, buffers, shared), batch
         )
         # A factor, not a division: XLA's CPU backend divides in passes of their own, and multiplies in the update's.
         factor = 1 / divisor(sums.loss.weight)
@@ -248,7 +247,7 @@ class Learner:
             return self.evaluated(params, buffers, batch, rows_key)
         alone = self.alone()
         return self.placement.add_rows(
-            lambda whole, rows: alone.evaluated(*whole, rows, rows_key), (params, buffers), batch
+            lambda whole, rows: alone.evaluated(whole[0], whole[1], rows, rows_key), (params, buffers), batch
         )
 
     def evaluated(self, params: Params, buffers: Params, batch: Batch, rows_key: jax.Array) -> Sums:

@@ -76,11 +76,8 @@ def generate(
     graphdef, params, buffers = split(model)
     key = jax.random.key(0) if key is None else key
     end = -1 if stop is None else stop
-    out, scores, written, ranks = (
-        None if x is None else np.asarray(x)
-        for x in decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end))
-    )
-    assert out is not None and scores is not None and written is not None
+    found = decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end))
+    out, scores, written, ranks = jax.tree.map(np.asarray, found)
     if ranks is not None:
         best = ranks.reshape(-1, several).argmax(axis=1) + several * np.arange(len(prompts))
         out, scores, written = out[best], scores[best], written[best]

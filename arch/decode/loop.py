@@ -18,7 +18,7 @@ from arch.params import merge
 
 
 class Run(NamedTuple):
-    """Where a decoding is: `written` [B] tokens in `out` [B, new + ahead], with `scores`; `feed` [B, ahead] comes next."""
+    """Where a decoding is: `written` [B] tokens are in `out` [B, new + ahead], `feed` [B, ahead] comes next."""
 
     turn: jax.Array
     written: jax.Array
@@ -96,7 +96,7 @@ def _written(run: Run, choice: Choice, fed: int, new: int, stop: jax.Array) -> R
         written, done, out, scores = (jnp.take(x, choice.parents, axis=0) for x in (written, done, out, scores))
         cache = cache.reordered(choice.parents)
     n = choice.tokens.shape[1]
-    count = jnp.full(written.shape, n, jnp.int32) if choice.count is None else choice.count
+    count = jnp.full(written.shape, n, jnp.int32) if choice.counts is None else choice.counts
     count = jnp.where(done, 0, jnp.minimum(count, new - written))
     places = jnp.arange(n, dtype=jnp.int32)[None]
     stops = (choice.tokens == stop) & (places < count[:, None])

@@ -1,7 +1,7 @@
 """Decoding strategies: how tokens are chosen, over the one compiled loop of `decode.loop`.
 
-A strategy is `init(prompt) -> state` and `next(state, seen, key) -> (state, choice)`. Each turn the loop feeds tokens to
-the model and shows the strategy their logits; the strategy answers with the tokens that are written, those to feed
+A strategy is `init(prompt) -> state` and `next(state, seen, key) -> (state, choice)`. Each turn the loop feeds tokens
+to the model and shows the strategy their logits; the strategy answers with the tokens that are written, those to feed
 next, how many of those just fed stay in the cache (speculation takes some back), and from which row each row goes on
 (beams change places).
 """
@@ -45,9 +45,9 @@ class Choice(NamedTuple):
     """What a strategy chose.
 
     Attributes:
-      tokens: int32 [B, F], written to the output, the first `count` of each row.
+      tokens: int32 [B, F], written to the output, the first `counts` of each row.
       scores: float32 [B, F], the log-probability of each under the model.
-      count: int32 [B]; None: all of them.
+      counts: int32 [B]; None: all of them.
       feed: int32 [B, F], fed next; None: `tokens`.
       kept: int32 [B], how many of the tokens just fed stay in the cache; None: all.
       parents: int32 [B], the row that each goes on from; None: its own. The rest of the choice is by new row.
@@ -55,7 +55,7 @@ class Choice(NamedTuple):
 
     tokens: jax.Array
     scores: jax.Array
-    count: jax.Array | None = None
+    counts: jax.Array | None = None
     feed: jax.Array | None = None
     kept: jax.Array | None = None
     parents: jax.Array | None = None
@@ -79,8 +79,10 @@ class Strategy(Spec, abc.ABC):
 
     @abc.abstractmethod
     def next(self, state: Any, seen: Seen, key: jax.Array) -> tuple[Any, Choice]:
-        """The next state, and what is chosen after the tokens in `seen`. The first turn shows the logits of the prompt's
-        last token alone, F = 1; all others those of `ahead` tokens."""
+        """The next state, and what is chosen after the tokens in `seen`.
+
+        The first turn shows the logits of the prompt's last token alone, F = 1; all others those of `ahead` tokens.
+        """
 
     def ranks(self, state: Any) -> Float[Array, "B"] | None:
         """What the rows of a prompt are ranked by at the end, highest best; None: there is one."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -27,7 +27,7 @@ from arch.layers.positions import Learned, NoPosition, Position
 from arch.models.base import Classification, Inputs, Model, Output
 from arch.models.trunk import Trunk, TrunkNetwork
 from arch.params import Maker
-from arch.spec import Problem, at_least
+from arch.spec import Problem, UserError, at_least
 from arch.stacks.base import Pattern
 
 ENCODER_BLOCK = PreNorm(
@@ -111,16 +111,17 @@ class MatcherNetwork(ClassifierNetwork):
         return Output(ctx.tap("logits", self.head(jnp.concatenate([a, b, a * b, a - b], axis=-1))), None, x_BTD)
 
 
-def _both(inputs: Inputs) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
-    """tokens and segments of both rows; segments of both or of neither."""
-    second = inputs.second
-    assert second is not None and inputs.tokens is not None and second.tokens is not None
-    one, two = inputs.segments, second.segments
-    if one is None and two is not None:
-        one = jnp.ones_like(inputs.tokens)
-    if two is None and one is not None:
-        two = jnp.ones_like(second.tokens)
-    return inputs.tokens, second.tokens, one, two
+def _both(inputs: Inputs) -> tuple[Any, Any, Any, Any]:
+    """tokens of both rows, segments of both or of neither."""
+    one, two = inputs, inputs.second
+    if two is None or two.tokens is None or one.tokens is None:
+        raise UserError("a pair of rows needs Inputs(tokens=..., second=Inputs(tokens=...))")
+    first, second = one.segments, two.segments
+    if first is None and second is not None:
+        first = jnp.ones_like(one.tokens)
+    if second is None and first is not None:
+        second = jnp.ones_like(two.tokens)
+    return one.tokens, two.tokens, first, second
 
 
 def side_by_side(first: Int[Array, "B T"], second: Int[Array, "B T"]) -> Int[Array, "2*B T"]:

@@ -61,8 +61,10 @@ class DeepMLP(Model, Classification):
 
 
 class DeepMLPNetwork(Network):
-    """Logits of each input. Nothing is random. Tap sites: `mlp.first`, and `mlp.pre` and `mlp.post` of the hidden layers
-    after the first, which are `(layer, ...)`."""
+    """Logits of each input. Nothing is random.
+
+    Tap sites: `mlp.first`, and `mlp.pre` and `mlp.post` of the hidden layers after the first, which are `(layer, ...)`.
+    """
 
     reads = ("images",)
 

@@ -92,13 +92,12 @@ class TrunkNetwork(Network):
         Raises:
           ValueError: more tokens than positions.
         """
-        if inputs.positions is None and cache is None and self.limit is not None:
-            tokens: Any = inputs.tokens
-            if tokens.shape[1] > self.limit:
-                raise ValueError(f"{tokens.shape[1]} tokens do not fit the {self.limit} positions of this model")
+        tokens: Any = inputs.tokens
+        if inputs.positions is None and cache is None and self.limit is not None and tokens.shape[1] > self.limit:
+            raise ValueError(f"{tokens.shape[1]} tokens do not fit the {self.limit} positions of this model")
         ctx, cache = placed(inputs, ctx, cache)
         ctx = ctx.replace(bias=self.position.bias(ctx.positions, ctx.key_positions))
-        x_BTD = self.position.embed(self.embedding(inputs.tokens), ctx.positions)
+        x_BTD = self.position.embed(self.embedding(tokens), ctx.positions)
         x_BTD = constrain(x_BTD, RESIDUAL_AXES)
         x_BTD, layers = self.stack(ctx.tap("embed", x_BTD), ctx)
         if hasattr(self, "norm"):
@@ -139,7 +138,7 @@ def placed(inputs: Inputs, ctx: Context, cache: Cache | None) -> tuple[Context, 
 def later_tokens(spec: Trunk) -> Iterator[Problem]:
     """A problem if a layer of a causal model sees later tokens."""
     if spec.block.causal is False:
-        seen = next((one for one in _blocks(spec) if one.causal is False), spec.block)
+        seen = next(one for one in _blocks(spec) if one.causal is False)
         told = next((f"{name}={part!r}" for name, part in seen.sublayers.items() if part.causal is False), "")
         yield Problem("block", type(spec.block).__name__, f"must not see later tokens ({told}); a model of whole rows "
                       "is an Encoder")  # fmt: skip

@@ -1,8 +1,8 @@
 """Blocks one after another, by `lax.scan` over stacked parameters (compile time does not grow with depth) or unrolled.
 
 Both forms share one parameter layout, so a checkpoint of one opens in the other. L layers of one block are
-`stack.blocks.*` with a leading "layers" axis; a pattern is `stack.sections.I.J.*`, section I being a loop and J the place
-in its period, with a leading axis of the turns. Gates, layer indices and dropout keys enter as scanned inputs.
+`stack.blocks.*` with a leading "layers" axis; a pattern is `stack.sections.I.J.*`, section I being a loop and J the
+place in its period, with a leading axis of the turns. Gates, layer indices and dropout keys enter as scanned inputs.
 Bottlenecks stand between layers, and no loop goes across them.
 """
 

@@ -106,8 +106,10 @@ def draw(spec):
 
 
 def forward(spec):
-    """`fn(params, tokens, positions, segments, **arguments) -> Output` of `spec`, pure, training if there is a key; and its
-    parameters."""
+    """`fn(params, tokens, positions, segments, **arguments) -> Output` of `spec`, training if there is a key.
+
+    And its parameters.
+    """
     graphdef, params = draw(spec)
 
     def fn(params, read, *, positions=None, segments=None, **kwargs):

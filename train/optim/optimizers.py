@@ -25,7 +25,7 @@ import optax
 from arch.spec import Problem, Spec, SpecError, above, at_least
 from train.optim.layout import Layout, layouts
 from train.optim.noise import GradientNoise
-from train.optim.rules import Rules, decays, dotted, pattern_problems, unmatched
+from train.optim.rules import Rules, decays, dotted, leaves_by_path, pattern_problems, unmatched
 from train.optim.schedules import Cosine, Schedule
 
 Params = Mapping[str, Any]
@@ -84,9 +84,9 @@ class Optimizer(Spec, abc.ABC):
         """Parameter path -> treatment. Raises `SpecError` for rules that leave a parameter over or match none."""
         return self._treatments(layouts(params, axes, roles))
 
-    def frozen(self, params: Params, axes: Params | None = None) -> set[str]:
+    def frozen(self, params: Params) -> set[str]:
         """The paths of the parameters that stay as they are. Raises `SpecError` for a pattern that matches none."""
-        return self._frozen(list(layouts(params, axes)))
+        return self._frozen(list(leaves_by_path(params)))
 
     def _treatments(self, layouts: Mapping[str, Layout]) -> dict[str, Treatment]:
         frozen = self._frozen(list(layouts))

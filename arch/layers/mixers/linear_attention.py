@@ -74,6 +74,7 @@ class LinearAttentionLayer(HeadLayer):
         B, T = x_BTD.shape[:2]
         segments = jnp.ones((B, T), jnp.int32) if ctx.segments is None else ctx.segments
         state = empty(B, self.heads, q_BTNR.shape[-1], self.head_dim) if ctx.cache is None else ctx.cache.state
+        cache: Recurrent | None
         if ctx.cache is not None and ctx.cache.past is not None:
             z_BTNK, cache = self.one_by_one(q_BTNR, k_BTNR, v_BTNK, segments, ctx)
         else:

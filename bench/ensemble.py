@@ -8,8 +8,8 @@ over the devices: on several GPUs or TPU chips, or over the cores of a CPU, one 
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +67,8 @@ def replicas(argument: dict[str, Any]) -> Callable[[], None]:
         mesh=Mesh(replica=argument["devices"], data=1),
     )
     count = argument["replicas"]
-    data = types.SimpleNamespace(vocab=size["vocab"], token_bytes=np.ones(size["vocab"], np.float32))
+    known = {"vocab": size["vocab"], "token_bytes": np.ones(size["vocab"], np.float32)}
+    data = dataclasses.replace(run.data.describe(), **known)
     members = Members(tuple({"seed": seed, "optimizer.learning_rate": 1e-3 * (1 + seed)} for seed in range(count)))
     shape = (count, BATCH, size["length"] + 1)
     tokens = np.random.default_rng(0).integers(0, size["vocab"], shape, np.int32)

@@ -31,7 +31,6 @@ PHASES = ("import", "prepare", "start", "compile", "step")
 def measure(depth: int, loop: str) -> dict[str, float]:
     """Seconds of each phase, in this process, which must be a fresh one."""
     times = [time.perf_counter()]
-    import types
 
     import jax
     import numpy as np
@@ -49,7 +48,7 @@ def measure(depth: int, loop: str) -> dict[str, float]:
     times.append(time.perf_counter())
     model = Decoder(vocab=256, width=128, depth=depth, block=PreNorm(Attention(heads=4)), stack=Sequential(loop))  # type: ignore[arg-type]
     run = Run(model=model, data=Text(length=64), batch=4)
-    program = prepare(run, types.SimpleNamespace(vocab=256, token_bytes=np.ones(256, np.float32)))
+    program = prepare(run, run.data.describe())
     tokens = np.zeros((4, 65), np.int32)
     batch = program.place({"tokens": tokens, "segments": np.ones_like(tokens), "positions": tokens})
     times.append(time.perf_counter())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-import types
 from typing import Any
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
@@ -35,9 +34,9 @@ TENSOR = flags.DEFINE_integer("tensor", 1, "The mesh.")
 def compiled(run: Run, devices: Any) -> Any:
     """The compiled step of `run` on `devices`."""
     vocab = run.model.vocab
-    dataset = types.SimpleNamespace(vocab=vocab, token_bytes=np.ones(vocab, np.float32))
-    program = setup.prepare(run, dataset, devices=devices)
-    arrays = run.data.describe().batch(run.batch)
+    data = dataclasses.replace(run.data.describe(), vocab=vocab, token_bytes=np.ones(vocab, np.float32))
+    program = setup.prepare(run, data, devices=devices)
+    arrays = data.batch(run.batch)
     batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in arrays.items()}
     step: Any = program.train_step
     return step.lower(program.abstract, batch, jax.ShapeDtypeStruct((), jnp.bool_)).compile()

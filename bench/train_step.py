@@ -8,8 +8,8 @@ cross-entropy, AdamW. Contestants run in turn in processes of their own; the tab
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +59,8 @@ def ours(argument: dict[str, Any]) -> Callable[[], None]:
         optimizer=AdamW(learning_rate=1e-3, schedule=Constant(), clip=None, weight_decay=0.01),
         batch=BATCH,
     )
-    program = prepare(run, types.SimpleNamespace(vocab=shape["vocab"], token_bytes=np.ones(shape["vocab"], np.float32)))
+    known = {"vocab": shape["vocab"], "token_bytes": np.ones(shape["vocab"], np.float32)}
+    program = prepare(run, dataclasses.replace(run.data.describe(), **known))
     tokens = np.random.default_rng(0).integers(0, shape["vocab"], (BATCH, LENGTH + 1), np.int32)
     batch = program.place({"tokens": tokens, "segments": np.ones_like(tokens)})
     box = {"state": program.start(), "go": jax.device_put(True)}

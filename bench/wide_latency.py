@@ -27,16 +27,17 @@ def forward(argument: dict[str, str]) -> Callable[[], None]:
     import jax.numpy as jnp
     from flax import nnx
 
+    from arch.models.base import Inputs
+    from arch.params import merge, split
     from experiments.wide_attention import get_config
 
     run = get_config(argument["form"]).arms[argument["arm"]]
-    graphdef, params = nnx.split(run.model.build(rngs=nnx.Rngs(0)), nnx.Param)
+    graphdef, params, _ = split(run.model.build(rngs=nnx.Rngs(0)))
     (length,), _ = run.data.describe().arrays["tokens"]
     tokens = jnp.arange(length, dtype=jnp.int32)[None] % run.model.vocab  # type: ignore[attr-defined]
     segments = jnp.ones_like(tokens)
-    step = jax.jit(lambda params, tokens, segments: nnx.merge(graphdef, params)(tokens, segments=segments).logits)
-    weights = nnx.to_pure_dict(params)
-    return lambda: jax.block_until_ready(step(weights, tokens, segments))
+    step = jax.jit(lambda params, inputs: merge(graphdef, params, {})(inputs).logits)
+    return lambda: jax.block_until_ready(step(params, Inputs(tokens, segments=segments)))
 
 
 def main(_: list[str]) -> None:

@@ -28,7 +28,7 @@ def noisy(eta: float = 0.3, **fields) -> Run:
 
 def trained(run: Run, dataset) -> np.ndarray:
     """All parameters after the run's steps."""
-    program = prepare(run, dataset)
+    program = prepare(run, dataset.description)
     batches, state = program.batches(dataset), program.start()
     for _ in range(run.steps):
         state, _ = program.train_step(state, program.place(next(batches)), program.go())

@@ -28,7 +28,7 @@ MESHES = {
 
 def two_steps(mesh: Mesh, dataset: Dataset, **fields) -> dict:
     """The losses and gradient norms of two steps, the parameters before and after, and how those are split."""
-    program = prepare(toys.run(mesh=mesh, **{"batch": 16, "accumulate": 2, **fields}), dataset)
+    program = prepare(toys.run(mesh=mesh, **{"batch": 16, "accumulate": 2, **fields}), dataset.description)
     batches = dataset.train(16, 0)
     state, fine = program.start(), jnp.asarray(True)
     before = jax.device_get(state["params"])
@@ -36,7 +36,7 @@ def two_steps(mesh: Mesh, dataset: Dataset, **fields) -> dict:
     for _ in range(2):
         state, metrics = program.train_step(state, program.place(next(batches)), fine)
         told += [float(metrics["loss"]), float(metrics["grad_norm"])]
-    loss = program.eval_step(state["params"], program.place(next(batches)))
+    loss = program.eval_step(state["params"], {}, program.place(next(batches))).loss
     parts = {
         name: [len({str(shard.index) for shard in leaf.addressable_shards}) for leaf in jax.tree.leaves(state[name])]
         for name in ("params", "opt_state")
@@ -82,11 +82,11 @@ def main() -> None:
 
 def exchanges(run: Run, dataset: Dataset) -> list[int]:
     """How many sums over devices the training and the evaluation step take."""
-    program = prepare(run, dataset)
+    program = prepare(run, dataset.description)
     batch = program.place(next(dataset.train(16, 0)))
     lowered = (
         program.train_step.lower(program.abstract, batch, program.go()),
-        program.eval_step.lower(program.abstract["params"], batch),
+        program.eval_step.lower(program.abstract["params"], {}, batch),
     )
     texts = [step.compile().as_text() for step in lowered]
     return [len(re.findall(r" all-reduce(?:-start)?\(", text)) for text in texts]

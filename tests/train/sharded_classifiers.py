@@ -76,7 +76,7 @@ def told(kind: str, mesh: Mesh) -> list[float]:
         mesh=mesh,
     )
     rows = batch(model is Matcher)
-    program = prepare(run, run.data.build())
+    program = prepare(run, run.data.describe())
     _, metrics = program.train_step(program.start(), program.place(rows), jnp.asarray(True))
     return [float(metrics[name]) for name in ("loss", "accuracy", "grad_norm", "weight")]
 

@@ -17,13 +17,15 @@ MEMBERS = Members(tuple({"seed": seed, "optimizer.learning_rate": 1e-2} for seed
 
 def two_steps(mesh: Mesh, dropout: float) -> tuple[list, int]:
     dataset = toys.Toy().build()
-    program = prepare(toys.run(mesh=mesh, model=toys.model(dropout=dropout)), dataset, members=MEMBERS)
+    program = prepare(toys.run(mesh=mesh, model=toys.model(dropout=dropout)), dataset.description, members=MEMBERS)
     state, go, batches, told = program.start(), program.go(), program.batches(dataset), []
     for _ in range(2):
         state, metrics = program.train_step(state, program.place(next(batches)), go)
         told += metrics["loss"].tolist()
-    sums = program.eval_step(state["params"], program.place(next(iter(dataset.validation(8))), train=False))
-    return [*told, *(sums.total / sums.weight).tolist()], len(state["params"]["head"]["kernel"].sharding.device_set)
+    sums = program.eval_step(state["params"], {}, program.place(next(iter(dataset.validation(8))), train=False))
+    return [*told, *(sums.loss.total / sums.loss.weight).tolist()], len(
+        state["params"]["head"]["kernel"].sharding.device_set
+    )
 
 
 def main() -> None:

@@ -40,11 +40,11 @@ def test_noise_is_added_once_an_update(dataset, alone):
 
 def test_the_runs_seed_reaches_the_noise(dataset, alone):
     """From the same start on the same batches, another seed of the optimiser alone."""
-    program = prepare(ALONE, dataset)
+    program = prepare(ALONE, dataset.description)
     batch = program.place(next(program.batches(dataset)))
     ends = []
     for seed in (0, 1):
-        learner = prepare(dataclasses.replace(ALONE, seed=seed), dataset).learner
+        learner = prepare(dataclasses.replace(ALONE, seed=seed), dataset.description).learner
         state = jax.device_get(program.start())
         after, _ = jax.jit(dataclasses.replace(learner, seed=0).train_step)(state, batch, program.go())
         ends.append(np.asarray(after["params"]["head"]["kernel"]))
@@ -55,7 +55,7 @@ def test_members_vary_eta_and_seed(dataset):
     """Each member is its lone run: its own noise, or none."""
     rows = tuple({"seed": seed, "optimizer.noise.eta": eta} for seed, eta in ((0, 0.3), (0, 0.0), (1, 0.3)))
     members = Members(rows)
-    program = prepare(ALONE, dataset, members=members)
+    program = prepare(ALONE, dataset.description, members=members)
     batches, state = program.batches(dataset), program.start()
     for _ in range(ALONE.steps):
         state, _ = program.train_step(state, program.place(next(batches)), program.go())

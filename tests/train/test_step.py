@@ -9,8 +9,10 @@ import optax
 import pytest
 from flax import nnx
 
+from arch.models.base import Inputs
+from arch.params import roles
 from tests.train import toys
-from train.setup import Program, prepare, roles_of
+from train.setup import Program, prepare
 from train.step import divisor
 
 RUN = toys.run(model=toys.model(), batch=8)
@@ -23,7 +25,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def program(dataset) -> Program:
-    return prepare(RUN, dataset)
+    return prepare(RUN, dataset.description)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,15 @@ def gradients(program, batch, start):
 
     def of(accumulate: int):
         learner = dataclasses.replace(program.learner, accumulate=accumulate)
-        return jax.jit(learner.gradients)(params, batch, jnp.int32(0))
+        return told(*jax.jit(learner.gradients)(params, {}, batch, jnp.int32(0)))
 
     return {accumulate: of(accumulate) for accumulate in (1, 4)}
+
+
+def told(sums, grads):
+    """The objective's loss, of a model whose parts answer nothing, and the gradient."""
+    assert not (sums.losses or sums.metrics or sums.statistics)
+    return sums.loss, grads
 
 
 def fine() -> jax.Array:
@@ -64,9 +72,8 @@ def close(a, b, **tolerance):
 
 def test_the_gradient_is_that_of_the_mean_over_targets(program, batch, start, gradients):
     def mean(params):
-        logits = nnx.merge(program.learner.graphdef, params)(
-            batch["tokens"][:, :-1], positions=batch["positions"][:, :-1], segments=batch["segments"][:, :-1]
-        ).logits
+        read = Inputs(batch["tokens"][:, :-1], batch["positions"][:, :-1], batch["segments"][:, :-1])
+        logits = nnx.merge(program.learner.forward.graphdef, params)(read).logits
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["tokens"][:, 1:])
         counted = (batch["segments"][:, 1:] == batch["segments"][:, :-1]) & (batch["segments"][:, 1:] > 0)
         return jnp.sum(jnp.where(counted, nats, 0.0)) / jnp.sum(counted.astype(jnp.float32))
@@ -87,7 +94,7 @@ def test_micro_batches_equal_one_batch(batch, gradients):
 def test_a_step_is_the_optimisers_update(program, batch, gradients, state):
     before = jax.device_get(state["params"])
     _, grads = gradients[1]
-    tx = RUN.optimizer.build(before, RUN.steps, roles=roles_of(RUN.abstract_model()))
+    tx = RUN.optimizer.build(before, RUN.steps, roles=roles(RUN.abstract_model()))
     updates, _ = tx.update(grads, tx.init(before), before)
     after, metrics = program.train_step(state, batch, fine())
     close(after["params"], optax.apply_updates(before, updates), rtol=1e-5, atol=1e-6)
@@ -123,30 +130,34 @@ def test_a_batch_of_padding_has_no_gradient(program, batch, state):
 
 
 def test_dropout_differs_by_step_and_not_by_call(dataset, batch, start):
-    learner = prepare(toys.run(batch=8), dataset).learner
-    total = jax.jit(lambda params, step: learner.losses(params, batch, learner.key(step)).total)
+    learner = prepare(toys.run(batch=8), dataset.description).learner
+    keys = jax.random.key(0)
+    total = jax.jit(
+        lambda params, step: learner.forward(params, {}, batch, learner.key(step), keys, training=True)[0].loss.total
+    )
     first, again, second = (total(start["params"], jnp.int32(step)) for step in (0, 0, 1))
     assert float(first) == float(again) != float(second)
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(program, batch, start):
     learner = dataclasses.replace(program.learner, dtype=jnp.bfloat16)
-    jaxpr = str(jax.make_jaxpr(learner.losses)(learner.cast(start["params"]), batch, None))
+    forward = lambda params: learner.forward(params, {}, batch, None, jax.random.key(0), training=True)[0]  # noqa: E731
+    jaxpr = str(jax.make_jaxpr(forward)(learner.cast(start["params"])))
     kernels = [line for line in jaxpr.splitlines() if "dot_general" in line and "bf16" in line]
     assert len(kernels) >= 7
-    loss, grads = jax.jit(learner.gradients)(start["params"], batch, jnp.int32(0))
+    loss, grads = told(*jax.jit(learner.gradients)(start["params"], {}, batch, jnp.int32(0)))
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
     assert loss.total.dtype == jnp.float32
 
 
 def test_the_start_depends_on_the_seed_alone(program, dataset, start):
     close(start["params"], nnx.to_pure_dict(nnx.state(RUN.model.build(rngs=nnx.Rngs(0)), nnx.Param)), atol=1e-6)
-    other = prepare(dataclasses.replace(RUN, seed=1), dataset).start()
+    other = prepare(dataclasses.replace(RUN, seed=1), dataset.description).start()
     assert not np.allclose(other["params"]["head"]["kernel"], start["params"]["head"]["kernel"])
 
 
 def test_evaluation_drops_nothing_out(dataset, batch, start):
     """The toy has dropout, the program without it must agree."""
-    with_dropout, without = prepare(toys.run(batch=8), dataset), prepare(RUN, dataset)
+    with_dropout, without = prepare(toys.run(batch=8), dataset.description), prepare(RUN, dataset.description)
     params = start["params"]
-    close(with_dropout.eval_step(params, batch), without.eval_step(params, batch), rtol=1e-6)
+    close(with_dropout.eval_step(params, {}, batch), without.eval_step(params, {}, batch), rtol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from arch.models.base import Model
+from arch.models.base import Causal, Inputs, Model, Network, Output
 from arch.stacks import Kept, Sequential
 from arch.taps import Tap
 from experiments.study import diagnostics
@@ -42,7 +42,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def program(dataset):
-    return prepare(toys.run(), dataset)
+    return prepare(toys.run(), dataset.description)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,12 @@ def test_against_taps(program, params, batch, panel):
     segments = batch["segments"][:, :-1]
     out = jax.jit(
         lambda params: (
-            program.model(params)(
-                jnp.asarray(batch["tokens"][:, :-1]),
-                positions=jnp.asarray(batch["positions"][:, :-1]),
-                segments=jnp.asarray(segments),
+            program.model({"params": params, "buffers": {}})(
+                Inputs(
+                    jnp.asarray(batch["tokens"][:, :-1]),
+                    jnp.asarray(batch["positions"][:, :-1]),
+                    jnp.asarray(segments),
+                ),
                 tap=Tap(save="resid_.*|attn_out|mlp_out"),
             ).taps
         )
@@ -105,11 +107,11 @@ def test_against_taps(program, params, batch, panel):
 
 def test_a_dropped_layer_is_a_model_rebuilt_without_it(dataset, program, params, batch, panel):
     def loss(program, params):
-        sums = program.eval_step(params, program.place(batch, train=False))
-        return float(sums.total / sums.weight)
+        loss = program.eval_step(params, {}, program.place(batch, train=False)).loss
+        return float(loss.total / loss.weight)
 
     stack = Sequential(kept=Kept((0, 2), L))
-    rebuilt = prepare(toys.run(model=toys.model(dropout=0.1, depth=2, stack=stack)), dataset)
+    rebuilt = prepare(toys.run(model=toys.model(dropout=0.1, depth=2, stack=stack)), dataset.description)
     blocks = jax.tree.map(lambda p: p[np.array([0, 2])], params["stack"]["blocks"])
     without = loss(rebuilt, {**params, "stack": {"blocks": blocks}})
     np.testing.assert_allclose(panel["layer_drop"][1], without - loss(program, params), rtol=1e-4, atol=1e-6)
@@ -120,8 +122,8 @@ def test_gradient_norms_are_those_of_training(program, params, batch, panel):
     """Without dropout, on the same rows."""
     run = program.run
     plain = dataclasses.replace(run, model=toys.model(dropout=0.0))
-    learner = prepare(plain, toys.Toy().build()).learner
-    _, grads = jax.jit(learner.gradients)(params, batch, jnp.int32(0))
+    learner = prepare(plain, toys.Toy().describe()).learner
+    _, grads = jax.jit(learner.gradients)(params, {}, batch, jnp.int32(0))
     for layer in range(L):
         squares = [np.sum(np.square(leaf[layer])) for leaf in jax.tree.leaves(grads["stack"]["blocks"])]
         np.testing.assert_allclose(panel["gradient_norm"][layer], np.sqrt(np.sum(squares)), rtol=1e-5)
@@ -130,7 +132,7 @@ def test_gradient_norms_are_those_of_training(program, params, batch, panel):
 def test_update_to_weight(dataset, batch):
     """Plain gradient descent: rate * |gradient| / |weights|, at the peak rate whatever the schedule has come to."""
     optimizer = SGD(learning_rate=0.25, schedule=Cosine(final=0.0), momentum=0.0, clip=None, weight_decay=0.0)
-    program = prepare(toys.run(optimizer=optimizer), dataset)
+    program = prepare(toys.run(optimizer=optimizer), dataset.description)
     state = program.start()
     weights = [
         np.sqrt(sum(np.sum(np.square(leaf[layer])) for leaf in jax.tree.leaves(state["params"]["stack"]["blocks"])))
@@ -143,7 +145,7 @@ def test_update_to_weight(dataset, batch):
 
 
 def test_replicas_share_what_was_compiled(dataset, batch):
-    program = prepare(toys.run(), dataset, members=Members(({"seed": 0}, {"seed": 1})))
+    program = prepare(toys.run(), dataset.description, members=Members(({"seed": 0}, {"seed": 1})))
     state = program.start()
     first = depth_panel(program, pick(state, 0), batch)
     made = diagnostics._latest[0][1]
@@ -155,13 +157,13 @@ def test_replicas_share_what_was_compiled(dataset, batch):
 def test_blocks_without_a_feed_forward_or_a_middle(dataset, batch):
     model = toys.model()
     for block in (dataclasses.replace(model.block, feed_forward=None),):
-        program = prepare(toys.run(model=dataclasses.replace(model, block=block)), dataset)
+        program = prepare(toys.run(model=dataclasses.replace(model, block=block)), dataset.description)
         panel = depth_panel(program, program.start(), batch)
         assert set(panel) == NAMES - {"mlp_contribution", "mlp_cosine"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Flat(Model):
+class Flat(Model, Causal):
     """A model without a stack."""
 
     vocab: int = toys.VOCAB
@@ -170,12 +172,15 @@ class Flat(Model):
         return FlatModel(rngs)
 
 
-class FlatModel(nnx.Module):
+class FlatModel(Network):
     def __init__(self, rngs):
         table = jax.random.normal(rngs.params(), (toys.VOCAB, toys.VOCAB))
         self.table = nnx.Param(table, axes=("vocab", "embed"), initializer="normal", role="embedding")
 
+    def forward(self, inputs, ctx, cache):
+        return Output(self.table[...][inputs.tokens])
+
 
 def test_a_model_without_a_stack_has_no_panel(dataset, batch):
-    program = prepare(toys.run(model=Flat()), dataset)
+    program = prepare(toys.run(model=Flat()), dataset.description)
     assert depth_panel(program, program.start(), batch) == {}

@@ -1,34 +1,25 @@
 """The classification loss against scipy, its weights, and what it hands to a model."""
 
-import types
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from arch.models.base import Output
 from arch.spec import UserError
+from train.data.description import Description
 from train.objectives.classification import Classification, label_nats
 
 LOGITS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32) * 4
 LABELS = np.array([0, 2, 1, 1, 0], np.int32)
 
 
-def answer(logits, aux=None, calls=None):
-    """A model that answers `logits` whatever it reads, and notes how it was called."""
-
-    def model(*args, **kwargs):
-        if calls is not None:
-            calls.append((args, kwargs))
-        return types.SimpleNamespace(logits=jnp.asarray(logits), aux=aux or {})
-
-    return model
-
-
-def loss_of(batch, logits=LOGITS, classes=3, **fields):
+def loss_of(batch, logits=LOGITS, classes=3):
+    """The loss when a model answers `logits`, and its metrics."""
     objective = Classification()
-    loss = objective.build(types.SimpleNamespace(classes=classes))
-    found = loss(answer(logits, **fields), {name: jnp.asarray(value) for name, value in batch.items()}, None)
+    task = objective.build(Description({}, classes=classes))
+    _, targets = task.prepare({name: jnp.asarray(value) for name, value in batch.items()}, None)
+    found = task.loss(Output(jnp.asarray(logits)), targets)
     return found, {name: float(value) for name, value in objective.metrics(found).items()}
 
 
@@ -60,25 +51,16 @@ def test_bfloat16_logits_are_summed_in_float32():
     assert label_nats(logits, jnp.asarray(LABELS)).dtype == jnp.float32
 
 
-def test_the_first_input_goes_by_place_and_the_others_by_name():
-    calls: list = []
+def test_what_a_model_is_given_to_read():
+    prepare = Classification().build(Description({}, classes=3)).prepare
     second = np.ones((5, 4), np.int32)
-    loss_of(rows(segments=second, tokens2=second), calls=calls)
-    ((args, kwargs),) = calls
-    assert [arg.shape for arg in args] == [(5, 4)]
-    assert set(kwargs) == {"segments", "tokens2", "key"}
+    inputs, _ = prepare(rows(segments=second, tokens2=second), None)
+    assert inputs.present == ["tokens", "segments", "second"]
+    assert inputs.second.present == ["tokens"]
     image = {"image": np.zeros((5, 2, 2, 1), np.float32), "label": LABELS, "weight": np.ones(5, np.float32)}
-    loss_of(image, calls=calls)
-    assert calls[-1][0][0].shape == (5, 2, 2, 1)
-    assert set(calls[-1][1]) == {"key"}
-
-
-def test_auxiliary_losses_are_added_and_reported():
-    plain, _ = loss_of(rows())
-    found, metrics = loss_of(rows(), aux={"loss/commit": jnp.array([0.5, 0.25]), "entropy": jnp.array([7.0, 7.0])})
-    assert float(found.total) == pytest.approx(float(plain.total) + 5 * 0.75)
-    assert metrics["loss/commit"] == pytest.approx(0.75)
-    assert "entropy" not in metrics
+    inputs, _ = prepare(image, None)
+    assert inputs.present == ["images"]
+    assert inputs.images.shape == (5, 2, 2, 1)
 
 
 def test_a_model_with_too_few_classes_is_refused():

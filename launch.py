@@ -33,6 +33,8 @@ METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
 CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
+TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
+                                "a run that it has begun.")  # fmt: skip
 EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "train a study: who does the work.")
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
@@ -54,7 +56,7 @@ def train(command: Command) -> None:
     from train.profiling import Window
 
     window = None if PROFILE_START.value is None else Window(PROFILE_START.value, PROFILE_STEPS.value)
-    verbs.train(command, run_folder(command), profile=window)
+    verbs.train(command, run_folder(command), profile=window, trust=TRUST_CELLS.value)
 
 
 def train_study(command: Command) -> None:
@@ -68,6 +70,7 @@ def train_study(command: Command) -> None:
         ray_address=RAY_ADDRESS.value,
         resources=RAY_RESOURCES.value,
         results=RESULTS.value,
+        trust_cells=TRUST_CELLS.value,
     )
     train_study(command, run_folder(command), options)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -118,18 +118,29 @@ def walk(spec: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(value, f"{path}.{name}" if path else name)
 
 
-def flatten(spec: Any) -> dict[str, Any]:
-    """Dotted path -> leaf value. A nested spec also appears under its own path, by its class name."""
-    return dict(_leaves(spec, ""))
+class Reference(str):
+    """`module:qualname` of a class or function: what tells it from another one of the same name."""
+
+    __slots__ = ()
 
 
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def reference(kind: Any) -> Reference:
+    """The `module:qualname` of a class or function."""
+    return Reference(f"{kind.__module__}:{kind.__qualname__}")
+
+
+def flatten(spec: Any, name: Callable[[type], str] = lambda kind: kind.__name__) -> dict[str, Any]:
+    """Dotted path -> leaf value. A nested spec also appears under its own path, by the `name` of its class."""
+    return dict(_leaves(spec, "", name))
+
+
+def _leaves(node: Any, path: str, name: Callable[[type], str]) -> Iterator[tuple[str, Any]]:
     nested = isinstance(node, (tuple, Mapping)) and any(isinstance(v, (Spec, tuple)) for _, v in children(node))
     if not nested:
-        yield path, type(node).__name__ if isinstance(node, Spec) else node
+        yield path, name(type(node)) if isinstance(node, Spec) else node
     if nested or isinstance(node, Spec):
-        for name, value in children(node):
-            yield from _leaves(value, f"{path}.{name}" if path else name)
+        for child, value in children(node):
+            yield from _leaves(value, f"{path}.{child}" if path else child, name)
 
 
 def to_text(spec: Any) -> str:

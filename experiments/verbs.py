@@ -28,8 +28,11 @@ from train.run import Run
 SAMPLE_TOKENS = 200
 
 
-def train(command: Command, folder: str, *, profile: Window | None = None) -> None:
-    """Trains in `folder`, or goes on there, and ends with the result beside its baselines, and a sample."""
+def train(command: Command, folder: str, *, profile: Window | None = None, trust: bool = False) -> None:
+    """Trains in `folder`, or goes on there, and ends with the result beside its baselines, and a sample.
+
+    `trust`: go on there also if the code has changed since.
+    """
     run = _run(command)
     start = time.perf_counter()
     done = loop.train(
@@ -37,6 +40,7 @@ def train(command: Command, folder: str, *, profile: Window | None = None) -> No
         folder,
         describe=lambda at: render.write(at, command.spec, command.original, command.reference),
         profile=profile,
+        trust=trust,
     )
     if not is_main():
         return

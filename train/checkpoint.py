@@ -2,11 +2,13 @@
 
     FOLDER/checkpoints/STEP/state/       the train state
     FOLDER/checkpoints/STEP/extra/       position in the data, types and digest of the arrays, as JSON
-    FOLDER/checkpoints/STEP/files.json   the sizes of all files
+    FOLDER/checkpoints/STEP/files.json   the sizes of all files, the SHA-256 of small ones
 
 Orbax writes into a temporary folder and renames it, so a process that is killed leaves no half a checkpoint. What a
-disk or a copy loses afterwards is found by the sizes, and what it changes by the digest: a sum over the bits of
-every array, which does not depend on how the array is spread over devices.
+disk or a copy loses afterwards is found by the sizes, and what it changes by digests: of small files, which say what
+the others are, and of the arrays, a sum over the bits of each, which does not depend on how it is spread over devices.
+Only that, and data that cannot be decoded, is damage; at any other error (no memory, no permission, a network that is
+down) the checkpoint stays where it is.
 """
 
 from __future__ import annotations
@@ -27,13 +29,12 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from arch.spec import UserError, differences
+from train.damage import FILES, DamagedError, reading, seals, wrong
 from train.distributed import agreed, is_main
 from train.step import State
 
-CHECKPOINTS, FILES, DAMAGED = "checkpoints", "files.json", "damaged"
+CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 MEND = "earlier ones are kept, make room and run the same command again"
-LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
-"""Files that Orbax touches after it has called `_seal`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +53,31 @@ class Checkpoints:
       folder: the run folder, also `gs://`.
       keep: how many to keep.
       note: told one line about each checkpoint that is skipped.
+      writes: False: they are another process's, which may be at work; nothing is saved, cleared away or moved.
+      before: called before each save; what it raises prevents it.
     """
 
-    def __init__(self, folder: epath.PathLike, keep: int, note: Callable[[str], None] = print):
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        keep: int,
+        note: Callable[[str], None] = print,
+        *,
+        writes: bool = True,
+        before: Callable[[], None] = lambda: None,
+    ):
         self._folder = epath.Path(folder) / CHECKPOINTS
-        self._note = note
+        self._note, self._writes, self._before = note, writes, before
         self._saving = 0
         self._hush = _hushed()
         self._hush.__enter__()
         beside = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
         remote = "://" in str(folder)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=remote, async_options=beside)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=remote and writes, async_options=beside, read_only=not writes
+        )
         with _trouble(self._folder):
-            if not remote and is_main() and self._folder.exists():
+            if writes and not remote and is_main() and self._folder.exists():
                 # Orbax clears what a killed save left in a thread of its own, which may still be at it when the same
                 # step is saved again.
                 for left in self._folder.glob("*.orbax-checkpoint-tmp"):
@@ -97,6 +110,7 @@ class Checkpoints:
           UserError: this or the save before could not be written, say for want of room.
         """
         self.wait()
+        self._before()
         self._refuse_if_full(state)
         extra = {"data": data, "digest": digest(state), "arrays": _arrays(state)}
         with _trouble(self._folder):
@@ -119,32 +133,32 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def _seal(self) -> None:
-        """Writes the sizes of the files; called by Orbax in process 0 when all are written, before the renaming."""
+        """Seals the files; called by Orbax in process 0 when all are written, before the renaming."""
         for folder in self._folder.glob(f"{self._saving}*"):
             if folder.name.partition(".")[0] == str(self._saving):
-                (folder / FILES).write_text(json.dumps(_sizes(folder)))
+                (folder / FILES).write_text(json.dumps(seals(folder)))
 
     def restore(self, abstract: State) -> Restored | None:
         """The newest checkpoint that is whole, in the structure and shardings of `abstract`; None if there are none.
 
-        Damaged ones that are newer are told of and moved aside.
+        Damaged ones that are newer are told of and moved aside; where nothing is written, they are passed over.
 
         Raises:
-          UserError: there are checkpoints, but none could be read, or they hold other arrays than `abstract`.
+          UserError: there are checkpoints, but none could be read, or they hold other arrays than `abstract`, or there
+            is no memory for them or no permission to read them.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged: dict[int, str] = {}
         for step in steps:
             try:
                 found = self._read(step, abstract)
-            except UserError:
-                raise
-            except Exception as error:
-                damaged[step] = " ".join(str(error).split())[:160] or type(error).__name__
+            except DamagedError as error:
+                damaged[step] = str(error)
                 continue
             for bad, reason in damaged.items():
                 self._note(f"checkpoint {bad} in {self._folder} is damaged ({reason}); going on from {step} instead")
-                self._set_aside(bad)
+                if self._writes:
+                    self._set_aside(bad)
             return found
         if steps:
             raise UserError(f"{self._folder}: none of the checkpoints {', '.join(map(str, steps))} can be read "
@@ -152,19 +166,23 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract: State) -> Restored:
-        problem = _missing(self._folder / str(step)) if is_main() else ""
-        if agreed(bool(problem)):
-            raise ValueError(problem or "process 0 found it damaged")
-        extra = self._manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore()))["extra"]
-        changed = differences(extra["arrays"], _arrays(abstract))
-        if changed:
-            raise UserError(f"{self._folder / str(step)}: was saved by another version of the model or the optimiser "
-                            f"({'; '.join(changed[:3])}); give another run folder")  # fmt: skip
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        state = self._manager.restore(step, args=items)["state"]
-        if extra["digest"] != digest(state):
-            raise ValueError("its arrays are not what was saved")
-        return Restored(state, extra["data"], step)
+        at = self._folder / str(step)
+        with reading(at):
+            problem = wrong(at) if is_main() else ""
+            if agreed(bool(problem)):
+                raise DamagedError(problem or "process 0 found it damaged")
+            extra = self._manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore()))["extra"]
+            if not extra.keys() >= {"arrays", "digest", "data"}:
+                raise DamagedError("extra/metadata is not what was saved")
+            changed = differences(extra["arrays"], _arrays(abstract))
+            if changed:
+                raise UserError(f"{at}: was saved by another version of the model or the optimiser "
+                                f"({'; '.join(changed[:3])}); give another run folder")  # fmt: skip
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            state = self._manager.restore(step, args=items)["state"]
+            if extra["digest"] != digest(state):
+                raise DamagedError("its arrays are not what was saved")
+            return Restored(state, extra["data"], step)
 
     def _set_aside(self, step: int) -> None:
         if is_main():
@@ -202,31 +220,6 @@ def _arrays(state: State) -> dict[str, str]:
 
 def _kind(leaf: Any) -> str:
     return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _sizes(folder: epath.Path) -> dict[str, int]:
-    """Relative path -> bytes of every file below `folder`."""
-    found, rest = {}, [folder]
-    while rest:
-        for path in rest.pop().iterdir():
-            if path.is_dir():
-                rest.append(path)
-            elif path.name not in LATER:
-                found[str(path.relative_to(folder))] = path.stat().length
-    return found
-
-
-def _missing(folder: epath.Path) -> str:
-    """What is wrong with the files of a checkpoint; "" if nothing."""
-    if not (folder / FILES).exists():
-        return f"{FILES} is missing"
-    wanted, there = json.loads((folder / FILES).read_text()), _sizes(folder)
-    for name, size in wanted.items():
-        if name not in there:
-            return f"{name} is missing"
-        if there[name] != size:
-            return f"{name} has {there[name]} bytes of {size}"
-    return ""
 
 
 def _absolute(path: epath.Path) -> epath.Path:

@@ -1,44 +1,80 @@
 """The folder of a run: is it new, this run's, or something else's?
 
-`run.json` marks a run folder and holds the configuration, one `"path": "value"` a line. A run is resumed by the same
-command with the same folder; with another configuration it would silently become a mixture of two, so that is refused.
+`run.json` marks a run folder and holds the identity of the run (`train.identity`): the configuration, one
+`"path": "value"` a line, the content of the data, and the code. A run is resumed by the same command with the same
+folder; with another configuration or other code it would silently become a mixture of two, so that is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
 
-from arch.spec import Spec, UserError, differences, flatten
+from arch import renames
+from arch.spec import Spec, UserError
+from train.identity import Identity, defaults, identify, old_fields, other_code
 from train.members import Members
 
 FILE = "run.json"
+FORMAT = 2  # 1: classes by their bare names, no data and no code
 FREE = ("reports", "mesh")
 """Fields that a resumed run may change: what is written down and when, and how devices are laid out (results then
 differ in rounding alone)."""
 
 
-def check(folder: epath.PathLike, run: Spec, members: Members | None = None) -> bool:
+def refuse(line: str) -> None:
+    """What `check` does about other code, unless it is told something else: a UserError."""
+    raise UserError(f"{line}; give another folder, or --trust_cells to go on with it all the same")
+
+
+def check(
+    folder: epath.PathLike, run: Spec, members: Members | None = None, *, other: Callable[[str], None] = refuse
+) -> bool:
     """Whether `folder` holds an earlier part of `run`, or of its `members`. Touches nothing.
 
+    Args:
+      folder: a run folder, or none yet.
+      run: what to compare it with.
+      members: what the replicas of the run differ in.
+      other: told one line if nothing but the code differs.
+
     Raises:
-      UserError: it holds another configuration, or something that is no run, or cannot be written.
+      UserError: it holds another configuration or other data, or something that is no run, or cannot be written.
     """
     folder = epath.Path(folder)
     if not holds(folder, FILE, "run"):
         return False
     try:
-        before = json.loads((folder / FILE).read_text())["fields"]
-    except (ValueError, KeyError, TypeError) as error:
+        before = _read((folder / FILE).read_text())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / FILE}: cannot be read ({error}); give another run folder") from error
-    changed = differences(before, _fields(run, members))
+    now = _identity(run, members)
+    if before.code is None:  # data and start were not noted either
+        now = dataclasses.replace(now, fields=_resumed(old_fields(run), members), data=before.data, start=before.start)
+    new = {path: now.fields[path] for path in defaults(run) if path in now.fields}
+    changed = dataclasses.replace(before, fields=new | dict(before.fields)).changed(now)
     if changed:
         raise UserError("\n".join([f"{folder}: holds a run with another configuration; give another folder, or undo:"]
                                   + [f"  {line}" for line in changed]))  # fmt: skip
+    code = other_code(before.code, now.code)
+    if code:
+        other(f"{folder}: holds a run of other code ({code})")
     return True
+
+
+def _read(text: str) -> Identity:
+    """The identity that `run.json` holds, by present names; that of format 1 by the first names and without code."""
+    stored = json.loads(text)
+    if stored["format"] == 1:
+        return Identity(dict(stored["fields"]), (), None, None)
+    if stored["format"] != FORMAT:
+        raise ValueError(f"it has format {stored['format']!r}; this version reads {FORMAT}")
+    return Identity(renames.present(stored["fields"]), stored["data"], stored["start"], dict(stored["code"]))
 
 
 def holds(folder: epath.PathLike, marker: str, what: str) -> bool:
@@ -66,16 +102,22 @@ def mark(folder: epath.PathLike, run: Spec, members: Members | None = None) -> N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / (FILE + ".new")
-        new.write_text(json.dumps({"format": 1, "fields": _fields(run, members)}, indent=1) + "\n")
+        body = {"format": FORMAT, **dataclasses.asdict(_identity(run, members))}
+        new.write_text(json.dumps(body, indent=1) + "\n")
         new.replace(folder / FILE)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
-def _fields(run: Spec, members: Members | None) -> dict[str, str]:
+def _identity(run: Spec, members: Members | None) -> Identity:
     """What a resumed run must have in common with its beginning."""
-    fields = {path: str(value) for path, value in flatten(run).items() if path.partition(".")[0] not in FREE}
-    return fields | ({} if members is None else {"members": str([dict(row) for row in members.rows])})
+    whole = identify(run)
+    return dataclasses.replace(whole, fields=_resumed(whole.fields, members))
+
+
+def _resumed(fields: Mapping[str, str], members: Members | None) -> dict[str, str]:
+    kept = {path: value for path, value in fields.items() if path.partition(".")[0] not in FREE}
+    return kept | ({} if members is None else {"members": str([dict(row) for row in members.rows])})
 
 
 def _refuse_unwritable(folder: Any) -> None:

@@ -24,6 +24,7 @@ from train.distributed import agreed, is_main
 from train.evaluate import TEST, evaluate_all, evaluation_batches
 from train.finite import explain, unfinite
 from train.forward import Batch, Params
+from train.lock import Lock
 from train.members import Members
 from train.profiling import Profile, Window
 from train.reporter import Reporter
@@ -70,6 +71,7 @@ def train(
     members: Members | None = None,
     describe: Callable[[epath.Path], None] | None = None,
     profile: Window | None = None,
+    trust: bool = False,
 ) -> Trained:
     """Trains `run`, or goes on with what `folder` holds of it.
 
@@ -81,22 +83,26 @@ def train(
       members: what replicas of the run differ in; None: the run alone.
       describe: called with the folder of a new run, to write what people read about it. In process 0 alone.
       profile: the steps to record with `jax.profiler`, into `folder/profile`.
+      trust: whether to go on with what other code has begun; it is told in one line.
 
     Raises:
-      UserError: a folder that holds something else, or cannot be written; a step that is not finite.
+      UserError: a folder that holds something else, that another process trains in, or that cannot be written; a step
+        that is not finite.
       SpecError: parts of the run that do not fit each other, the devices or the data.
       Stopped: SIGTERM, SIGINT or a preemption notice; the state is saved.
     """
     folder = epath.Path(folder)
-    resumed = run_folder.check(folder, run, members)
-    dataset = run.data.build()
-    program = prepare(run, dataset.description, members=members)
-    if is_main() and not resumed:
-        run_folder.mark(folder, run, members)
-        if describe is not None:
-            describe(folder)
-    with Checkpoints(folder, run.reports.keep, note=_say) as checkpoints:
-        return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder)).go()
+    run_folder.check(folder, run, members, other=_say if trust else run_folder.refuse)
+    with Lock(folder, note=_say) as lock:
+        dataset = run.data.build()
+        program = prepare(run, dataset.description, members=members)
+        resumed = run_folder.check(folder, run, members, other=lambda line: None)  # as it is now that it is locked
+        if is_main() and not resumed:
+            run_folder.mark(folder, run, members)
+            if describe is not None:
+                describe(folder)
+        with Checkpoints(folder, run.reports.keep, note=_say, before=lock.confirm) as checkpoints:
+            return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder)).go()
 
 
 class _Loop:

@@ -60,17 +60,22 @@ class Opened:
 
 
 def open_run(run: Run, folder: epath.PathLike, note: Callable[[str], None] = print) -> Opened:
-    """The newest good checkpoint of `run` in `folder`.
+    """The newest good checkpoint of `run` in `folder`, of which nothing is changed: another process may train there.
+
+    Args:
+      run: the run that was trained.
+      folder: its folder.
+      note: told one line where its code, or a checkpoint, is not what it was.
 
     Raises:
       UserError: the folder holds no such run, or no checkpoint.
     """
     folder = epath.Path(folder)
-    if not run_folder.check(folder, run) or not (folder / CHECKPOINTS).exists():
+    if not run_folder.check(folder, run, other=note) or not (folder / CHECKPOINTS).exists():
         raise UserError(f"{folder}: holds no checkpoint of this run; train it first, or give its --run_folder")
     dataset = run.data.build()
     program = prepare(run, dataset.description)
-    with Checkpoints(folder, run.reports.keep, note=note) as checkpoints:
+    with Checkpoints(folder, run.reports.keep, note=note, writes=False) as checkpoints:
         restored = checkpoints.restore(program.abstract)
     if restored is None:
         raise UserError(f"{folder}: holds no checkpoint yet; train it further")

@@ -1,7 +1,8 @@
 """A configuration as JSON and back: `config.json` of a run folder.
 
 A spec is `{"class": "module:Name", "fields": {...}}` with every field, tuples are lists, and what JSON has no word for
-is marked by one of the keys in TAGS. `from_json(to_json(spec)) == spec`.
+is marked by one of the keys in TAGS. `from_json(to_json(spec)) == spec`. Classes and fields that have been renamed
+since are found by `arch.renames`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from arch import renames
 from arch.spec import Spec, SpecError, UserError, children
 from experiments.config import parts
 from experiments.config.errors import hint, one_line
@@ -123,14 +125,16 @@ def _decode(data: Any, path: str, files: Mapping[str, str]) -> Any:
 def _decode_spec(data: Mapping[str, Any], path: str, files: Mapping[str, str]) -> Spec:
     kind = _find(data["class"], path, files, Spec)
     known = parts.fields(kind)
-    for name in data["fields"]:
+    fields = {renames.present_field(data["class"], name): item for name, item in data["fields"].items()}
+    for name in fields:
         if name not in known:
             raise UserError(f"config.{_join(path, name)}: {kind.__name__} has no such field{hint(name, known)}")
-    return kind(**{name: _decode(item, _join(path, name), files) for name, item in data["fields"].items()})
+    return kind(**{name: _decode(item, _join(path, name), files) for name, item in fields.items()})
 
 
 def _find(reference: str, path: str, files: Mapping[str, str], base: type) -> Any:
     """The class `module:Name`, a subclass of `base`; its module is imported, or executed from its file."""
+    reference = renames.present_name(reference)
     module_name, _, name = reference.partition(":")
     try:
         module = sys.modules.get(module_name) or importlib.import_module(module_name)

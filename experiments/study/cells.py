@@ -1,9 +1,11 @@
-"""Cells on disk: each finished replica is one file, named by what was trained.
+"""Cells on disk: each finished replica is one file, named by what was trained (`train.identity`).
 
-    FOLDER/cells/HASH.json     a finished cell
-    FOLDER/groups/HASH/        cells trained as one program: a run folder, and `group.json` once they are done
+    FOLDER/cells/WHAT.CODE.json    a finished cell: WHAT is its configuration and data, CODE what code trained it
+    FOLDER/code/CODE.json          module -> digest of that code
+    FOLDER/groups/HASH/            cells trained as one program: a run folder, and `group.json` once they are done
 
-Two studies that share a folder of cells share what they have in common. A group writes all its results in one go,
+Two studies that share a folder of cells share what they have in common. A cell of other code is taken only where that
+is trusted; so is one of the time before code was noted, `cells/HASH.json`. A group writes all its results in one go,
 before its cells are written: an interrupted group goes on as the same program, so its numbers are those of an
 uninterrupted one.
 """
@@ -12,23 +14,46 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arch.spec import flatten, walk
+from arch.spec import walk
+from experiments.study.panels import PANELS
 from experiments.study.results import Cell, Phase, back, plain
-from train.data.base import Data
 from train.data.corpus import Source
+from train.identity import digest, identify, old_fields, other_code
 from train.members import Members
 from train.run import Run
 
-FORMAT = 3  # raise it when what is kept of a cell changes
+FORMAT = 4  # raise it when what is kept of a cell changes
+OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
 FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt")
 """Fields that do not change what a cell measures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """What a cell is called.
+
+    Attributes:
+      what: digest of its configuration, its data, and of what is looked at.
+      code: module -> digest, of the code that it is trained and looked at by.
+      old: what it was called before code was noted.
+    """
+
+    what: str
+    code: Mapping[str, str]
+    old: str
+
+    def __str__(self) -> str:
+        return f"{self.what}.{self.code_name}"
+
+    @functools.cached_property
+    def code_name(self) -> str:
+        return digest(dict(self.code))[:12]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +73,18 @@ class Group:
     rows: tuple[Mapping[str, float], ...]
     diagnostics: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def called(self) -> list[Name]:
+        """The name of each cell. Raises UserError for data that is not there."""
+        return [name(Members((row,)).lone(self.run, 0), self.diagnostics) for row in self.rows]
+
     def names(self) -> list[str]:
         """The name of each cell on disk."""
-        return [key(Members((row,)).lone(self.run, 0), self.diagnostics) for row in self.rows]
+        return list(map(str, self.called))
 
     def key(self) -> str:
         """The name of the group on disk."""
-        return _digest(self.names())
+        return digest(self.names())
 
     def only(self, wanted: Iterable[str]) -> Group:
         """The group of those cells whose keys are `wanted`."""
@@ -69,20 +99,44 @@ class Group:
 
 
 class Cells:
-    """The cells of a folder, which is made when something is first written."""
+    """The cells of a folder, which is made when something is first written.
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    Args:
+      folder: where they are.
+      trust: whether a cell of other code is taken where there is none of this code.
+    """
+
+    def __init__(self, folder: Path, trust: bool = False):
+        self.folder, self.trust = Path(folder), trust
 
     def load(self, group: Group) -> dict[str, Cell]:
         """Key -> cell of those that are finished, named as this group names them."""
         found = {}
-        for name in group.names():
-            path = self.folder / "cells" / f"{name}.json"
+        for name in group.called:
+            path = self._path(str(name))
+            if not path.exists():
+                path = (self._of_other_code(name) if self.trust else None) or path
             if path.exists():
                 cell = Cell(**back(json.loads(path.read_text())))
-                found[name] = dataclasses.replace(cell, arm=group.arm, phase=group.phase)
+                found[str(name)] = dataclasses.replace(cell, arm=group.arm, phase=group.phase)
         return found
+
+    def others(self, group: Group) -> dict[str, str]:
+        """Key -> how the code differs, of the cells in `group` that only other code has trained."""
+        missing = [name for name in group.called if not self._path(str(name)).exists()]
+        there = [(name, path) for name in missing if (path := self._of_other_code(name)) is not None]
+        return {str(name): other_code(self._code(path), name.code) for name, path in there}
+
+    def _of_other_code(self, name: Name) -> Path | None:
+        """The newest cell of the same configuration and data."""
+        found = [*(self.folder / "cells").glob(f"{name.what}.*.json")]
+        newest = max(found, key=lambda path: (path.stat().st_mtime, path.name), default=self._path(name.old))
+        return newest if newest.exists() else None
+
+    def _code(self, cell: Path) -> dict[str, str] | None:
+        """The code of a cell; None if it is not known."""
+        path = self.folder / "code" / f"{cell.stem.partition('.')[2]}.json"
+        return json.loads(path.read_text()) if path.exists() else None
 
     def group_folder(self, group: Group) -> Path:
         """Where a group is trained."""
@@ -91,6 +145,8 @@ class Cells:
     def finish(self, group: Group, cells: Sequence[Cell]) -> None:
         """Keeps the results of a group: first all together, then cell by cell."""
         results = {key: plain(dataclasses.asdict(cell)) for key, cell in zip(group.names(), cells, strict=True)}
+        for name in group.called:
+            write(self.folder / "code" / f"{name.code_name}.json", json.dumps(dict(name.code), indent=1) + "\n")
         write(self.group_folder(group) / "group.json", json.dumps(results, indent=1) + "\n")
         self._spread(results)
 
@@ -109,20 +165,17 @@ class Cells:
             write(self._path(key), json.dumps(cell, indent=1) + "\n")
 
 
-def key(run: Run, diagnostics: Sequence[str]) -> str:
-    """The name of a cell: a hash of the run that it is, of the content that its data reads, and of what is looked at.
+def name(run: Run, diagnostics: Sequence[str]) -> Name:
+    """The name of the cell that `run` is, looked at by `diagnostics`. Raises UserError for data that is not there."""
+    whole = identify(run, modules=[PANELS.get(panel, panel).partition(":")[0] for panel in diagnostics])
+    what = dataclasses.replace(whole, fields=_counted(whole.fields)).what()
+    contents = [part.identity() for _, part in walk(run.data) if isinstance(part, Source)]
+    old = digest([OLD_FORMAT, _counted(old_fields(run)), list(diagnostics), contents])
+    return Name(digest([FORMAT, what, list(diagnostics)]), whole.code or {}, old)
 
-    Raises:
-      UserError: data that is not there.
-    """
-    fields = {path: str(value) for path, value in flatten(run).items() if not path.startswith(FREE)}
-    return _digest([FORMAT, fields, list(diagnostics), _contents(run.data)])
 
-
-@functools.lru_cache(maxsize=64)
-def _contents(data: Data) -> list[str]:
-    """What the sources in `data` name as their content; read once a process."""
-    return [part.identity() for _, part in walk(data) if isinstance(part, Source)]
+def _counted(fields: Mapping[str, str]) -> dict[str, str]:
+    return {path: value for path, value in fields.items() if not path.startswith(FREE)}
 
 
 def write(path: Path, text: str) -> None:
@@ -131,7 +184,3 @@ def write(path: Path, text: str) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(text)
     new.replace(path)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]

@@ -37,6 +37,7 @@ class Options:
       ray_address: of the cluster; None: Ray on this machine.
       resources: what a task takes on Ray, as ("cpus=4", "gpus=1", "TPU=4").
       results: folder that gets the results and the report as well.
+      trust_cells: whether cells that other code has trained are taken.
     """
 
     sweep: str | None = None
@@ -46,6 +47,7 @@ class Options:
     ray_address: str | None = None
     resources: Sequence[str] = ()
     results: str | None = None
+    trust_cells: bool = False
 
 
 def train_study(command: Command, folder: str, options: Options) -> None:
@@ -63,7 +65,8 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     _make("results", options.results)
     render.write(at, command.spec, command.original, command.reference)
     started = time.perf_counter()
-    results = run_study(study, name, at, cells=Path(options.cells) if options.cells else None, executor=executor)
+    cells = Path(options.cells) if options.cells else None
+    results = run_study(study, name, at, cells=cells, executor=executor, trust_cells=options.trust_cells)
     page = write_report(results, at)
     if options.results:
         kept = Path(options.results)

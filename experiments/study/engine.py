@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def run_study(
     *,
     cells: Path | None = None,
     executor: Executor | None = None,
+    trust_cells: bool = False,
     note: Note = print,
 ) -> Results:
     """Trains what is missing of `study` and decides its claims. `results.json` is written into `folder`.
@@ -46,13 +48,14 @@ def run_study(
       folder: where it is kept.
       cells: where its cells are kept, to share them with other studies; None: in `folder`.
       executor: who does the work; None: this process.
+      trust_cells: whether cells that other code has trained are taken; the notes of the results say how many.
       note: told one line on each thing that happens.
 
     Raises:
       UserError: cells could not be trained; those that could are kept.
     """
     started = time.perf_counter()
-    store, executor = Cells(cells or folder), executor or InProcess()
+    store, executor = Cells(cells or folder, trust_cells), executor or InProcess()
     store.settle()
     train = _Trainer(study, store, executor, note)
     arms = train.tuned()
@@ -65,7 +68,7 @@ def run_study(
         arms=arms,
         cells=[*train.done, *finished],
         paper=study.paper,
-        notes=study.notes,
+        notes=[*study.notes, *train.trusted()],
         provenance=provenance(time.perf_counter() - started),
     )
     verdicts = [verdict.plain() for verdict in judge_all(study.claims, results)]
@@ -83,6 +86,13 @@ class _Trainer:
     executor: Executor
     note: Note
     done: list[Cell] = dataclasses.field(default_factory=list)
+    others: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def trusted(self) -> list[str]:
+        """What a reader has to know of cells that other code has trained."""
+        if not (self.others and self.store.trust):
+            return []
+        return [f"{len(self.others)} cells were trained by other code: {_reasons(self.others)}."]
 
     def tuned(self) -> list[Arm]:
         """The arms with their learning rates chosen; the cells of the sweeps are kept in `done`."""
@@ -111,8 +121,15 @@ class _Trainer:
         missing = [group for group in groups if len(self.store.load(group)) < len(group.rows)]
         total = sum(len(group.rows) for group in groups)
         left = sum(len(group.rows) - len(self.store.load(group)) for group in missing)
-        self.note(f"{phase}: {total} cells in {len(groups)} programs; {total - left} are finished, {left} to train")
-        failures = self.executor.run([to_task(group, self.store.folder) for group in missing], work, self.note)
+        others = {name: why for group in groups for name, why in self.store.others(group).items()}
+        self.others |= others
+        told = f"{phase}: {total} cells in {len(groups)} programs; {total - left} are finished, {left} to train"
+        if others and self.store.trust:
+            told += f"; {len(others)} of the finished are of other code ({_reasons(others)})"
+        elif others:
+            told += f"; {len(others)} of these are there of other code ({_reasons(others)}), --trust_cells accepts them"
+        self.note(told)
+        failures = self.executor.run([to_task(group, self.store) for group in missing], work, self.note)
         if failures:
             lines = [f"{missing[failure.index].arm}, {phase}: {failure.line}" for failure in failures]
             lines.append("what is finished is kept; run the same command again when this is mended")
@@ -125,6 +142,12 @@ class _Trainer:
             return len(group.rows)
         one = estimate(group.run)
         return max(1, int(self.study.memory * 2**30 // (one.state_bytes + one.temporary_bytes)))
+
+
+def _reasons(others: dict[str, str]) -> str:
+    """How the code of these cells differs; the most frequent answer, where there are several."""
+    (first, _), *more = Counter(others.values()).most_common()
+    return f"{first}, and others" if more else first
 
 
 def _seed_rows(study: Study, arm: Arm) -> list[dict[str, float]]:

@@ -14,42 +14,69 @@ from typing import Any
 
 import numpy as np
 
+from arch.spec import UserError
 from experiments.config.stored import from_json, to_json
 from experiments.study.cells import Cells, Group
 from experiments.study.panels import panel
 from experiments.study.results import Cell
 from train import loop, metrics
+from train.lock import LockedError
 from train.loop import Trained
 from train.members import Members, pick
 from train.reporter import TIMES
 from train.run import Run
 
+WAIT = 5.0
+"""Seconds between looks at a group that another process trains."""
 
-def to_task(group: Group, folder: Path) -> str:
-    """A group as text, its cells to be kept in `folder`."""
+
+def to_task(group: Group, cells: Cells) -> str:
+    """A group as text, its cells to be kept where `cells` are."""
     return json.dumps({
         "arm": group.arm,
         "phase": group.phase,
         "config": to_json(group.run),
         "rows": [dict(row) for row in group.rows],
         "diagnostics": list(group.diagnostics),
-        "folder": str(Path(folder).resolve()),
+        "names": group.names(),
+        "folder": str(cells.folder.resolve()),
+        "trust": cells.trust,
     })  # fmt: skip
 
 
-def from_task(task: str) -> tuple[Group, Path]:
-    """What `to_task` was given."""
+def from_task(task: str) -> tuple[Group, Cells]:
+    """What `to_task` was given.
+
+    Raises:
+      UserError: the code or the data are not those of the process that made the task.
+    """
     told = json.loads(task)
     run = from_json(told["config"], "task")
     assert isinstance(run, Run)
     group = Group(told["arm"], told["phase"], run, tuple(told["rows"]), tuple(told["diagnostics"]))
-    return group, Path(told["folder"])
+    if group.names() != told["names"]:
+        raise UserError("the code or the data have been changed since the study was started; start it again")
+    return group, Cells(Path(told["folder"]), told["trust"])
 
 
 def work(task: str) -> None:
-    """Trains the cells of a task that are not finished yet. Raises UserError if that cannot be done."""
-    group, folder = from_task(task)
-    cells = Cells(folder)
+    """Trains the cells of a task that are not finished yet. Raises UserError if that cannot be done.
+
+    Cells that another process trains are waited for.
+    """
+    group, cells = from_task(task)
+    waiting = False
+    while True:
+        try:
+            return _train(group, cells)
+        except LockedError as error:
+            if not waiting:
+                print(f"waiting: {error}", flush=True)
+            waiting = True
+            time.sleep(WAIT)
+
+
+def _train(group: Group, cells: Cells) -> None:
     cells.settle()
     done = cells.load(group)
     if len(done) == len(group.rows):

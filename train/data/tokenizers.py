@@ -121,6 +121,13 @@ class TokenizerFile(TokenizerSpec):
         """Reads the file. Raises SpecError if it is no such tokenizer."""
         return Tokens.of(self.build())
 
+    def identity(self) -> str:
+        """Of the file's content. Raises SpecError if it cannot be read."""
+        try:
+            return cache.file_sha256(Path(self.path).expanduser())
+        except OSError as error:
+            raise self.refuse("path", f"cannot be read ({error.strerror})") from error
+
     def build(self, source: Source | None = None, progress: Progress = silent) -> BPETokenizer:
         path = Path(self.path).expanduser()
         try:

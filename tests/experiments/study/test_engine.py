@@ -6,7 +6,7 @@ import pytest
 
 from arch.spec import SpecError, UserError
 from experiments.study import tasks
-from experiments.study.cells import Cells, Group, _contents, key
+from experiments.study.cells import Cells, Group, name
 from experiments.study.engine import run_study
 from experiments.study.match import Match
 from experiments.study.results import Results
@@ -14,7 +14,7 @@ from experiments.study.study import TUNING_SEED
 from tests.experiments.study import toy
 from tests.train import toys
 from tests.train.test_loop import signal_at
-from train import loop
+from train import identity, loop
 from train.data import LocalText, Text
 from train.optim import AdamW, Constant
 from train.signals import Stopped
@@ -121,6 +121,10 @@ def test_a_rate_that_diverges_is_not_chosen(tmp_path):
     assert [cell.status for cell in results.cells if cell.phase == "tune"] == ["finished", "diverged"] * 2
 
 
+def key(run, diagnostics) -> str:
+    return str(name(run, diagnostics))
+
+
 def test_names_of_cells_follow_what_is_measured():
     run = toys.run()
     same = dataclasses.replace(run, reports=dataclasses.replace(run.reports, keep=5, prompt="x"))
@@ -137,7 +141,8 @@ def test_groups_keep_to_a_size():
 
 def test_a_task_survives_being_text(tmp_path):
     group = Group("a", "seeds", toys.run(), ({"seed": 1, "optimizer.learning_rate": 1 / 3},), ("depth",))
-    assert tasks.from_task(tasks.to_task(group, tmp_path)) == (group, tmp_path)
+    again, cells = tasks.from_task(tasks.to_task(group, Cells(tmp_path, trust=True)))
+    assert (again, cells.folder, cells.trust) == (group, tmp_path, True)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_changed_data_is_other_data(tmp_path):
     names = []
     for text in ("one line\n" * 9, "another line\n" * 9):
         file.write_text(text)
-        _contents.cache_clear()
+        identity._contents.clear()
         names.append(key(toys.run(data=Text(source=LocalText(str(file), per="line"))), ()))
     assert names[0] != names[1]
 

@@ -112,6 +112,7 @@ class Checkpoints:
         self.wait()
         self._before()
         self._refuse_if_full(state)
+        state = _held(state)
         extra = {"data": data, "digest": digest(state), "arrays": _arrays(state)}
         with _trouble(self._folder):
             items = ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra))
@@ -178,11 +179,11 @@ class Checkpoints:
             if changed:
                 raise UserError(f"{at}: was saved by another version of the model or the optimiser "
                                 f"({'; '.join(changed[:3])}); give another run folder")  # fmt: skip
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(_held(abstract)))
             state = self._manager.restore(step, args=items)["state"]
             if extra["digest"] != digest(state):
                 raise DamagedError("its arrays are not what was saved")
-            return Restored(state, extra["data"], step)
+            return Restored({**abstract, **state}, extra["data"], step)
 
     def _set_aside(self, step: int) -> None:
         if is_main():
@@ -194,6 +195,11 @@ class Checkpoints:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoint set aside")
         self._manager.reload()
+
+
+def _held(state: State) -> State:
+    """The parts of a state that hold arrays: a model without buffers has the checkpoints of before there were any."""
+    return {name: part for name, part in state.items() if jax.tree.leaves(part)}
 
 
 def digest(state: State) -> list[int]:

@@ -46,7 +46,7 @@ class Identity:
         lines = differences(self.fields, now.fields)
         if list(self.data) != list(now.data):
             lines.append("data: its content is another one")
-        if self.start != now.start:
+        if self.start != now.start and now.start is not None:  # a source that is gone says nothing of what was taken
             lines.append(f"start: {self.start} -> {now.start}")
         return lines
 
@@ -63,6 +63,8 @@ def identify(run: Spec, *, modules: Sequence[str] = (), start: str | None = None
       UserError: data that is not there.
     """
     roots = frozenset({*modules, *(part.__module__ for part in _parts(run))})
+    source = getattr(run, "start", None)
+    start = start if source is None else source.digest()
     return Identity(_fields(flatten(run, name=reference)), contents(getattr(run, "data", None)), start, code(roots))
 
 

@@ -31,6 +31,7 @@ from train.reporter import Reporter
 from train.run import Run
 from train.setup import Program, prepare
 from train.signals import Stopped, StopSignals
+from train.start import begin
 from train.step import State
 
 
@@ -115,7 +116,7 @@ class _Loop:
         self.splits = evaluation_batches(program, dataset)
         restored = checkpoints.restore(program.abstract)
         self.start = restored.step if restored else 0
-        self.state: State = restored.state if restored else program.start()
+        self.state: State = restored.state if restored else self.fresh()
         self.stopped: dict[int, int] = {}
         self.fine = program.go()
         if restored:
@@ -128,6 +129,13 @@ class _Loop:
         self.reporter, self.signals = Reporter(program, folder, self.start), StopSignals()
         self.unread: tuple[int, dict[str, jax.Array], Batch] | None = None
         self.metrics: dict[str, Any] = {}
+
+    def fresh(self) -> State:
+        """The state before the first step."""
+        state = self.program.start()
+        if self.run.start is None:
+            return state
+        return begin(self.run.start, state, _say, replicas=self.program.members is not None)
 
     def go(self) -> Trained:
         """All the steps that are left."""

@@ -17,6 +17,7 @@ from train.mesh import Mesh
 from train.objectives.base import Objective
 from train.objectives.next_token import NextToken
 from train.optim.optimizers import AdamW, Optimizer
+from train.start import Start
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -60,6 +61,7 @@ class Run(Spec):
       precision: type of the computation; parameters, their updates, softmax and loss stay float32.
       mesh: how devices are laid out.
       reports: what is written down and when.
+      start: what the parameters begin as; None: fresh ones.
     """
 
     model: Model
@@ -73,6 +75,7 @@ class Run(Spec):
     precision: Precision = "float32"
     mesh: Mesh = Mesh()
     reports: Reports = Reports()
+    start: Start | None = None
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "batch", "steps", "accumulate")

@@ -97,7 +97,8 @@ def _abstract(model: Any) -> Any:
 
 
 def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
-    """Path -> what the rest of the run says of a parameter: mesh axes, decay and, where it matters, freezing."""
+    """Path -> what the rest of the run says of a parameter: mesh axes, decay and, where it matters, freezing and what it
+    starts from."""
     optimizer = getattr(run, "optimizer", None)
     if optimizer is None or not hasattr(optimizer, "treatments"):
         return {}
@@ -116,6 +117,10 @@ def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
             extra[path]["multiplier"] = treatment.multiplier
         if treatment.frozen:
             extra[path]["frozen"] = "frozen"
+    start = getattr(run, "start", None)
+    for path, origin in (start.origins() if start is not None else {}).items():
+        if path in extra:
+            extra[path]["from"] = origin
     return extra
 
 

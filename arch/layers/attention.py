@@ -103,8 +103,9 @@ class AttentionLayer(nnx.Module):
         q_BTNK, k_BTHK, v_BTHK = self.q(x_BTD), self.k(x_BTD), self.v(x_BTD)
         if hasattr(self, "q_norm"):
             q_BTNK, k_BTHK = self.q_norm(q_BTNK, ctx), self.k_norm(k_BTHK, ctx)
-        q_BTNK = tap("attn.q", self.position.rotate(q_BTNK, ctx.positions))
-        k_BTHK = tap("attn.k", self.position.rotate(k_BTHK, ctx.positions))
+        places = self.position.places(ctx)
+        q_BTNK = tap("attn.q", self.position.rotate(q_BTNK, places))
+        k_BTHK = tap("attn.k", self.position.rotate(k_BTHK, places))
         v_BTHK = tap("attn.v", v_BTHK)
 
         cache, k_BSHK, v_BSHK, ctx = remember(k_BTHK, v_BTHK, ctx)

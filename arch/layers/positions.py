@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from arch.context import Context
 from arch.layers.shapes import Known
 from arch.params import Maker
 from arch.sharding import platform
@@ -29,6 +30,10 @@ class PositionLayer(nnx.Module):
     """The three hooks, doing nothing. `limit`: how many positions there are; None: no bound."""
 
     limit: int | None = None
+
+    def places(self, ctx: Context) -> Known:
+        """What `embed` and `rotate` are told of where tokens are: [P, T] positions, or coordinates of several axes."""
+        return ctx.positions
 
     def embed(self, x: Float[Array, "B T D"], positions: Int[Known, "P T"]) -> Float[Array, "B T D"]:
         """`x` with positions added; P is 1 or B."""

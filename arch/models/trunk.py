@@ -97,7 +97,7 @@ class TrunkNetwork(Network):
             raise ValueError(f"{tokens.shape[1]} tokens do not fit the {self.limit} positions of this model")
         ctx, cache = placed(inputs, ctx, cache)
         ctx = ctx.replace(bias=self.position.bias(ctx.positions, ctx.key_positions))
-        x_BTD = self.position.embed(self.embedding(tokens), ctx.positions)
+        x_BTD = self.position.embed(self.embedding(tokens), self.position.places(ctx))
         x_BTD = constrain(x_BTD, RESIDUAL_AXES)
         x_BTD, layers = self.stack(ctx.tap("embed", x_BTD), ctx)
         if hasattr(self, "norm"):

@@ -97,8 +97,7 @@ def _abstract(model: Any) -> Any:
 
 
 def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
-    """Path -> what the rest of the run says of a parameter: mesh axes, decay and, where it matters, freezing and what it
-    starts from."""
+    """Path -> what else the run says of a parameter: mesh axes, decay, and where it matters freezing and source."""
     optimizer = getattr(run, "optimizer", None)
     if optimizer is None or not hasattr(optimizer, "treatments"):
         return {}

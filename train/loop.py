@@ -88,6 +88,8 @@ def train(
     """
     folder = epath.Path(folder)
     resumed = run_folder.check(folder, run, members)
+    for error in run.conflicts():  # before anything is fetched or tokenised for it
+        raise error
     dataset = run.data.build()
     program = prepare(run, dataset, members=members)
     if is_main() and not resumed:

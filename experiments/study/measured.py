@@ -1,8 +1,8 @@
 """What the cells of an arm measured: final metrics, and per-layer diagnostics brought down to one number.
 
 Names of metrics: `val/loss`, `test/loss` and the like as they are; `diagnostics/NAME` is the mean over layers,
-`diagnostics/NAME[i]` the value of layer i (counted from 0, from the end if negative), `diagnostics/NAME[i->j]` the growth
-from layer i to j.
+`diagnostics/NAME[i]` the value of layer i (counted from 0, from the end if negative), `diagnostics/NAME[i->j]` the
+growth from layer i to j.
 """
 
 from __future__ import annotations

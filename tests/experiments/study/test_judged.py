@@ -1,4 +1,4 @@
-"""Claims are judged on the test split, learning rates chosen on validation; where there is no test split, it is said."""
+"""Claims are judged on the test split, learning rates chosen on validation; without a test split, it is said."""
 
 import dataclasses
 import json

@@ -88,7 +88,7 @@ def tiny() -> Run:
             depth=2,
             block=PreNorm(mixer=Attention(heads=2), feed_forward=GatedMLP(hidden=88)),
         ),
-        data=Text(source=WikiLeads(), tokenizer=Bytes(), length=64),
+        data=Text(source=WikiLeads(test=0.01), tokenizer=Bytes(), length=64),
         optimizer=AdamW(learning_rate=1e-2),
         batch=8,
         steps=20,

@@ -70,7 +70,7 @@ PAPER = (
     {"what": "size of wide over deep, IMDb bytes", "value": 0.5},
 )
 NOTES = (
-    "Accuracy on the whole validation split. The published effect is 0.3 points, below the noise between seeds at "
+    "Accuracy on the whole test split. The published effect is 0.3 points, below the noise between seeds at "
     "small sizes: the claim is that wide is no worse, with a margin of one point, on average as the paper has it, and "
     "for each kind and task by itself.",
     "The paper's per-task tables, batch size, steps and learning rate are not known; (none) takes the defaults of the "

@@ -94,6 +94,8 @@ def train(
     """
     folder = epath.Path(folder)
     run_folder.check(folder, run, members, other=_say if trust else run_folder.refuse)
+    for error in run.conflicts():  # before anything is fetched or tokenised for it
+        raise error
     with Lock(folder, note=_say) as lock:
         dataset = run.data.build()
         program = prepare(run, dataset.description, members=members)

@@ -1,5 +1,7 @@
 """The claims that a study may make: better, no worse, equivalent, best, in order, a ratio, a bar.
 
+A metric is named as on validation, val/NAME; where the data has a test split, the claim is judged on test/NAME.
+
 All are judged over seeds that the arms share, so that a difference is taken within a seed (same data order) before
 it is averaged. How a verdict comes about is in `verdicts.py`, the tests in `statistics.py`.
 """
@@ -39,7 +41,7 @@ class Better(Claim):
     """`arm` is better than `than` by more than `margin`, in the units of the metric.
 
     Attributes:
-      metric: None for the study's.
+      metric: as val/loss; None for the study's.
       lower_is_better: None for the metric's usual direction.
     """
 
@@ -197,12 +199,14 @@ class RatioBelow(Claim):
 
     def sentence(self, results: Results) -> str:
         where = "every seed" if self.every_seed else "the mean"
-        return f"{self.metric} of {self.arm} is at most {self.at_most:g} times that of {self.than}, in {where}"
+        metric = self.measure(results)
+        return f"{metric} of {self.arm} is at most {self.at_most:g} times that of {self.than}, in {where}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
-        effect = f"{self.metric} of {self.arm} divided by that of {self.than}"
+        metric = self.measure(results)
+        effect = f"{metric} of {self.arm} divided by that of {self.than}"
         wanted = (-_INF, math.log(self.at_most))
-        sample = paired(results, self.arm, self.than, self.metric, wanted, effect, 1, log=True)
+        sample = paired(results, self.arm, self.than, metric, wanted, effect, 1, log=True)
         return [dataclasses.replace(sample, every=self.every_seed)]
 
     @property
@@ -223,15 +227,16 @@ class _Bar(Claim):
         return (self.arm,)
 
     def _sample(self, results: Results, wanted: tuple[float, float]) -> Sample:
-        effect = f"{self.metric} of {self.arm}"
-        absent = missing(results, self.arm, self.metric)
+        metric = self.measure(results)
+        effect = f"{metric} of {self.arm}"
+        absent = missing(results, self.arm, metric)
         if absent:
             return Sample((), wanted, effect, absent, every=self.every_seed)
         failed = -_INF if wanted[1] == _INF else _INF
-        measured = metric_values(results, self.arm, self.metric)
+        measured = metric_values(results, self.arm, metric)
         seeds = tuple(sorted(measured))
         values = tuple(failed if math.isnan(measured[seed]) else measured[seed] for seed in seeds)
-        notes = tuple(diverged(results, self.metric, self.arm))
+        notes = tuple(diverged(results, metric, self.arm))
         return Sample(values, wanted, effect, notes, every=self.every_seed, seeds=seeds)
 
     @property
@@ -245,7 +250,7 @@ class AtLeast(_Bar):
 
     def sentence(self, results: Results) -> str:
         where = "every seed" if self.every_seed else "the mean"
-        return f"{self.metric} of {self.arm} is at least {self.bar:g} in {where}"
+        return f"{self.measure(results)} of {self.arm} is at least {self.bar:g} in {where}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
         return [self._sample(results, (self.bar, _INF))]
@@ -257,7 +262,7 @@ class AtMost(_Bar):
 
     def sentence(self, results: Results) -> str:
         where = "every seed" if self.every_seed else "the mean"
-        return f"{self.metric} of {self.arm} is at most {self.bar:g} in {where}"
+        return f"{self.measure(results)} of {self.arm} is at most {self.bar:g} in {where}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
         return [self._sample(results, (-_INF, self.bar))]

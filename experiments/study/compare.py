@@ -27,7 +27,7 @@ from train.reporter import TIMES
 from train.run import Run
 
 PREFERRED = ("val/bits_per_byte", "val/loss")
-ACROSS = {"val/bits_per_byte": ("tokenizer", "length")}
+ACROSS = dict.fromkeys(("val/bits_per_byte", "test/bits_per_byte"), ("tokenizer", "length"))
 """Metric -> the fields of the data that may differ, because it counts the same text whatever they are."""
 
 NAME_LENGTH = 60
@@ -56,8 +56,9 @@ class Found:
         return [line[metric] for line in self.lines if metric in line]
 
     def measured(self) -> list[str]:
-        """The metrics of the validation split."""
-        return sorted({name for line in self.lines for name in line if name.startswith("val/")})
+        """The metrics of what is evaluated on: validation, test and further sets."""
+        names = {name for line in self.lines for name in line}
+        return sorted(name for name in names if "/" in name and not name.startswith("train/"))
 
 
 def gather(folders: Sequence[str], metric: str | None = None) -> tuple[Results, dict[str, list[Found]]]:

@@ -64,6 +64,8 @@ def run_study(
         name=name,
         question=study.question,
         metric=study.metric,
+        tuned_by=study.metric,
+        judged_on="test" if study.has_test else "validation",
         lower_is_better=study.lower_is_better,
         arms=arms,
         cells=[*train.done, *finished],
@@ -71,6 +73,7 @@ def run_study(
         notes=[*study.notes, *train.trusted()],
         provenance=provenance(time.perf_counter() - started),
     )
+    results = dataclasses.replace(results, metric=results.judged(study.metric))
     verdicts = [verdict.plain() for verdict in judge_all(study.claims, results)]
     results = dataclasses.replace(results, verdicts=verdicts)
     write(Path(folder) / "results.json", results.to_json())

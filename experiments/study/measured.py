@@ -1,7 +1,8 @@
 """What the cells of an arm measured: final metrics, and per-layer diagnostics brought down to one number.
 
-Names of metrics: `val/loss` and the like as they are; `diagnostics/NAME` is the mean over layers, `diagnostics/NAME[i]`
-the value of layer i (counted from 0, from the end if negative), `diagnostics/NAME[i->j]` the growth from layer i to j.
+Names of metrics: `val/loss`, `test/loss` and the like as they are; `diagnostics/NAME` is the mean over layers,
+`diagnostics/NAME[i]` the value of layer i (counted from 0, from the end if negative), `diagnostics/NAME[i->j]` the
+growth from layer i to j.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def cell_value(cell: Cell, metric: str) -> float | None:
 
 def lower_is_better(results: Results, metric: str | None = None) -> bool:
     """The direction of `metric`: the study's own for its metric, else by name, else as for the study's."""
-    if metric is None or metric == results.metric:
+    if metric is None or metric in (results.metric, results.tuned_by):
         return results.lower_is_better
     if _HIGHER.search(metric):
         return False

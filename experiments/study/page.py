@@ -69,6 +69,7 @@ def _summary(results: Results) -> str:
     parts += [f"{tuned} sweep runs"] if tuned else []
     parts += [f"{lost} diverged"] if lost else []
     parts.append(f"{tables.label(results.metric)}, {'lower' if results.lower_is_better else 'higher'} is better")
+    parts += [results.basis] if results.basis else []
     minutes = sum(cell.seconds for cell in results.cells) / 60
     return " · ".join(parts + ([f"{minutes:,.1f} minutes of training"] if minutes else []))
 

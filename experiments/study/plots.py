@@ -83,8 +83,8 @@ def _over_seeds(curves: Sequence[Sequence[tuple[float, float]]], points: int = 1
 
 def _curves(results: Results) -> Iterator[Plot]:
     present = {name for cell in results.cells if cell.phase == "seeds" for line in cell.curve for name in line}
-    rest = results.metric.partition("/")[2]
-    wanted = [results.metric, f"train/{rest}", "val/loss", "train/loss"]
+    along = results.tuned_by or results.metric  # the test split is measured at the end alone
+    wanted = [along, f"train/{along.partition('/')[2]}", "val/loss", "train/loss"]
     for name in [name for name in dict.fromkeys(wanted) if name in present][:3]:
         lines: dict[str, Line] = {}
         stopped = []

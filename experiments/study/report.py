@@ -49,7 +49,8 @@ def terminal_table(results: Results) -> RenderableType:
     seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
     shown: list[RenderableType] = [Text(results.question, style="bold")]
     shown.append(table.rich(whole=(0, metric, metric + 1)))
-    shown.append(Text(f"{seeds or 0} seed{'' if seeds == '1' else 's'} an arm\n", style="dim"))
+    basis = f"; {results.basis}" if results.basis else ""
+    shown.append(Text(f"{seeds or 0} seed{'' if seeds == '1' else 's'} an arm{basis}\n", style="dim"))
     for fields in results.verdicts:
         verdict = Verdict.from_plain(fields)
         line = Text(verdict.verdict, style=f"bold {_TONES.get(verdict.verdict, '')}")

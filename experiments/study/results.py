@@ -24,7 +24,7 @@ class Cell:
       seed: of parameters, data order and dropout; arms with one seed see the same batches.
       learning_rate: the peak.
       status: "diverged" if a step was not finite; its metrics are then those before that step.
-      metrics: name -> value at the end: "val/loss", "val/bits_per_byte", "train/loss", ...
+      metrics: name -> value at the end: "val/loss", "test/loss", "val/bits_per_byte", "train/loss", ...
       curve: metrics along the way, each with "step"; names as in a run's metrics.jsonl, "train/..." and "val/...".
       diagnostics: name -> one value a layer, first layer first; empty where none were asked for.
       seconds: the cell's share of the process that finished its program, compiling included.
@@ -67,7 +67,7 @@ class Results:
     Attributes:
       name: of the study.
       question: in a sentence.
-      metric: what arms are compared by, e.g. "val/bits_per_byte".
+      metric: what arms are compared by, e.g. "test/bits_per_byte".
       lower_is_better: of that metric.
       arms: in the order of the study.
       cells: all that were trained.
@@ -75,6 +75,9 @@ class Results:
       paper: numbers that were published, rows of name -> value, shown beside the measured ones.
       notes: what a reader has to know: what was cut for a small scale, arms left out.
       provenance: versions, git state, hardware, wall time.
+      tuned_by: what learning rates are chosen by, e.g. "val/bits_per_byte"; empty: by `metric`.
+      judged_on: the split that claims are judged on, "test", or "validation" where the data has no other; empty:
+        it was not recorded.
     """
 
     name: str
@@ -87,6 +90,24 @@ class Results:
     paper: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tuned_by: str = ""
+    judged_on: Literal["", "test", "validation"] = ""
+
+    def judged(self, metric: str) -> str:
+        """The metric of the split that claims are judged on that is called `metric`, val/NAME, on validation."""
+        rest = metric.removeprefix("val/")
+        return f"test/{rest}" if self.judged_on == "test" and rest != metric else metric
+
+    @property
+    def basis(self) -> str:
+        """Which splits chose and which are judged on, in words; empty if it was not recorded."""
+        tuned = any(cell.phase == "tune" for cell in self.cells)
+        if self.judged_on == "test":
+            return "judged on the test split" + (", learning rates chosen on validation" if tuned else "")
+        if self.judged_on == "validation":
+            told = "judged on validation, as the data has no test split"
+            return told + (": it chose the learning rates too" if tuned else "")
+        return ""
 
     def values(self, arm: str, metric: str | None = None) -> dict[int, float]:
         """Seed -> final value of `metric` (default: the study's) for the cells of `arm` in the phase "seeds".

@@ -16,14 +16,15 @@ from experiments.study.tables import label, ordered, short, text
 
 
 def sweep(results: Results) -> Iterator[Plot]:
-    """The learning-rate sweep of every arm."""
+    """The learning-rate sweep of every arm, in the metric that chose."""
+    metric = results.tuned_by or results.metric
     lines: dict[str, tuple[list[float], list[float]]] = {}
     lost: list[tuple[str, float]] = []
     for arm in ordered(results):
         at: dict[float, list[float]] = {}
         for cell in results.cells:
             if cell.arm == arm and cell.phase == "tune":
-                value = cell_value(cell, results.metric) if cell.status == "finished" else None
+                value = cell_value(cell, metric) if cell.status == "finished" else None
                 if value is None or not math.isfinite(value):
                     lost.append((arm, cell.learning_rate))
                 else:
@@ -50,11 +51,11 @@ def sweep(results: Results) -> Iterator[Plot]:
     ax.set_xticks(rates if len(rates) <= 6 else rates[:: -(-len(rates) // 6)])
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set(xlabel="peak learning rate", ylabel=label(results.metric))
+    ax.set(xlabel="peak learning rate", ylabel=label(metric))
     arms_legend(figure, results, lines)
     caption = "The sweep that chose each arm's learning rate. A ring is the one chosen."
     caption += " A cross at the top is one that diverged." if lost else ""
-    yield Plot("sweep", "learning_rates", f"{label(results.metric).capitalize()} by learning rate", caption, figure)
+    yield Plot("sweep", "learning_rates", f"{label(metric).capitalize()} by learning rate", caption, figure)
 
 
 def heat(results: Results) -> Iterator[Plot]:

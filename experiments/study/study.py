@@ -31,7 +31,8 @@ class Study(Spec):
       match: what all arms must have in common, checked before anything is trained; None: nothing.
       learning_rates: tried for each arm, the best on validation is taken; empty: each arm keeps its own.
       seeds: how many times each arm is trained; seed s has the same data in the same order for all arms.
-      metric: what arms are compared and tuned by.
+      metric: what arms are tuned by, on validation; where all data have a test split, arms are compared and claims
+        judged by the same metric of that, test/NAME for val/NAME.
       lower_is_better: of the metric.
       diagnostics: names of per-layer panels (see `panels.py`) taken of every trained seed.
       memory: GiB that the replicas trained side by side may take on a device; None: all of an arm at once.
@@ -63,8 +64,9 @@ class Study(Spec):
         rates = self.learning_rates
         if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
             yield Problem("learning_rates", rates, "must be different and greater than 0")
-        if not self.metric.startswith(("val/", "train/")):
-            yield Problem("metric", self.metric, 'must begin with "val/" or "train/"')
+        if "/" not in self.metric or self.metric.startswith("test/"):
+            allowed = 'must begin with "val/", "train/" or the name of a further set of the data'
+            yield Problem("metric", self.metric, f"{allowed}; claims are judged on test by themselves")
         yield from panel_problems(self.diagnostics)
         if self.match is not None:
             yield from mismatch(self.match, self.arms)
@@ -73,3 +75,8 @@ class Study(Spec):
             for arm in named:
                 if arm is not None and arm not in self.arms:
                     yield Problem(f"claims.{index}", arm, f"is no arm; there are {', '.join(self.arms)}")
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the data of every arm has a test split."""
+        return all("test" in run.data.describe().splits for run in self.arms.values())

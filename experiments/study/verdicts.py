@@ -116,8 +116,9 @@ class Claim(Spec, abc.ABC):
         """The margin or bar."""
 
     def measure(self, results: Results) -> str:
-        """The metric it is about."""
-        return getattr(self, "metric", None) or results.metric
+        """The metric it is about, on the split that claims are judged on."""
+        own = getattr(self, "metric", None)
+        return results.judged(own) if own else results.metric
 
     def judge(self, results: Results, level: float = 0.95) -> Verdict:
         """The verdict on this claim alone; the claims of one study belong together in `judge_all`."""

@@ -68,7 +68,7 @@ def test_a_cell_is_its_lone_run(whole, tmp_path):
     run = toy.study().arms["depth=2"]
     optimizer = AdamW(learning_rate=cell.learning_rate, schedule=Constant())
     alone = loop.train(dataclasses.replace(run, seed=1, optimizer=optimizer), tmp_path / "run")
-    assert cell.metrics["val/loss"] == pytest.approx(alone.metrics["loss"], rel=1e-6)
+    assert cell.metrics["val/loss"] == pytest.approx(alone.metrics["val/loss"], rel=1e-6)
     assert [line["step"] for line in cell.curve] == [1, 2, 3, 3, 4, 5, 6, 6]
 
 

@@ -1,5 +1,6 @@
 """The lock on a run folder: one holder, whoever comes at the same time; a dead one's is taken over."""
 
+import contextlib
 import json
 import os
 import re
@@ -93,22 +94,26 @@ def test_of_several_that_start_at_once_one_gets_it(tmp_path):
     assert sum(one.count("is taken over") for one in said) == 1
 
 
-def test_of_many_threads_one_gets_it_each_time(tmp_path):
-    """The section in which the lock is looked up and taken, under much more pressure."""
-    inside, most, taken = [], [], []
+def test_of_many_threads_one_gets_it_each_time(tmp_path, monkeypatch):
+    """The section in which the lock is looked up and taken, with time in it for others to come between."""
+    inside, most, taken, read = [], [], [], Lock._read
+
+    def slowly(self):
+        found = read(self)
+        time.sleep(0.002)
+        return found
 
     def take() -> None:
-        for _ in range(30):
-            try:
-                with Lock(tmp_path, lambda line: None):
-                    inside.append(1)
-                    most.append(len(inside))
-                    taken.append(1)
-                    inside.pop()
-            except LockedError:
-                pass
+        for _ in range(10):
+            with contextlib.suppress(LockedError), Lock(tmp_path, lambda line: None):
+                inside.append(1)
+                time.sleep(0.001)
+                most.append(len(inside))
+                taken.append(1)
+                inside.pop()
 
-    threads = [threading.Thread(target=take) for _ in range(6)]
+    monkeypatch.setattr(Lock, "_read", slowly)
+    threads = [threading.Thread(target=take) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

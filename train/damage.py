@@ -73,7 +73,7 @@ def reading(folder: epath.Path) -> Iterator[None]:
         raise
     except Exception as error:
         texts = [_bare(cause) for cause in _causes(error)]
-        line = (texts[-1] or type(error).__name__)[:160]
+        line = (texts[-1] or type(_causes(error)[-1]).__name__)[:160]
         if _is_out_of_memory(error):
             raise UserError(f"{folder}: there is no memory to read it ({line}); it is kept: free some memory, or use "
                             "more devices, and run the same command again") from error  # fmt: skip

@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, and what is damaged does not."""
 
+import json
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,3 +175,125 @@ def test_the_digest_sees_each_bit():
     first = state(1)
     second = state(1) | {"params": {"w": first["params"]["w"].at[5, 5].set(np.nextafter(np.float32(1), np.float32(2)))}}
     assert digest(first) == digest(state(1)) != digest(second)
+
+
+def all_are_there(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} == {"checkpoints"} and {
+        path.name for path in (folder / "checkpoints").iterdir()
+    } == {"1", "2", "3"}
+
+
+NO_DAMAGE = {
+    "no memory on a device": (
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 16384 bytes."),
+        r"checkpoints/3: there is no memory to read it \(RESOURCE_EXHAUSTED.*\); it is kept",
+    ),
+    "no memory": (MemoryError(), r"checkpoints/3: there is no memory to read it \(MemoryError\)"),
+    "no permission": (PermissionError(13, "Permission denied"), r"checkpoints/3: cannot be read \(Permission denied\)"),
+    "no permission, as TensorStore says it": (
+        ValueError("PERMISSION_DENIED: Error opening file"),
+        r"checkpoints/3: cannot be read \(PERMISSION_DENIED",
+    ),
+    "a disk that fails": (OSError(5, "Input/output error"), r"checkpoints/3: cannot be read \(Input/output error\)"),
+}
+
+
+@pytest.mark.parametrize(("error", "line"), NO_DAMAGE.values(), ids=NO_DAMAGE)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_any_other_error_while_restoring_moves_nothing(saved, monkeypatch, error, line, wrapped):
+    def fail(self, *args, **kwargs):
+        if wrapped:  # as Orbax does
+            raise Exception(
+                "Encountered error while reading array index: 0. See full TensorStore details: ..."
+            ) from error
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orbax.checkpoint.CheckpointManager.restore", fail)
+        with pytest.raises(UserError, match=line) as caught:
+            restore(saved)
+    assert "\n" not in str(caught.value)
+    assert all_are_there(saved)
+    assert is_step(restore(saved)[0], 3)
+
+
+def test_an_error_nobody_thought_of_is_raised_as_it_is(saved, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise TypeError("restore() got an unexpected keyword")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", fail)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        restore(saved)
+    assert all_are_there(saved)
+
+
+def test_no_memory_for_the_digest_moves_nothing(saved, monkeypatch):
+    def fail(state):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr("train.checkpoint.digest", fail)
+    with pytest.raises(UserError, match="there is no memory"):
+        restore(saved)
+    assert all_are_there(saved)
+
+
+def test_what_does_not_decode_is_damage(saved, monkeypatch):
+    """Also where Orbax says so in an error of its own, around that of TensorStore."""
+    from orbax.checkpoint import CheckpointManager
+
+    read = CheckpointManager.restore
+
+    def fail(self, step, args):
+        if step == 3:
+            raise Exception("Encountered error. See full TensorStore details: {}") from ValueError(
+                "DATA_LOSS: Error decoding chunk"
+            )
+        return read(self, step, args=args)
+
+    monkeypatch.setattr(CheckpointManager, "restore", fail)
+    found, notes = restore(saved)
+    assert is_step(found, 2)
+    assert notes[0].split("(")[1].startswith("DATA_LOSS: Error decoding chunk)")
+
+
+def test_a_bit_of_any_small_file_is_seen(saved):
+    """Of those that say what the others are, too: Orbax reads some of them without a word, and raises anything."""
+    for path in files(saved, 3):
+        content = path.read_bytes()
+        for place in {0, len(content) // 3, len(content) - 1}:
+            changed = bytearray(content)
+            changed[place] ^= 2
+            path.write_bytes(bytes(changed))
+            assert is_step(restore(saved)[0], 2), f"{path}, byte {place}"
+            (saved / "damaged" / "3").rename(saved / "checkpoints" / "3")
+        path.write_bytes(content)
+    assert is_step(restore(saved)[0], 3)
+
+
+def test_checkpoints_that_were_sealed_by_sizes_alone_still_open(saved):
+    seal = saved / "checkpoints" / "3" / "files.json"
+    seal.write_text(json.dumps({name: size for name, (size, *_) in json.loads(seal.read_text()).items()}))
+    assert is_step(restore(saved)[0], 3)
+    files(saved, 3)[-1].write_bytes(b"")
+    assert is_step(restore(saved)[0], 2)
+
+
+def test_a_reader_touches_nothing(saved):
+    """Another process may be at work in the folder: its half-written checkpoint, and a damaged one, stay."""
+    (saved / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir()
+    files(saved, 3)[0].unlink()
+    before = sorted(map(str, saved.rglob("*")))
+    notes: list[str] = []
+    with Checkpoints(saved, keep=1, note=notes.append, writes=False) as checkpoints:
+        assert is_step(checkpoints.restore(ABSTRACT), 2)
+    assert len(notes) == 1
+    assert sorted(map(str, saved.rglob("*"))) == before
+
+
+def test_what_is_called_before_a_save_can_prevent_it(tmp_path):
+    def refuse() -> None:
+        raise UserError("not yours any more")
+
+    with Checkpoints(tmp_path, keep=3, before=refuse) as checkpoints, pytest.raises(UserError, match="not yours"):
+        checkpoints.save(1, state(1), {})
+    assert list((tmp_path / "checkpoints").iterdir()) == []

@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import sys
+import types
 
 import pytest
 
+from arch import renames
 from arch.spec import UserError
 from tests.train import toys
 from train import folder
+from train.identity import old_fields
 from train.mesh import Mesh
 from train.optim import AdamW, Constant
 from train.run import Reports
@@ -78,3 +82,84 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
         folder.mark(tmp_path / "file" / "run", toys.run())
+
+
+def test_a_class_of_the_same_name_is_refused(marked, monkeypatch):
+    """A norm of the user's own that is called like ours."""
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    mine = types.ModuleType("mine_same_name")
+    sys.modules["mine_same_name"] = mine
+    fields = "eps: float = 1e-6\n    build = None"
+    norm = f"@dataclasses.dataclass(frozen=True)\nclass RMSNorm(Norm):\n    {fields}"
+    exec(f"import dataclasses\nfrom arch.layers.norms import Norm\n{norm}", mine.__dict__)
+    other = toys.run(model=toys.model(dropout=0.1, norm=mine.RMSNorm()))
+    with pytest.raises(UserError, match=r"\n  model\.norm: arch\.layers\.norms:RMSNorm -> mine_same_name:RMSNorm$"):
+        folder.check(marked, other)
+
+
+def edit(marked, **fields) -> None:
+    stored = json.loads((marked / "run.json").read_text())
+    (marked / "run.json").write_text(json.dumps({**stored, **fields}))
+
+
+def test_other_code_is_told_and_refused_unless_it_is_accepted(marked):
+    code = json.loads((marked / "run.json").read_text())["code"]
+    assert "arch.layers.norms" in code
+    edit(marked, code={**code, "arch.layers.norms": "0"})
+    line = f"{marked}: holds a run of other code (arch.layers.norms differs)"
+    with pytest.raises(UserError) as error:
+        folder.check(marked, toys.run())
+    assert str(error.value) == f"{line}; give another folder, or --trust_cells to go on with it all the same"
+    told = []
+    assert folder.check(marked, toys.run(), other=told.append) is True
+    assert told == [line]
+    with pytest.raises(UserError, match="steps: 6 -> 7"):
+        folder.check(marked, toys.run(steps=7), other=told.append)
+    assert len(told) == 1, "another configuration is what counts"
+
+
+def test_other_data_is_refused(marked):
+    edit(marked, data=["of before"])
+    with pytest.raises(UserError, match=r"\n  data: its content is another one"):
+        folder.check(marked, toys.run())
+
+
+def test_a_folder_of_before_opens_by_the_names_of_classes(marked):
+    """Format 1: bare names, no code. Its code is not known, which is told."""
+    fields = folder._resumed(old_fields(toys.run()), None)
+    assert fields["model.block.norm"] == "RMSNorm"
+    (marked / "run.json").write_text(json.dumps({"format": 1, "fields": fields}))
+    told = []
+    assert folder.check(marked, toys.run(), other=told.append) is True
+    assert told == [f"{marked}: holds a run of other code (its code was not noted)"]
+    with pytest.raises(UserError, match=r"\n  steps: 6 -> 7$"):
+        folder.check(marked, toys.run(steps=7), other=told.append)
+
+
+def test_a_format_of_tomorrow(marked):
+    edit(marked, format=3)
+    with pytest.raises(UserError, match=r"run\.json: cannot be read \(it has format 3; this version reads 2\)"):
+        folder.check(marked, toys.run())
+
+
+def test_what_has_been_renamed_since_is_the_same(marked, monkeypatch):
+    text = (marked / "run.json").read_text()
+    text = text.replace('"arch.layers.norms:RMSNorm"', '"arch.norms:MeanSquare"').replace(
+        "mixer.heads", "mixer.n_heads"
+    )
+    (marked / "run.json").write_text(text)
+    with pytest.raises(UserError, match="holds a run with another configuration"):
+        folder.check(marked, toys.run())
+    moves = {"arch.norms:MeanSquare": "arch.layers.norms:RMSNorm", "arch.layers.attention:Attention.n_heads": "heads"}
+    monkeypatch.setattr(renames, "RENAMES", moves)
+    assert folder.check(marked, toys.run()) is True
+
+
+def test_a_field_that_a_class_has_got_since(marked):
+    """At its default it says nothing new; at another value the run is another."""
+    fields = json.loads((marked / "run.json").read_text())["fields"]
+    edit(marked, fields={path: value for path, value in fields.items() if path != "model.block.mixer.softcap"})
+    assert folder.check(marked, toys.run()) is True
+    edit(marked, fields={path: value for path, value in fields.items() if path != "model.block.mixer.kv_heads"})
+    with pytest.raises(UserError, match=r"model\.block\.mixer\.kv_heads: \(absent\) -> 2"):
+        folder.check(marked, toys.run())

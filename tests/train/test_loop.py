@@ -13,6 +13,7 @@ from tests.train import toys
 from train.data.base import TrainBatches
 from train.loop import train
 from train.metrics import read
+from train.opened import open_run
 from train.optim import SGD, Constant
 from train.profiling import Window
 from train.reporter import TIMES
@@ -181,3 +182,15 @@ def test_a_profile_of_some_steps(tmp_path):
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     with pytest.raises(UserError, match="both must be at least 1"):
         Window(0)
+
+
+def test_opening_a_run_touches_nothing(whole):
+    """Another process may train there, and be in the middle of a save."""
+    trained, folder = whole
+    half = folder / "checkpoints" / "7.orbax-checkpoint-tmp"
+    half.mkdir()
+    before = sorted(map(str, folder.rglob("*")))
+    opened = open_run(toys.run(), folder)
+    assert sorted(map(str, folder.rglob("*"))) == before
+    half.rmdir()
+    same(opened.params, trained.params)

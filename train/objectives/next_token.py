@@ -49,7 +49,7 @@ class NextToken(Objective):
             nats, log_z = cross_entropy(out.logits, targets)
             total, weight = jnp.sum(nats * weights), jnp.sum(weights)
             sums = {"nats": total, "bytes": jnp.sum(jnp.asarray(token_bytes)[targets] * weights), "targets": weight}
-            if self.z_loss:
+            if isinstance(self.z_loss, jax.Array) or self.z_loss:  # traced, it may be any number
                 total = total + self.z_loss * jnp.sum(jnp.square(log_z) * weights)
             for name, value in out.aux.items():
                 if name.startswith("loss/"):

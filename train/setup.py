@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -169,7 +170,7 @@ def prepare(
     weights = where["params"], where["buffers"]
     eval_step = jit(steps.eval_step, in_shardings=(*own, *weights, rows), out_shardings=whole)
     bind: Callable[[Any], Any] = lambda fn: functools.partial(fn, *steps.first) if steps.first else fn  # noqa: E731
-    return Program(
+    program = Program(
         run=run,
         members=members,
         mesh=mesh,
@@ -180,6 +181,9 @@ def prepare(
         eval_step=bind(eval_step),
         counted=_counted(run, learner, data),
     )
+    if members is not None:
+        _try_steps(program, members, train_rows, rows)
+    return program
 
 
 def _counted(run: Run, learner: Learner, data: Description) -> tuple[str, int]:
@@ -224,10 +228,43 @@ def vectorised(
 
 
 def _abstract(steps: Steps, members: Members) -> State:
-    """The shapes of the members' state. Raises UserError if the program depends on a value that was to vary."""
-    try:
+    """The shapes of the members' state. Raises UserError if their start depends on a value that was to vary."""
+    with _one_program(members):
         return jax.eval_shape(steps.initial, *steps.first)
-    except jax.errors.ConcretizationTypeError as error:
+
+
+def _try_steps(program: Program, members: Members, train_rows: NamedSharding, eval_rows: NamedSharding) -> None:
+    """Traces both steps as they will be called, and so but once, before anything runs.
+
+    Raises UserError if one of them depends on a value that was to vary.
+    """
+    run, state = program.run, program.abstract
+
+    def batch(rows: int, sharding: NamedSharding, stack: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+        placed = sharding if jax.process_count() > 1 else None  # as `meshes.place_batch` does
+        arrays = run.data.arrays(rows).items()
+        return {name: jax.ShapeDtypeStruct((*stack, *shape), dtype, sharding=placed) for name, (shape, dtype) in arrays}
+
+    go = jax.ShapeDtypeStruct((len(members),), jnp.bool_, sharding=meshes.replicated(program.mesh))
+    with _one_program(members):
+        jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(members),)), go)
+        jax.eval_shape(program.eval_step, state["params"], batch(run.batch // run.accumulate, eval_rows, ()))
+
+
+NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What a program raises that asks a traced number for its value: `if x:`, `float(x)`, `np.sqrt(x)`, `range(x)`."""
+
+
+@contextlib.contextmanager
+def _one_program(members: Members) -> Iterator[None]:
+    """Raises UserError if what is traced inside depends on a value that was to vary."""
+    try:
+        yield
+    except NEEDS_A_VALUE as error:
         paths = ", ".join(members.rows[0])
         raise UserError(f"{paths}: the program itself depends on one of these, so its replicas must share it; "
                         "make each value an arm of its own") from error  # fmt: skip

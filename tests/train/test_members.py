@@ -14,8 +14,11 @@ from tests.train.test_loop import lines, same, signal_at
 from train.loop import train
 from train.members import Members, pick, substitute
 from train.mesh import Mesh
+from train.objectives.next_token import NextToken
+from train.optim import SGD, Constant
 from train.setup import prepare
 from train.signals import Stopped
+from train.step import Learner
 
 ROWS = (
     {"seed": 0, "optimizer.learning_rate": 1e-2, "model.init.std": 0.02},
@@ -101,6 +104,82 @@ def test_sharded_members_are_unsharded_ones():
 def test_what_cannot_vary_is_refused(run, rows, line):
     with pytest.raises(UserError, match=line):
         prepare(run, toys.Toy().build(), members=Members(rows))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """One layer of attention, without dropout."""
+    model = toys.model(depth=1, block=dataclasses.replace(toys.model().block, feed_forward=None))
+    return toys.run(model=model, optimizer=SGD(learning_rate=0.1, momentum=0.0, clip=None, schedule=Constant()))
+
+
+def test_replicas_may_vary_the_objective(small):
+    """Zero beside others: each takes the step that its lone run takes."""
+    dataset, members = toys.Toy().build(), Members(tuple({"objective.z_loss": value} for value in (0.0, 0.01, 1.0)))
+
+    def step(program):
+        batch = next(program.batches(dataset))
+        state, metrics = program.train_step(program.start(), program.place(batch), program.go())
+        return jax.device_get((state["params"], metrics["grad_norm"]))
+
+    together = step(prepare(small, dataset, members=members))
+    norms = together[1].tolist()
+    assert len(set(norms)) == 3
+    for index in range(3):
+        alone = step(prepare(members.lone(small, index), dataset))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), pick(together, index), alone)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curious(NextToken):
+    """Asks for the value of its `weight` when a step is traced, in the way `how`, in training or in evaluation."""
+
+    weight: float = 1.0
+    how: str = "truth"
+    key: bool = True
+
+    def build(self, dataset):
+        inner = super().build(dataset)
+        ways = {
+            "truth": bool,
+            "number": float,
+            "whole": lambda x: range(int(x)),
+            "index": lambda x: range(3)[x],
+            "array": np.sqrt,
+            "nothing": lambda x: x * 2,
+        }
+
+        def loss(model, batch, key):
+            if (key is not None) == self.key:
+                ways[self.how](self.weight)
+            return inner(model, batch, key)
+
+        return loss
+
+
+@pytest.mark.parametrize("key", [True, False], ids=["train", "evaluate"])
+@pytest.mark.parametrize("how", ["truth", "number", "whole", "index", "array"])
+def test_what_the_steps_depend_on_is_told_before_anything_runs(small, how, key):
+    """In one line, whichever step it is; a loss that only calculates with the value is prepared."""
+    curious = dataclasses.replace(small, objective=Curious(how=how, key=key))
+    rows = ({"objective.weight": 1}, {"objective.weight": 2})
+    with pytest.raises(UserError, match=r"^objective\.weight: the program itself depends on one of these.*own$"):
+        prepare(curious, toys.Toy().build(), members=Members(rows))
+    if how == "truth" and key:
+        fine = dataclasses.replace(small, objective=Curious(how="nothing"))
+        prepare(fine, toys.Toy().build(), members=Members(rows))
+
+
+def test_a_step_that_was_tried_is_not_traced_again(small, monkeypatch):
+    """So that trying it costs nothing."""
+    traced = []
+    original = Learner.train_step
+    monkeypatch.setattr(Learner, "train_step", lambda *words: traced.append(1) or original(*words))
+    dataset = toys.Toy().build()
+    program = prepare(small, dataset, members=Members(({"seed": 0}, {"seed": 1})))
+    batch = program.place(next(program.batches(dataset)))
+    program.train_step.func.trace(*program.train_step.args, program.start(), batch, program.go())
+    assert traced == [1]
 
 
 def test_replicas_must_fit_the_mesh(run):

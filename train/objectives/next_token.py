@@ -51,7 +51,7 @@ class NextToken(Objective):
         nats, log_z = cross_entropy(output.logits, tokens)
         total, weight = jnp.sum(nats * weights), jnp.sum(weights)
         sums = {"nats": total, "bytes": jnp.sum(jnp.asarray(token_bytes)[tokens] * weights), "targets": weight}
-        if not isinstance(self.z_loss, float) or self.z_loss:
+        if isinstance(self.z_loss, jax.Array) or self.z_loss:  # traced, it may be any number
             total = total + self.z_loss * jnp.sum(jnp.square(log_z) * weights)
         return Loss(total, weight, sums)
 

@@ -182,7 +182,7 @@ def prepare(
         counted=_counted(run, learner, data),
     )
     if members is not None:
-        _try_steps(program, members, train_rows, rows)
+        _try_steps(program, data, members, train_rows, rows)
     return program
 
 
@@ -233,7 +233,9 @@ def _abstract(steps: Steps, members: Members) -> State:
         return jax.eval_shape(steps.initial, *steps.first)
 
 
-def _try_steps(program: Program, members: Members, train_rows: NamedSharding, eval_rows: NamedSharding) -> None:
+def _try_steps(
+    program: Program, data: Description, members: Members, train_rows: NamedSharding, eval_rows: NamedSharding
+) -> None:
     """Traces both steps as they will be called, and so but once, before anything runs.
 
     Raises UserError if one of them depends on a value that was to vary.
@@ -242,13 +244,14 @@ def _try_steps(program: Program, members: Members, train_rows: NamedSharding, ev
 
     def batch(rows: int, sharding: NamedSharding, stack: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
         placed = sharding if jax.process_count() > 1 else None  # as `meshes.place_batch` does
-        arrays = run.data.arrays(rows).items()
+        arrays = data.batch(rows).items()
         return {name: jax.ShapeDtypeStruct((*stack, *shape), dtype, sharding=placed) for name, (shape, dtype) in arrays}
 
     go = jax.ShapeDtypeStruct((len(members),), jnp.bool_, sharding=meshes.replicated(program.mesh))
     with _one_program(members):
         jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(members),)), go)
-        jax.eval_shape(program.eval_step, state["params"], batch(run.batch // run.accumulate, eval_rows, ()))
+        weights = state["params"], state["buffers"]
+        jax.eval_shape(program.eval_step, *weights, batch(run.batch // run.accumulate, eval_rows, ()))
 
 
 NEEDS_A_VALUE = (

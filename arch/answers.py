@@ -11,6 +11,7 @@ Every loss and metric is a sum with its weight, so that micro-batches, devices a
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from flax import nnx
 
 SILENT = ("stack", "blocks", "sections")
 """Pieces of a part's path that its answers are not named by."""
+
+PLACE = re.compile(r"(\bsections\.\d+)\.\d+\b")
+"""Where in its period a layer of a pattern stands, behind the loop that it is in."""
 
 
 @jax.tree_util.register_dataclass
@@ -116,11 +120,13 @@ class Answers:
 def by_name(sums: Mapping[str, Sum]) -> dict[str, Sum]:
     """`sums` under the names they are reported by: without the pieces of the path that say where in a stack a layer
     is. What then has one name is put side by side, one entry a layer."""
-    groups: dict[str, list[Sum]] = {}
+    groups: dict[str, dict[str, Sum]] = {}
     for path in sorted(sums, key=_natural):
         name = ".".join(piece for piece in path.split(".") if piece not in SILENT and not piece.isdigit())
-        groups.setdefault(name, []).append(sums[path])
-    return {name: group[0] if len(group) == 1 else _side_by_side(group) for name, group in groups.items()}
+        groups.setdefault(name, {})[path] = sums[path]
+    return {
+        name: next(iter(group.values())) if len(group) == 1 else _side_by_side(group) for name, group in groups.items()
+    }
 
 
 def _natural(path: str) -> list[tuple[int, int, str]]:
@@ -128,6 +134,14 @@ def _natural(path: str) -> list[tuple[int, int, str]]:
     return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in path.split(".")]
 
 
-def _side_by_side(group: list[Sum]) -> Sum:
-    totals, weights = ([jnp.atleast_1d(getattr(one, field)) for one in group] for field in ("total", "weight"))
-    return Sum(jnp.concatenate(totals), jnp.concatenate(weights), any(one.coupled for one in group))
+def _side_by_side(group: Mapping[str, Sum]) -> Sum:
+    """One sum of all, an entry a layer, in the order of layers: the places of one period alternate."""
+    loops: dict[str, list[Sum]] = {}
+    for path, one in group.items():
+        loops.setdefault(PLACE.sub(r"\1", path), []).append(one)
+
+    def joined(field: str) -> jax.Array:
+        columns = [jnp.stack([jnp.atleast_1d(getattr(one, field)) for one in loop], axis=1) for loop in loops.values()]
+        return jnp.concatenate([column.reshape(-1) for column in columns])
+
+    return Sum(joined("total"), joined("weight"), any(one.coupled for one in group.values()))

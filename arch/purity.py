@@ -31,6 +31,11 @@ def unchanged(root: nnx.Module) -> Iterator[None]:
                             "make it a buffer (Maker.buffer) that the part advances from its statistics")  # fmt: skip
 
 
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    """What a plain list or dict holds, which can be changed without an assignment."""
+    return list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+
+
 def _snapshot(root: nnx.Module) -> dict[tuple[int, str], tuple[str, Any]]:
     """(part, attribute) -> its name for a message, and what it holds."""
     found: dict[tuple[int, str], tuple[str, Any]] = {}
@@ -42,5 +47,8 @@ def _snapshot(root: nnx.Module) -> dict[tuple[int, str], tuple[str, Any]]:
             for name, value in vars(node).items():
                 if not name.startswith("_pytree__"):
                     where = ".".join(map(str, (*path, name)))
-                    found[(id(node), name)] = (f"{type(node).__name__}.{name} ({where})", value)
+                    told = f"{type(node).__name__}.{name} ({where})"
+                    found[(id(node), name)] = (told, value)
+                    for at, item in _items(value):
+                        found[(id(node), f"{name}[{at!r}]")] = (told, item)
     return found

@@ -28,13 +28,13 @@ from arch.layers.feed_forward import GatedMLP
 from arch.layers.norms import Norm, RMSNorm
 from arch.layers.sublayer import FeedForward, Mixer, Sublayer
 from arch.params import Maker
-from arch.spec import Problem, Spec, between
+from arch.spec import Problem, Spec, UserError, between
 
 SITES = {"mixer": "attn_out", "feed_forward": "mlp_out"}
 """The sublayers whose sites have names of their own in the field, and no scope."""
 
-TAKEN = ("block", "norm", "extra", "order", "dropout")
-"""Names that a sublayer cannot have."""
+TAKEN = ("block", "norm", "extra", "order", "dropout", "attn", "mlp")
+"""Names that a sublayer cannot have: gates, fields, and what the sites of mixer and feed_forward are called by."""
 
 
 def site(name: str) -> str:
@@ -99,21 +99,32 @@ class BlockLayer(nnx.Module):
     def __init__(self, spec: Block, width: int, make: Maker):
         self.rate = spec.dropout
         self.names = tuple(spec.sublayers)
+        self.mixers = tuple(name for name, part in spec.sublayers.items() if isinstance(part, Mixer))
         for name, part in spec.sublayers.items():
-            setattr(self, name, part.build(width, make.at(name)))
+            self._hold(name, part.build(width, make.at(name)))
+
+    def _hold(self, name: str, part: Any) -> None:
+        """Keeps `part` under `name`. Raises UserError if the block has something of that name already."""
+        if hasattr(self, name):
+            raise UserError(f"{type(self).__name__} has something else called {name}: give the sublayer another name")
+        setattr(self, name, part)
 
     def add_beside(self, what: str, build: Any) -> None:
         """Makes a part for each sublayer, `build(maker)`; its parameters are `NAME_what.*`."""
         for name in self.names:
-            setattr(self, f"{name}_{what}", build(name))
+            self._hold(f"{name}_{what}", build(name))
 
     def beside(self, name: str, what: str) -> Any:
         """The part that `add_beside` made for sublayer `name`."""
         return getattr(self, f"{name}_{what}")
 
     def init_cache(self, room: Room) -> dict[str, Any]:
-        """The caches of the sublayers that have one."""
+        """The caches of the sublayers that have one. Raises UserError for a mixer without: it would see no past."""
         parts = {name: getattr(self, name) for name in self.names}
+        for name in self.mixers:
+            if not hasattr(parts[name], "init_cache"):
+                raise UserError(f"{type(parts[name]).__name__} ({name}) has no init_cache, which a mixer that decodes "
+                                "token by token needs")  # fmt: skip
         found = {name: part for name, part in parts.items() if hasattr(part, "init_cache")}
         return {name: part.init_cache(room) for name, part in found.items()}
 
@@ -123,6 +134,9 @@ class BlockLayer(nnx.Module):
         tap = ctx.tap if name in SITES else ctx.tap.scope(name)
         inner = ctx.replace(cache=None if ctx.cache is None else ctx.cache.get(name), key=named_key(key, "in"), tap=tap)
         y, cache = getattr(self, name)(h, inner)
+        if inner.cache is not None and cache is None:
+            raise UserError(f"{type(getattr(self, name)).__name__} ({name}) was called with a cache and answered none: "
+                            "Result(x, cache)")  # fmt: skip
         y = dropout(y, self.rate, ctx.replace(key=key).dropout_key)
         return Result(ctx.tap(site(name), self.finish(name, y, ctx)), {} if cache is None else {name: cache})
 

@@ -37,7 +37,7 @@ class Mask(Spec, abc.ABC):
             return self.span[1] == 0
         places = np.arange(TRIED, dtype=np.int32)
         seen = self.allowed(places[:, None], places[None])
-        return seen is not None and not bool(np.triu(np.asarray(seen), 1).any())
+        return seen is not None and not bool(np.triu(np.broadcast_to(np.asarray(seen), (TRIED, TRIED)), 1).any())
 
     @abc.abstractmethod
     def allowed(self, query: Int[Known, "..."], key: Int[Known, "..."]) -> Bool[Known, "..."] | None:

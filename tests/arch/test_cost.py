@@ -16,6 +16,7 @@ from arch.layers.feed_forward import MLP, GatedMLP
 from arch.layers.linear import Dense
 from arch.layers.norms import LayerNorm, RMSNorm
 from arch.layers.positions import Learned, NoPosition, T5Relative
+from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.stacks import Sequential
 from tests.arch import tiny
@@ -112,7 +113,7 @@ def step_flops(spec):
     """FLOPs of one gradient of the mean logit."""
     graphdef, params = nnx.split(cost.abstract(spec), nnx.Param)
     tokens = jax.ShapeDtypeStruct((1, T), jnp.int32)
-    loss = lambda p, t: jnp.mean(nnx.merge(graphdef, p)(t).logits)  # noqa: E731
+    loss = lambda p, t: jnp.mean(nnx.merge(graphdef, p)(Inputs(tokens=t)).logits)  # noqa: E731
     return cost.flops(jax.value_and_grad(loss), nnx.to_pure_dict(params), tokens)
 
 
@@ -139,7 +140,11 @@ def test_rematerialisation_repeats_the_body(loop):
 def test_decoding_step_counts_the_whole_cache():
     spec = decoder()
     graphdef, params = nnx.split(cost.abstract(spec), nnx.Param)
-    step = lambda p, t: nnx.merge(graphdef, p)(t, cache=nnx.merge(graphdef, p).init_cache(1, T)).logits  # noqa: E731
+
+    def step(p, t):
+        model = nnx.merge(graphdef, p)
+        return model(Inputs(tokens=t), cache=model.init_cache(1, T)).logits
+
     counted = cost.flops(step, nnx.to_pure_dict(params), jax.ShapeDtypeStruct((1, 1), jnp.int32))
     assert counted == L * (2 * D * D * 4 + 4 * D * T + 2 * 3 * D * F) + 2 * D * V
 

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from arch import blocks
+from arch.blocks import base
 from arch.context import Keep
 from arch.layers import attend, attention, feed_forward
-from arch.models import decoder
+from arch.models import decoder, trunk
 from arch.taps import NoTap, Tap
 from tests.arch import tiny
 
@@ -54,7 +54,7 @@ def functions(module: ModuleType):
 def remove_taps(monkeypatch) -> int:
     """Replaces every function that calls a tap by one compiled from its source without that call."""
     removed = 0
-    for module in (attend, attention, feed_forward, blocks, decoder):
+    for module in (attend, attention, feed_forward, base, trunk, decoder):
         for owner, name, function in functions(module):
             source = inspect.unwrap(function)
             if name.startswith("__") and name != "__call__":

@@ -4,6 +4,7 @@
 large enough for attention to be far from uniform. A parameter's value depends on its path and shape alone.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 from functools import cache, partial
@@ -25,6 +26,7 @@ from arch.layers.norms import LayerNorm, RMSNorm
 from arch.layers.positions import ALiBi, Learned, NoPosition, Rotary, Sinusoidal, T5Relative
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
+from arch.models.encoder import Encoder
 from arch.params import metadata
 from arch.stacks import Kept, Sequential
 
@@ -71,10 +73,13 @@ BLOCKS: dict[str, Callable[..., Block]] = {
 def decoder(
     position="rotary", block="pre", loop="scan", remat="none", depth=2, norm=None, dropout=0.0, kept=None, **attention
 ):
-    """A tiny decoder: grouped heads, gated MLP, RMSNorm. `kept`: (indices, depth) of the model it is cut out of."""
+    """A tiny decoder: grouped heads, gated MLP, RMSNorm. `kept`: (indices, depth) of the model it is cut out of.
+
+    An encoder of the same parts, if its mask sees later tokens.
+    """
     in_attention, in_model = POSITIONS[position]
     mixer = Attention(**{"heads": N, "kv_heads": H, "position": in_attention, **attention})
-    return Decoder(
+    return (Decoder if mixer.causal else Encoder)(
         vocab=V,
         width=D,
         depth=depth,
@@ -105,20 +110,28 @@ def draw(spec):
     return graphdef, jax.tree_util.tree_map_with_path(fill, nnx.to_pure_dict(params))
 
 
-def forward(spec):
-    """`fn(params, tokens, positions, segments, **arguments) -> Output` of `spec`, training if there is a key.
+FIELDS = {field.name for field in dataclasses.fields(Inputs)}
 
-    And its parameters.
+
+def known(x):
+    """A numpy array as one of jax; anything else as it is."""
+    return jnp.asarray(x) if isinstance(x, np.ndarray) else x
+
+
+def forward(spec):
+    """`fn(params, read, **inputs and arguments) -> Output` of `spec`, training if there is a key; and its parameters.
+
+    `read` is what the model reads first, tokens or images; other fields of `Inputs` and arguments of the call are given
+    by name.
     """
     graphdef, params = draw(spec)
 
-    def fn(params, read, *, positions=None, segments=None, **kwargs):
-        told = (params, read, positions, segments, kwargs)
-        told = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, told)
-        params, read, positions, segments, kwargs = told
-        name = nnx.merge(graphdef, params).reads[0]
-        inputs = Inputs(positions=positions, segments=segments, **{name: read})
-        return nnx.merge(graphdef, params)(inputs, training="key" in kwargs, **kwargs)
+    def fn(params, read, **told):
+        params, read, told = jax.tree.map(known, (params, read, told))
+        model = nnx.merge(graphdef, params)
+        first = "images" if "images" in model.reads else "tokens"
+        fields = {name: told.pop(name) for name in FIELDS & told.keys()}
+        return model(Inputs(**{first: read}, **fields), training="key" in told, **told)
 
     return fn, params
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from arch.blocks import Parallel, PostNorm, PreNorm, SandwichNorm
 from arch.blocks.base import BlockLayer
-from arch.context import Context, Keep, dropout
+from arch.context import Context, Keep, dropout, named_key
 from arch.layers.attention import Attention
 from arch.layers.feed_forward import GatedMLP
 from arch.layers.initializers import Normal
@@ -118,7 +118,13 @@ def test_dropout_needs_a_key_and_a_rate(kind):
     block, same = block_of(kind, dropout=0.5), block_of(kind)
     x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
     key = jax.random.key(0)
-    run = tiny.jit(lambda: (block(x, context()).x, same(x, context(key=key)).x, block(x, context(key=key)).x))
+    run = tiny.jit(
+        lambda: (
+            block(x, context()).x,
+            same(x, context(key=key, training=True)).x,
+            block(x, context(key=key, training=True)).x,
+        )
+    )
     without_key, without_rate, dropped = run()
     np.testing.assert_array_equal(without_key, without_rate)
     assert np.abs(dropped - without_key).max() > 0.1
@@ -137,9 +143,9 @@ def test_sublayers_drop_different_places():
     """The mixer and the feed-forward of a block, each replaced by ones."""
     block = block_of(Parallel, dropout=0.5)
     zeros = jnp.zeros((B, T, tiny.D))
-    keys = [jax.random.fold_in(jax.random.key(0), index) for index in range(2)]
+    keys = [named_key(jax.random.key(0), name) for name in ("mixer", "feed_forward")]
     masks = [np.asarray(dropout(zeros + 1, 0.5, key)) == 0 for key in keys]
-    y = block(zeros + 1, context(key=jax.random.key(0), keep=Keep(feed_forward=np.array(False)))).x
+    y = block(zeros + 1, context(key=jax.random.key(0), training=True, keep=Keep(feed_forward=np.array(False)))).x
     np.testing.assert_array_equal(np.asarray(y) == 1, masks[0])
     assert (masks[0] != masks[1]).any()
 

@@ -174,9 +174,6 @@ class SquareLayer(nnx.Module):
     def __init__(self, linear):
         self.linear = linear
 
-    def init_cache(self, batch, length, dtype):
-        return None
-
     def __call__(self, x, ctx):
         return Result(self.linear(x))
 
@@ -190,8 +187,9 @@ def test_variance_at_the_start_grows_with_the_depth_or_with_its_logarithm(kind):
 
     def variances(key):
         stack = Sequential().build(block, width, L, Maker(key, Normal(std)))
-        ctx = Context(np.arange(4)[None], None, np.arange(4)[None], None, tap=Tap(save="resid_post").recorder())
-        return jnp.mean(jnp.square(stack(x, ctx)[1]["resid_post"]), axis=(1, 2, 3))
+        tap = Tap(save="resid_post").recorder()
+        stack(x, Context(np.arange(4)[None], None, np.arange(4)[None], None, tap=tap))
+        return jnp.mean(jnp.square(tap.collect()["resid_post"]), axis=(1, 2, 3))
 
     v_NL = np.asarray(jax.jit(jax.vmap(variances))(jax.random.split(jax.random.key(0), inits)))
     steps = np.ones(L) if kind is PreNorm else 1 / np.arange(1, L + 1)

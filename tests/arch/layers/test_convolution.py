@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from arch.context import Context
+from arch.layers.caches import Room
 from arch.layers.convolution import Convolution, as_convolution, as_product
 from arch.layers.initializers import Normal
 from arch.params import Maker, metadata
@@ -52,6 +53,6 @@ def test_parameters_and_refusals():
     with pytest.raises(ValueError, match=r"2 spatial axes; its input has the shape \(2, 5, 3\)"):
         layer(jnp.zeros((2, 5, 3)), CTX)
     with pytest.raises(ValueError, match="cannot generate token by token"):
-        layer.init_cache(1, 4, jnp.float32)
+        layer.init_cache(Room(1, 4))
     with pytest.raises(SpecError, match="must be one to three sizes"):
         Convolution(kernel=(3, 0))

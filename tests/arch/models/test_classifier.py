@@ -15,6 +15,7 @@ from arch.layers.mixers.linear_attention import LinearAttention
 from arch.layers.norms import LayerNorm
 from arch.layers.pooling import FirstPooling, MeanPooling
 from arch.layers.positions import Learned, NoPosition, Rotary
+from arch.models.base import Inputs
 from arch.models.classifier import Classifier, Matcher
 from arch.spec import SpecError
 from arch.stacks import Sequential
@@ -76,12 +77,11 @@ def test_pairs_go_through_one_encoder():
     """[a, b, a * b, a - b] of the vectors that a classifier pools."""
     model = spec(Matcher, classes=2)
     other, other_segments = tiny.tokens(4, T, seed=1), np.roll(SEGMENTS, 1, axis=0)
+    second = Inputs(tokens=other, segments=other_segments)
     forward, params = tiny.forward(model)
-    out = tiny.jit(
-        lambda params: forward(
-            params, TOKENS, segments=SEGMENTS, tokens2=other, segments2=other_segments, tap=Tap(save="pooled")
-        )
-    )(params)
+    out = tiny.jit(lambda params: forward(params, TOKENS, segments=SEGMENTS, second=second, tap=Tap(save="pooled")))(
+        params
+    )
     head = params["head"]
     alone, own = tiny.forward(spec(classes=2))
     own = {**{name: params[name] for name in own}, "head": own["head"]}

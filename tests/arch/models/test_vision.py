@@ -14,6 +14,7 @@ from arch.context import Keep
 from arch.layers.convolution import Convolution
 from arch.layers.initializers import Normal
 from arch.layers.norms import NoNorm
+from arch.models.base import Inputs
 from arch.models.conv_residual import ConvResidual
 from arch.models.mlp import DeepMLP
 from arch.params import metadata
@@ -64,7 +65,7 @@ def test_flops_are_those_of_the_convolutions():
     """The same in either layout: 2 * 9 * D^2 a place and module, the stem and the head."""
     for stack in (Sequential(), ParallelStack()):
         graphdef, params = nnx.split(cost.abstract(dataclasses.replace(CONV, stack=stack)), nnx.Param)
-        run = lambda p, x: nnx.merge(graphdef, p)(x).logits  # noqa: B023, E731
+        run = lambda p, x: nnx.merge(graphdef, p)(Inputs(images=x)).logits  # noqa: B023, E731
         image = jax.ShapeDtypeStruct((1, 5, 4, 2), jnp.float32)
         expected = 20 * 2 * (9 * 2 * 4 + 4 * 9 * 4 * 4 + 4 * 3)
         assert cost.flops(run, nnx.to_pure_dict(params), image) == expected
@@ -125,7 +126,7 @@ def test_half_precision_and_wrong_shapes(spec):
     graphdef, params = nnx.split(cost.abstract(spec), nnx.Param)
     half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), nnx.to_pure_dict(params))
     x = jax.ShapeDtypeStruct((2, *spec.image), jnp.float32)
-    logits = jax.eval_shape(lambda p, x: nnx.merge(graphdef, p)(x).logits, half, x)
+    logits = jax.eval_shape(lambda p, x: nnx.merge(graphdef, p)(Inputs(images=x)).logits, half, x)
     assert (logits.shape, logits.dtype) == ((2, spec.classes), jnp.float32)
     with pytest.raises(ValueError, match=r"this model reads"):
-        jax.eval_shape(lambda p: nnx.merge(graphdef, p)(jnp.zeros((2, 9, 9, 1))).logits, half)
+        jax.eval_shape(lambda p: nnx.merge(graphdef, p)(Inputs(images=jnp.zeros((2, 9, 9, 1)))).logits, half)

@@ -10,7 +10,8 @@ from jaxtyping import TypeCheckError
 from arch.blocks import PreNorm
 from arch.context import Keep
 from arch.spec import SpecError
-from arch.stacks import Sequential, unstack
+from arch.stacks import Sequential
+from arch.stacks.base import unstack
 from arch.taps import Tap
 from tests.arch import tiny
 

@@ -13,7 +13,6 @@ from absl import flags
 
 from arch.taps import Tap
 from experiments.config.flags import read
-from tests.train.toys import LENGTH
 from train.checkpoint import Checkpoints
 from train.forward import report
 from train.members import Members
@@ -138,10 +137,3 @@ def difference(a: Any, b: Any) -> float:
     """The largest absolute difference between two trees of arrays."""
     gaps = jax.tree.map(lambda x, y: np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))), a, b)
     return float(max(jax.tree.leaves(gaps), default=0.0))
-
-
-def decoder_flops(
-    mixer: int, *, hidden: int = 32, width: int = 16, depth: int = 2, vocab: int = 32, matrices: int = 2
-) -> int:
-    """FLOPs of a row through a decoder whose mixer takes `mixer` of them in each layer."""
-    return depth * (mixer + LENGTH * 2 * matrices * width * hidden) + LENGTH * 2 * width * vocab

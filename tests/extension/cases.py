@@ -1,0 +1,114 @@
+"""The foreign mechanisms by name: what puts each into the base run, what it costs, and where it can be looked into."""
+
+from __future__ import annotations
+
+from tests.extension.harness import PARTS, ROWS, SPREAD, Case
+from tests.extension.parts.frozen import FREEZE
+from tests.train.toys import LENGTH, VOCAB
+
+B, T, D, F, C = 8, LENGTH, 16, 32, 8
+
+
+def product(rows: int, inputs: int, outputs: int) -> int:
+    """FLOPs of `rows` vectors through a matrix."""
+    return 2 * rows * inputs * outputs
+
+
+def attention(tokens: int) -> int:
+    """FLOPs of attention of the width: four projections, scores and values."""
+    return 4 * product(tokens, D, D) + 2 * product(tokens, D, tokens)
+
+
+def mlp(tokens: int, hidden: int = F, matrices: int = 2) -> int:
+    return matrices * product(tokens, D, hidden)
+
+
+BODY, HEAD = 2 * (attention(T) + mlp(T)), product(T, D, VOCAB)
+"""Of the base run."""
+
+LOCAL = "PreNorm(mixer=Attention(heads=2,mask=SlidingWindow(window=4)),feed_forward=MLP(hidden=32))"
+REZERO = f"{PARTS}.mixed:ReZero(start=0.2,mixer=Attention(heads=2),feed_forward=GatedMLP(hidden=24))"
+ENCODING = "PreNorm(mixer=Attention(heads=2,mask=Bidirectional()),feed_forward=MLP(hidden=32))"
+CROSS = f"(cross,{PARTS}.encoder_decoder:CrossAttention(heads=2))"
+DECODING = f"PreNorm(mixer=Attention(heads=2),feed_forward=MLP(hidden=32),extra=({CROSS},))"
+TRUNKS = f"encoder=Trunk(vocab=16,width=16,depth=1,block={ENCODING}),decoder=Trunk(vocab=16,width=16,depth=1,block={DECODING})"
+
+
+def codes(kind: str) -> tuple[str, ...]:
+    return (f"model.stack.between=((1,{PARTS}.quantiser:{kind}(codes=8)),)",)
+
+
+CASES: dict[str, Case] = {
+    "norm": Case(
+        words=(f"model.block.norm={PARTS}.norm:DynamicTanh(alpha=0.7)", f"model.norm={PARTS}.norm:DynamicTanh"),
+        sites={"attn_out": (2, B, T, D), "final_norm": (B, T, D)},
+        flops=BODY + HEAD,
+    ),
+    "differential attention": Case(
+        words=(f"model.block.mixer={PARTS}.differential:Differential(heads=2)",),
+        sites={"attn.q": (2, B, T, 4, 4), "attn.pattern": (2, B, 4, T, T), "attn.lambda": (2,)},
+        # The values of each pair of heads are read twice; lambda is two products of vectors of the width of a head.
+        flops=BODY + HEAD + 2 * (product(T, D, T) + 2 * product(1, 4, 1)),
+    ),
+    "codes by running sums": Case(
+        words=codes("EmaCodes"),
+        sites={"between_1.out": (B, T, D)},
+        flops=BODY + HEAD + 3 * product(T, D, C),
+        meshes=(SPREAD, ROWS),
+    ),
+    "codes by gradient": Case(
+        words=codes("LearnedCodes"),
+        sites={"between_1.out": (B, T, D)},
+        flops=BODY + HEAD + 2 * product(T, D, C),
+        meshes=(SPREAD, ROWS),
+    ),
+    "masked language model": Case(
+        words=(
+            f"model=Encoder(vocab=33,width=16,depth=2,block={ENCODING})",
+            f"objective={PARTS}.masked:MaskedTokens(rate=0.3,mask=32)",
+        ),
+        sites={"attn_out": (2, B, T + 1, D), "logits": (B, T + 1, 33)},
+        flops=2 * (attention(T + 1) + mlp(T + 1)) + product(T + 1, D, 33),
+        meshes=(SPREAD, ROWS),
+    ),
+    "encoder-decoder": Case(
+        words=(
+            f"model={PARTS}.encoder_decoder:Seq2Seq({TRUNKS})",
+            f"objective={PARTS}.encoder_decoder:NextOfTarget",
+            f"data={PARTS}.encoder_decoder:Reversed(length=8,vocab=16)",
+        ),
+        sites={
+            "encoder.attn_out": (1, B, 8, D),
+            "decoder.attn_out": (1, B, 8, D),
+            "decoder.cross.attn.q": (1, B, 8, 2, 8),
+            "decoder.cross.attn.pattern": (1, B, 2, 8, 8),
+            "decoder.cross_out": (1, B, 8, D),
+        },
+        flops=3 * attention(8) + 2 * mlp(8) + product(8, D, 16),
+    ),
+    "lstm": Case(
+        words=(f"model.block.mixer={PARTS}.lstm:LSTM(hidden=12)",),
+        sites={"lstm.h": (2, B, T, 12), "attn_out": (2, B, T, D)},
+        flops=2 * (product(T, D, 48) + product(T, 12, 48) + product(T, 12, D) + mlp(T)) + HEAD,
+    ),
+    "frozen with adapters": Case(
+        words=(f"model.block.extra=((adapter,{PARTS}.frozen:Adapter(rank=4)),)", f"optimizer.freeze=({FREEZE!r},)"),
+        sites={"adapter.inside": (2, B, T, 4), "adapter_out": (2, B, T, D), "resid_after_adapter": (2, B, T, D)},
+        flops=BODY + HEAD + 2 * mlp(T, hidden=4),
+    ),
+    "mixed stack": Case(
+        words=("model.depth=4", f"model.block=Cycle(period=({LOCAL},{REZERO}))"),
+        sites={"attn_out": (4, B, T, D), "mlp.pre_linear": (2, B, T, 24), "mlp.post": ((B, T, 32), (B, T, 24)) * 2},
+        flops=2 * (2 * attention(T) + mlp(T) + mlp(T, hidden=24, matrices=3)) + HEAD,
+    ),
+    "class-incremental stream": Case(
+        words=(
+            f"data=Ordered(data={PARTS}.stream:Frequencies(classes=4,length=8),order={PARTS}.stream:Rehearsed)",
+            f"model=Classifier(vocab=4,width=16,depth=1,classes=4,position=NoPosition(),block={ENCODING})",
+            "objective=Classification",
+        ),
+        sites={"pooled": (B, D), "attn_out": (1, B, 8, D)},
+        flops=attention(8) + mlp(8) + product(1, D, D) + product(1, D, 4),
+        learns=False,
+    ),
+}

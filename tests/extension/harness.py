@@ -1,0 +1,139 @@
+"""What every foreign mechanism is put through. A case is a run that is given on the command line alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from arch.taps import Tap
+from experiments.config.flags import read
+from train.checkpoint import Checkpoints
+from train.forward import report
+from train.members import Members
+from train.mesh import Mesh
+from train.run import Run
+from train.setup import Program, prepare
+from train.step import EVALUATION
+
+CONFIG = "tests/extension/base.py"
+PARTS = "tests.extension.parts"
+SPREAD = Mesh(data=2, fsdp=2, tensor=2)
+"""8 devices: rows, widths, heads and hidden units are all split."""
+
+ROWS = Mesh(data=8)
+"""8 devices that split rows alone, each by itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One mechanism.
+
+    Attributes:
+      words: the overrides that put it into the base run.
+      flops: FLOPs of one row forward, by hand; None: they are only compared with those of the base run.
+      sites: tap sites that it has -> the shape of what they save of a batch.
+      meshes: of 8 devices, on which it is trained as well.
+      learns: whether the loss must fall in these few steps; else it must change.
+    """
+
+    words: tuple[str, ...]
+    sites: Mapping[str, tuple[int, ...]]
+    flops: int | None = None
+    meshes: tuple[Mesh, ...] = (SPREAD,)
+    learns: bool = True
+
+
+def command_line(*words: str) -> Run:
+    """The run that `launch.py train --config=CONFIG --config.WORD ...` would train."""
+    argv = ["launch.py", "train", f"--config={CONFIG}", *(f"--config.{word}" for word in words)]
+    spec = read(argv, {"train": "train"}, flags.FlagValues(), lambda: None).spec
+    assert isinstance(spec, Run)
+    return spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """What training did: the state after each of the steps, on the host, and their metrics."""
+
+    program: Program
+    dataset: Any
+    state: Any
+    told: list[dict[str, Any]]
+    evaluated: dict[str, Any]
+
+    @property
+    def losses(self) -> list[float]:
+        return [one["loss"] for one in self.told]
+
+
+@functools.cache
+def steps(run: Run, seeds: tuple[int, ...] = ()) -> Steps:
+    """All the steps of `run`, or of its replicas with these seeds, and an evaluation after them."""
+    members = Members(tuple({"seed": seed} for seed in seeds)) if seeds else None
+    dataset = run.data.build()
+    program = prepare(run, dataset.description, members=members)
+    state, fine, batches, told = program.start(), program.go(), program.batches(dataset), []
+    for _ in range(run.steps):
+        state, metrics = program.train_step(state, program.place(next(batches)), fine)
+        told.append(jax.tree.map(np.asarray, jax.device_get(metrics)))
+    return Steps(program, dataset, jax.device_get(state), told, evaluation(program, dataset, state))
+
+
+def evaluation(program: Program, dataset: Any, state: Any) -> dict[str, Any]:
+    """The metrics over the validation split, batch by batch."""
+    sums = None
+    for batch in dataset.validation(program.run.batch):
+        one = jax.device_get(program.eval_step(state["params"], state["buffers"], program.place(batch, train=False)))
+        sums = one if sums is None else jax.tree.map(np.add, sums, one)
+    return {name: np.asarray(value) for name, value in report(program.run.objective, sums).items()}
+
+
+def resumed(done: Steps, folder: Any, at: int = 2) -> Any:
+    """The state after all the steps, saved and restored after `at` of them, and the metrics of those that followed."""
+    program, told = done.program, []
+    state, fine, batches = program.start(), program.go(), program.batches(done.dataset)
+    for _ in range(at):
+        state, _ = program.train_step(state, program.place(next(batches)), fine)
+    with Checkpoints(folder, 1) as checkpoints:
+        checkpoints.save(at, state, batches.get_state())
+    with Checkpoints(folder, 1) as checkpoints:
+        restored = checkpoints.restore(program.abstract)
+    assert restored is not None
+    state, batches = restored.state, program.batches(done.dataset)
+    batches.set_state(restored.data)
+    for _ in range(at, program.run.steps):
+        state, metrics = program.train_step(state, program.place(next(batches)), fine)
+        told.append(jax.device_get(metrics))
+    return jax.device_get(state), told
+
+
+def tapped(done: Steps, sites: str) -> tuple[float, dict[str, Any]]:
+    """The loss of the first batch of the validation split, and what was saved at `sites`."""
+    batch = next(iter(done.dataset.validation(done.program.run.batch)))
+    key = jax.random.key(EVALUATION)
+
+    def call(params: Any, buffers: Any, batch: Any) -> Any:
+        looks = {"training": False, "tap": Tap(save=sites)}
+        sums, output = done.program.learner.forward(params, buffers, batch, None, key, **looks)
+        return sums.loss.total, output.taps
+
+    total, taps = jax.jit(call)(done.state["params"], done.state["buffers"], batch)
+    return float(total), taps
+
+
+def untapped(done: Steps) -> float:
+    """The same loss by the step of an evaluation."""
+    batch = next(iter(done.dataset.validation(done.program.run.batch)))
+    return float(done.program.eval_step(done.state["params"], done.state["buffers"], batch).loss.total)
+
+
+def difference(a: Any, b: Any) -> float:
+    """The largest absolute difference between two trees of arrays."""
+    gaps = jax.tree.map(lambda x, y: np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))), a, b)
+    return float(max(jax.tree.leaves(gaps), default=0.0))

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from arch.params import metadata
-from arch.spec import SpecError
+from arch.spec import SpecError, UserError
 from tests.train import toys
 from train.mesh import NAMES, Mesh, batch_sharding, misfits, partition, place_batch, shardings
 
@@ -69,7 +69,7 @@ def test_parameters_that_the_mesh_does_not_divide():
 
 
 def test_an_axis_that_the_mesh_does_not_know():
-    with pytest.raises(ValueError, match=r"stack.w has the axis 'wings', .* it knows batch, embed, heads, kv, mlp"):
+    with pytest.raises(UserError, match=r"stack.w has the axis 'wings', .* it knows batch, embed, heads, kv, mlp"):
         list(misfits("stack.w", ("embed", "wings"), (4, 4), dict.fromkeys(NAMES, 1)))
 
 
@@ -92,7 +92,7 @@ def test_every_axis_of_the_model_is_known():
 
 def test_shardings_name_the_parameter_at_fault():
     shapes = {"a": {"b": jax.ShapeDtypeStruct((4,), "float32")}}
-    with pytest.raises(ValueError, match=r"a\.b has the axis 'x'"):
+    with pytest.raises(UserError, match=r"a\.b has the axis 'x'"):
         shardings(Mesh(data=1).build(), {"a": {"b": ("x",)}}, shapes)
 
 

@@ -68,6 +68,7 @@ def test_tables_of_positions_do_not_decay_and_the_heads_of_classes_do():
 
 
 def test_a_learned_pattern_of_attention_is_a_matrix_of_its_layer():
-    spec = Decoder(vocab=16, width=8, depth=2, block=PreNorm(mixer=RandomSynthesizer(heads=2, head_dim=4, length=6)))
+    mixer = RandomSynthesizer(heads=2, head_dim=4, length=6)
+    spec = Classifier(vocab=16, width=8, depth=2, block=PreNorm(mixer=mixer))
     params, axes, roles = described(spec)
     assert AdamW().treatments(params, axes, roles=roles)["stack.blocks.mixer.pattern"].decay == 1.0

@@ -63,7 +63,7 @@ def test_bfloat16_logits_are_summed_in_float32():
 def test_the_first_input_goes_by_place_and_the_others_by_name():
     calls: list = []
     second = np.ones((5, 4), np.int32)
-    loss_of(rows(segments=second, tokens2=second), calls=calls)
+    loss_of(rows(segments=second, tokens2=second, row=np.arange(5, dtype=np.int32)), calls=calls)
     ((args, kwargs),) = calls
     assert [arg.shape for arg in args] == [(5, 4)]
     assert set(kwargs) == {"segments", "tokens2", "key"}

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 
 from arch.decode.generate import generate
@@ -36,8 +37,9 @@ class Opened:
     step: int
 
     def evaluate(self) -> dict[str, float]:
-        """The objective's metrics over the whole validation split."""
-        batches = self.dataset.validation(self.program.run.batch // self.program.run.accumulate)
+        """The objective's metrics over the whole validation split, of which each process reads its share."""
+        rows = self.program.run.batch // self.program.run.accumulate
+        batches = self.dataset.validation(rows, jax.process_index(), jax.process_count())
         return evaluate(self.program, self.params, batches) or {}
 
     def continuations(self, prompts: Sequence[str], new: int, sampler: Sampler, key: Any) -> list[str]:

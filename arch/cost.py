@@ -51,7 +51,7 @@ class Parameters:
 
     @property
     def non_embedding(self) -> int:
-        """All but the embedding tables."""
+        """All but the embedding tables: an untied head counts. `body` is without it."""
         return self.body + self.head
 
 

@@ -6,7 +6,7 @@ over seeds that share their data. The question is that of "The Depth-to-Width In
 
 Forms:
 
-  (none)   25 million parameters without embeddings, web text of your own (data/fineweb/*.parquet), 1 to 24 layers.
+  (none)   25 million parameters in the layers, web text of your own (data/fineweb/*.parquet), 1 to 24 layers.
   :demo    230 thousand parameters, bytes of the Wikipedia leads, 4 layouts x 3 seeds, 3 learning rates: minutes on 2
            cores.
   :flops   the same layouts as :demo, matched in training FLOPs instead.
@@ -33,7 +33,7 @@ from train.run import Reports, Run
 
 FORMS = ("", "demo", "flops", "tiny")
 QUESTION = "At equal {what}, do more layers or wider ones predict English better?"
-WHAT = {"params": "parameters", "params_nonembed": "parameters without embeddings", "train_flops": "training FLOPs"}
+WHAT = {"params": "parameters", "params_body": "parameters in the layers", "train_flops": "training FLOPs"}
 
 
 def get_config(form: str = "") -> Study:
@@ -43,7 +43,7 @@ def get_config(form: str = "") -> Study:
 
 
 def full() -> Study:
-    """Shapes of 25 million parameters outside embeddings, at 20 tokens a parameter."""
+    """Shapes of 25 million parameters outside embeddings and output head, at 20 tokens a parameter."""
     base = Run(
         model=Decoder(
             vocab=32_768,
@@ -62,7 +62,7 @@ def full() -> Study:
         precision="bfloat16",
         reports=Reports(log=20, evaluate=500, checkpoint=500, keep=1),
     )
-    return study(base, (1, 2, 4, 8, 16, 24), "params_nonembed", (3e-4, 1e-3, 3e-3), seeds=5)
+    return study(base, (1, 2, 4, 8, 16, 24), "params_body", (3e-4, 1e-3, 3e-3), seeds=5)
 
 
 def demo(hold: Hold = "params", tolerance: float = 0.02) -> Study:

@@ -1,7 +1,8 @@
 """Golden text files: the resolved configuration and the parameter table of every form of every experiment.
 
 `tests/golden/NAME.FORM.txt` is what a form of `experiments/NAME.py` resolves to. A change in it is a change of the
-experiment, seen in review. `python -m experiments.config.golden` rewrites them all (`make golden`).
+experiment, seen in review. `python -m experiments.config.golden` rewrites them all (`make golden`), and writes those
+of new experiments; until then the tests skip these by name.
 """
 
 from __future__ import annotations
@@ -169,6 +170,11 @@ def strays(source: Path = ROOT / "experiments", folder: Path = FOLDER) -> list[P
     """Golden files that belong to no form."""
     wanted = {golden_file(file, form, folder) for file, form in forms(source)}
     return sorted(set(folder.glob("*.txt")) - wanted)
+
+
+def unwritten(source: Path = ROOT / "experiments", folder: Path = FOLDER) -> list[tuple[Path, str]]:
+    """The (file, form) that have no golden file yet: experiments that are new."""
+    return [(file, form) for file, form in forms(source) if not golden_file(file, form, folder).exists()]
 
 
 def update(source: Path = ROOT / "experiments", folder: Path = FOLDER) -> list[Path]:

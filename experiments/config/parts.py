@@ -7,12 +7,9 @@ can still give fields that the part requires.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import importlib
 import inspect
-import pkgutil
 import re
 import sys
 import typing
@@ -20,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from arch.spec import Spec, UserError
-from experiments.config.errors import hint, one_line
+from experiments.config import modules
+from experiments.config.errors import hint
 
 
 class UnfitError(Exception):
@@ -111,7 +109,9 @@ def find(name: str, kinds: Sequence[type]) -> type:
     if ":" in name:
         return _from_module(name, kinds)
     for package in ("", *_packages(kinds)):
-        _import_all(package)
+        for module in modules.define(package, name) if package else ():
+            if broken := modules.attempt(module, package):
+                raise UnfitError(f"{name} is in {module}, which cannot be imported: {broken.line}", specific=True)
         found = parts(kinds).get(name, [])
         if len(found) > 1:
             choices = " or ".join(sorted(f"{part.__module__}:{part.__qualname__}" for part in found))
@@ -119,14 +119,17 @@ def find(name: str, kinds: Sequence[type]) -> type:
         if found:
             return found[0]
     listing = allowed_text(kinds)  # imports more parts, which the hint must know
+    found = parts(kinds).get(name, [])
+    if len(found) == 1:  # made without a class statement of its own
+        return found[0]
     raise UnfitError(f"no such part{hint(name, parts(kinds))} ({listing})", specific=True)
 
 
 def allowed_text(kinds: Sequence[type]) -> str:
-    """The parts that a field takes, as a line lists them."""
-    for package in _packages(kinds):
-        _import_all(package)
-    return "parts allowed: " + (", ".join(sorted(parts(kinds))) or f"no {kinds[0].__name__} was found")
+    """The parts that a field takes, as a line lists them, and the modules that may have more but cannot be imported."""
+    broken = [one for package in _packages(kinds) for one in modules.import_all(package) if not one.optional]
+    lost = "".join(f"; cannot be imported: {line}" for line in dict.fromkeys(one.line for one in broken))
+    return "parts allowed: " + (", ".join(sorted(parts(kinds))) or f"no {kinds[0].__name__} was found") + lost
 
 
 def parts(kinds: Sequence[type]) -> dict[str, list[type]]:
@@ -164,22 +167,11 @@ def _packages(kinds: Sequence[type]) -> list[str]:
     return [name for name in names if name.partition(".")[0] not in ("", "tests", "experiments")]
 
 
-@functools.cache
-def _import_all(package: str) -> None:
-    """Imports every module of a package. One that cannot be imported here (an optional dependency) has no parts."""
-    if package:
-        paths = importlib.import_module(package).__path__
-        for found in pkgutil.walk_packages(paths, package + ".", onerror=lambda name: None):
-            with contextlib.suppress(Exception):
-                importlib.import_module(found.name)
-
-
 def _from_module(name: str, kinds: Sequence[type]) -> type:
     module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise UnfitError(f"module {module_name} cannot be imported: {one_line(error)}", specific=True) from error
+    if broken := modules.attempt(module_name):
+        raise UnfitError(f"module {module_name} cannot be imported: {broken.line}", specific=True)
+    module = sys.modules[module_name]
     part = getattr(module, attribute, None)
     if part is None:
         raise UnfitError(f"module {module_name} has no {attribute}{hint(attribute, vars(module))}", specific=True)

@@ -191,8 +191,6 @@ def _shape(name: str, arms: Mapping[str, Sequence[Found]]) -> dict[str, float | 
         raise UserError(
             f"{arms[name][0].folder}: can no longer be built: {'; '.join(str(error).splitlines())}"
         ) from error
-    except ValueError:  # loops whose FLOPs cannot be counted
-        costs = {}
     row |= {**costs, "steps": run.steps}
     if "train_flops" in costs:
         row["total_flops"] = float(costs["train_flops"]) * run.batch * run.steps

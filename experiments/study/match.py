@@ -4,6 +4,9 @@
 model width, a multiple of `unit`, and then the feed-forward width, a multiple of 8, whose count comes nearest to that
 of `base`. `hold="heads_total"` is the dial of "Wide Attention Is The Way Forward For Transformers?" (arXiv 2210.00640):
 layers times heads stays, the head width and everything else stays too, and parameters do not.
+
+`match(tolerance=)` and a study's `Match(tolerance=)` ask the same: no run may be further above the smallest than that,
+as a fraction of the smallest. For `match` the base is one of the runs; so what it returns, such a study accepts.
 """
 
 from __future__ import annotations
@@ -19,8 +22,11 @@ from arch.spec import Problem, Spec, UserError, above, one_of
 from train.estimate import row_flops
 from train.run import Run
 
-Hold = Literal["params", "params_nonembed", "train_flops", "heads_total"]
+Hold = Literal["params", "params_nonembed", "params_body", "train_flops", "heads_total"]
 HIDDEN_UNIT = 8
+WIDEST = 2**20
+"""No model is this wide: a search that comes here has met a cost that the width does not change."""
+
 NEAR = 2
 """How many widths on either side of the best are tried with a feed-forward of another proportion."""
 
@@ -30,7 +36,7 @@ STRETCH = 1.5
 
 @dataclasses.dataclass(frozen=True)
 class Match(Spec):
-    """All arms of a study agree in `hold` to `tolerance`, as a fraction of the first arm's."""
+    """All arms of a study agree in `hold` (its words are in `match`) to `tolerance`, a fraction of the smallest."""
 
     hold: Hold = "params"
     tolerance: float = 0.01
@@ -41,13 +47,23 @@ class Match(Spec):
 
 
 def mismatch(match: Match, arms: Mapping[str, Run]) -> Iterator[Problem]:
-    """The arms that do not agree with the first."""
-    counts = {name: count(run, match.hold) for name, run in arms.items()}
-    first, reference = next(iter(counts.items()), ("", 1))
+    """The arms that do not agree with the smallest."""
+    for line in apart({name: count(run, match.hold) for name, run in arms.items()}, match.hold, match.tolerance):
+        yield Problem("match.tolerance", match.tolerance, f"{line}; match the arms, or allow more")
+
+
+def apart(counts: Mapping[str, int], hold: Hold, tolerance: float) -> Iterator[str]:
+    """A line for each of these that is further above the smallest than `tolerance`."""
+    smallest = min(counts, key=lambda name: counts[name], default="")
     for name, number in counts.items():
-        if abs(number / reference - 1) > match.tolerance:
-            error = f"{name} has {number:,} {match.hold}, {number / reference - 1:+.1%} off {first}'s {reference:,}"
-            yield Problem("match.tolerance", match.tolerance, f"{error}; match the arms, or allow more")
+        if excess(number, counts[smallest]) > tolerance:
+            error = excess(number, counts[smallest])
+            yield f"{name} has {number:,} {hold}, {error:+.1%} off {smallest}'s {counts[smallest]:,}"
+
+
+def excess(one: int, other: int) -> float:
+    """By what fraction of the smaller the larger exceeds it."""
+    return max(one, other) / max(min(one, other), 1) - 1
 
 
 @functools.lru_cache(maxsize=1024)
@@ -58,7 +74,7 @@ def count(run: Run, hold: Hold) -> int:
     if hold == "heads_total":
         return int(_get(run, "depth")) * int(_get(run, "heads"))
     counts = cost.parameters(run.model)
-    return counts.total if hold == "params" else counts.non_embedding
+    return {"params": counts.total, "params_nonembed": counts.non_embedding, "params_body": counts.body}[hold]
 
 
 def shape(run: Run) -> dict[str, float | int | str]:
@@ -69,7 +85,7 @@ def shape(run: Run) -> dict[str, float | int | str]:
         if value is not None:
             found[name] = value
     counts = cost.parameters(run.model)
-    found |= {"parameters": counts.total, "non_embedding": counts.non_embedding}
+    found |= {"parameters": counts.total, "non_embedding": counts.non_embedding, "body": counts.body}
     with contextlib.suppress(cost.UncountedError):
         found["train_flops"] = 3 * row_flops(run)
     return found
@@ -89,13 +105,23 @@ def match(
     Args:
       base: what is matched; its own shape need not be among the cells.
       depth, heads: the dials. Both: cell i has depth[i] and heads[i]. `heads` alone keeps the depth.
-      hold: what stays equal. "heads_total" sets the heads itself and changes no width.
+      hold: what stays equal.
+        "params": all parameters.
+        "params_nonembed": without the tables of tokens and learned positions. An untied output head counts, and with a
+          large vocabulary it is most of what is held: the layers get what it leaves over.
+        "params_body": without those tables and the output head: the layers, their norms, and all else.
+        "train_flops": FLOPs of training on one row, three times those of its forward pass, the head included.
+        "heads_total": layers times heads. Sets the heads itself and changes no width.
       unit: model widths are multiples of it. Heads keep their width, and are as many as come nearest to the model's.
-      tolerance: the largest residual error of a cell, as a fraction.
+      tolerance: how far any of the base and the cells may be above the smallest, as a fraction of it.
 
     Raises:
       UserError: a cell cannot be matched; names it, and the nearest it came.
     """
+    if hold not in get_args(Hold):
+        raise UserError(f"match: hold={hold!r}: must be one of {', '.join(get_args(Hold))}")
+    if unit < 1 or any(layers < 1 for layers in depth or ()):
+        raise UserError(f"match: unit={unit} and depth={depth}: must be at least 1")
     if depth is None and heads is None:
         raise UserError("match needs depth=... or heads=...")
     if depth is not None and heads is not None and len(depth) != len(heads):
@@ -107,7 +133,10 @@ def match(
         heads if heads is not None else [None] * len(depth or ()),
         strict=True,
     )
-    return dict(_cell(base, d, h, hold, unit, tolerance) for d, h in cells)
+    found = dict(_cell(base, d, h, hold, unit, tolerance) for d, h in cells)
+    for line in apart({name: count(run, hold) for name, run in found.items()}, hold, tolerance):
+        raise UserError(f"match: {line}, over the tolerance {tolerance:.1%}, although both are within it of the base")
+    return found
 
 
 def _cell(base: Run, depth: int, heads: int | None, hold: Hold, unit: int, tolerance: float) -> tuple[str, Run]:
@@ -119,8 +148,8 @@ def _cell(base: Run, depth: int, heads: int | None, hold: Hold, unit: int, toler
         return name, _with(base, depth=depth, heads=total // depth, head_dim=fixed)
     target = count(base, hold)
     found = _search(base, depth, heads, hold, target, unit)
-    error = count(found, hold) / target - 1
-    if abs(error) > tolerance:
+    if excess(count(found, hold), target) > tolerance:
+        error = count(found, hold) / target - 1
         near = f"width {_get(found, 'width')} comes nearest with {error:+.1%}"
         raise UserError(f"match: {name} is unreachable with hold={hold!r}: {near}, over the tolerance {tolerance:.1%}")
     return name, found
@@ -139,6 +168,8 @@ def _search(base: Run, depth: int, heads: int | None, hold: Hold, target: int, u
     low, high = 1, 2
     while size(high) < target:
         low, high = high, 2 * high
+        if high * step > WIDEST:
+            raise UserError(f"match: no width up to {WIDEST:,} brings {hold} to {target:,}; is the width of influence?")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) <= target else (low, middle)
@@ -150,10 +181,15 @@ def _search(base: Run, depth: int, heads: int | None, hold: Hold, target: int, u
 
 
 def _stretched(at: Callable[..., Run], width: int, ratio: float, hold: Hold, target: int) -> Run:
-    """The run of this width with the feed-forward width that comes nearest; costs are linear in it."""
-    one, two = HIDDEN_UNIT, 2 * HIDDEN_UNIT
-    slope = (count(at(width, two), hold) - count(at(width, one), hold)) / HIDDEN_UNIT
-    ideal = one + (target - count(at(width, one), hold)) / slope
+    """The run of this width with the feed-forward width that comes nearest; costs are linear in it.
+
+    Where it has no influence on what is held, the feed-forward keeps its proportion.
+    """
+    narrow, wide = _round(ratio * width / STRETCH), _round(ratio * width * STRETCH)
+    low, high = count(at(width, narrow), hold), count(at(width, wide), hold)
+    if low == high:
+        return at(width)
+    ideal = narrow + (target - low) * (wide - narrow) / (high - low)
     return at(width, _round(min(max(ideal, ratio * width / STRETCH), ratio * width * STRETCH)))
 
 

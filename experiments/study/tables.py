@@ -23,6 +23,8 @@ _LABELS = {
     "loss": "loss (nats)",
     "bits_per_byte": "bits per byte",
     "error": "residual error of matching",
+    "non_embedding": "parameters without embeddings",
+    "body": "parameters without embeddings and head",
 }
 _SPLITS = {"val": "validation", "train": "training"}
 

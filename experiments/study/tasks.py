@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from arch.spec import UserError
@@ -101,7 +102,8 @@ def _cell(group: Group, trained: Trained, folder: Path, index: int, seconds: flo
     diverged = index in trained.stopped
     panels: dict[str, Any] = {}
     if not diverged and group.diagnostics:
-        batch = next(iter(trained.dataset.validation(group.run.batch // group.run.accumulate)))
+        processes = jax.process_index(), jax.process_count()
+        batch = next(iter(trained.dataset.validation(group.run.batch // group.run.accumulate, *processes)))
         for name in group.diagnostics:
             panels |= panel(name)(trained.program, pick(trained.state, index), batch, rate)
     return Cell(

@@ -44,6 +44,8 @@ def source(tmp_path):
 
 @pytest.mark.parametrize(("file", "form"), list(golden.forms()), ids=lambda part: getattr(part, "stem", part))
 def test_experiments_are_as_their_golden_files_say(file: Path, form: str):
+    if (file, form) in golden.unwritten():
+        pytest.skip(f"{golden.golden_file(file, form).name} is not written yet; `make golden` does")
     difference = golden.compare(file, form)
     assert not difference, f"if this change is meant, run `make golden` and commit the files\n{difference}"
 
@@ -100,9 +102,12 @@ def test_update_writes_what_compare_accepts_and_a_change_is_seen(source, tmp_pat
     assert golden.compare(study, "tiny", folder)
     (tmp_path / "golden").mkdir()
     (folder / "study.gone.txt").write_text("stale")
+    assert golden.unwritten(source, folder) == [(study, ""), (study, "tiny")]
+    assert golden.strays(source, folder) == [folder / "study.gone.txt"]
     changed = {file.name for file in golden.update(source, folder)}
     assert changed == {"study.txt", "study.tiny.txt", "study.gone.txt"}
     assert {file.name for file in folder.iterdir()} == {"study.txt", "study.tiny.txt"}
+    assert golden.unwritten(source, folder) == []
     assert golden.update(source, folder) == []
     study.write_text(SOURCE.replace("WIDTH", "12 if argument else 8"))
     assert golden.compare(study, "", folder) == ""

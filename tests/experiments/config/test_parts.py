@@ -1,6 +1,7 @@
 """Finding parts: those not imported yet, base classes, and the pieces of a list."""
 
 import importlib
+import re
 import sys
 
 import pytest
@@ -35,7 +36,7 @@ class {name}(Base):
 
 @pytest.fixture
 def package(tmp_path, request):
-    name = f"config_package_{request.node.name}"
+    name = re.sub(r"\W+", "_", f"config_package_{request.node.name}")
     for folder in (tmp_path / name, tmp_path / name / "deeper"):
         folder.mkdir()
         (folder / "__init__.py").touch()
@@ -59,6 +60,64 @@ def test_a_module_that_cannot_be_imported_hides_no_other_and_bases_are_not_offer
         parts.find("Neer", [base])
     with pytest.raises(UnfitError, match="no such part"):
         parts.find("Base", [base])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{part}\n\nraise RuntimeError('half done')\n", r"broken_part\.py:9: RuntimeError: half done"),
+        ("{part}\n\nclass Other(Base\n", r"broken_part\.py:9: SyntaxError: '\(' was never closed"),
+        ("from {package}.base import Bass\n{part}", r"broken_part\.py:1: ImportError: cannot import name 'Bass' from"),
+        ("import {package}.bass\n{part}", r"broken_part\.py:1: ModuleNotFoundError: No module named '{package}.bass'"),
+        ("import {package}.helper\n{part}", r"helper\.py:2: NameError: name 'undefined' is not defined"),
+        ("import not_installed\n{part}", r"broken_part\.py:1: ModuleNotFoundError: No module named 'not_installed'"),
+    ],
+    ids=["raises", "syntax", "name", "module", "helper", "dependency"],
+)
+def test_a_part_whose_module_is_broken_is_told_by_file_and_line(package, tmp_path, text, line):
+    """Asked for by its name. Another name hears of it too, except of a dependency that is missing."""
+    base = importlib.import_module(f"{package}.base").Base
+    if "helper" in text:
+        (tmp_path / package / "helper.py").write_text("# a helper\nundefined\n")
+    part = PART.format(package=package, name="Fresh").strip()
+    broken = tmp_path / package / "deeper" / "broken_part.py"
+    broken.write_text(text.replace("{part}", part).replace("{package}", package))
+    line = line.replace("{package}", package)
+    where = f"^Fresh is in {package}.deeper.broken_part, which cannot be imported: \\S*{line}"
+    with pytest.raises(UnfitError, match=where) as error:
+        parts.find("Fresh", [base])
+    assert "\n" not in str(error.value)
+    assert parts.find("Near", [base]).__name__ == "Near", "what is found is found"
+    with pytest.raises(UnfitError, match=r"^no such part; did you mean Near\?") as error:
+        parts.find("Neer", [base])
+    assert ("cannot be imported" in str(error.value)) == ("not_installed" not in text)
+    assert "a_dependency_that_is_not_there" not in str(error.value)
+
+
+def test_only_the_module_that_defines_the_name_is_imported(package):
+    base = importlib.import_module(f"{package}.base").Base
+    parts.find("Near", [base])
+    assert f"{package}.near" in sys.modules
+    assert f"{package}.deeper.far" not in sys.modules
+
+
+def test_a_part_without_a_class_statement_is_found(package, tmp_path):
+    base = importlib.import_module(f"{package}.base").Base
+    space = "{'build': lambda self: 1, '__module__': __name__}"
+    made = f"dataclasses.make_dataclass('Made', [], bases=(Base,), frozen=True, namespace={space})"
+    text = f"import dataclasses\nfrom {package}.base import Base\nMade = {made}\n"
+    (tmp_path / package / "made.py").write_text(text)
+    assert parts.find("Made", [base]).__module__ == f"{package}.made"
+
+
+def test_a_module_asked_for_by_name_is_told_by_file_and_line(package, tmp_path):
+    base = importlib.import_module(f"{package}.base").Base
+    (tmp_path / f"beside_{package}.py").write_text("x = 1\nx.y\n")
+    line = rf"^module beside_{package} cannot be imported: \S*beside_{package}\.py:2: AttributeError: 'int' object"
+    with pytest.raises(UnfitError, match=line):
+        parts.find(f"beside_{package}:Part", [base])
+    with pytest.raises(UnfitError, match=r"^module not_there cannot be imported: .*No module named 'not_there'$"):
+        parts.find("not_there:Part", [base])
 
 
 def test_the_real_parts_are_found_from_their_annotation():

@@ -8,8 +8,11 @@ from flax import nnx
 
 from arch.blocks import PreNorm
 from arch.layers.attention import Attention
-from arch.layers.feed_forward import GatedMLP
+from arch.layers.embeddings import Tied
+from arch.layers.feed_forward import MLP, FeedForward, GatedMLP
 from arch.layers.norms import Norm
+from arch.models.decoder import Decoder
+from arch.params import Maker
 from arch.spec import UserError
 from experiments.study.match import Match, count, match, mismatch, shape
 from tests.train import toys
@@ -45,11 +48,12 @@ def closed_form(dials: dict) -> dict:
     return {
         "params": matrices + gains + V * D,
         "params_nonembed": matrices + gains,
+        "params_body": matrices - D * V + gains,
         "train_flops": 3 * (2 * T * matrices + L * 2 * 2 * T * T * N * K),
     }
 
 
-@pytest.mark.parametrize("hold", ["params", "params_nonembed", "train_flops"])
+@pytest.mark.parametrize("hold", ["params", "params_body", "train_flops"])
 def test_arms_agree_and_are_what_they_count(hold):
     run = base()
     arms = match(run, depth=(1, 2, 4, 8), hold=hold, tolerance=0.03)
@@ -103,6 +107,9 @@ def test_what_cannot_be_reached_is_refused_by_name():
         ({}, "needs depth"),
         ({"depth": (1, 2), "heads": (1,)}, "must be as many"),
         ({"heads": (1,), "hold": "heads_total"}, "sets the heads itself"),
+        ({"depth": (2,), "hold": "param"}, "hold='param': must be one of params, params_nonembed, params_body,"),
+        ({"depth": (2, 0), "hold": "heads_total"}, r"depth=\(2, 0\): must be at least 1"),
+        ({"depth": (2,), "unit": 0}, "unit=0 and"),
     ],
 )
 def test_dials_that_make_no_sense(dials, line):
@@ -116,6 +123,82 @@ def test_costs_that_cannot_be_counted_are_left_out_of_the_table_and_cannot_be_he
     assert shape(run)["parameters"] == count(run, "params")
     with pytest.raises(UserError, match=r"^cannot count the FLOPs of fft;"):
         match(run, depth=(2,), hold="train_flops")
+
+
+def lean(feed_forward: FeedForward | None = None, **model) -> Run:
+    """Counts fast."""
+    block = PreNorm(mixer=Attention(heads=4), feed_forward=feed_forward)
+    return toys.run(model=toys.model(**{"vocab": V, "width": 64, "depth": 4, "block": block, **model}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Narrow(MLP):
+    """Eight wide, whatever `hidden` says."""
+
+    def build(self, width, make):
+        return MLP(hidden=8).build(width, make)
+
+
+@pytest.mark.parametrize("hidden", [64, 8], ids=["without influence", "too narrow to stretch"])
+def test_a_feed_forward_width_without_influence(hidden):
+    """It keeps its proportion; what is held is matched by the model width alone."""
+    arm = match(lean(Narrow(hidden=hidden)), depth=(4,), unit=32)["depth=4"]
+    assert (shape(arm)["width"], shape(arm)["hidden"]) == (64, hidden)
+
+
+class FixedNetwork(nnx.Module):
+    def __init__(self, depth, make):
+        self.kernel = make.weight("kernel", [(8, None)], [(depth, None)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed(Decoder):
+    """As wide as it is, whatever `width` says."""
+
+    def build(self, *, rngs):
+        return FixedNetwork(self.depth, Maker(rngs.params(), self.init))
+
+
+def test_a_width_without_influence_is_told():
+    run = toys.run(model=Fixed(vocab=V, width=64, depth=4))
+    with pytest.raises(UserError, match="no width up to 1,048,576 brings params to 32; is the width of influence"):
+        match(run, depth=(1,))
+
+
+def test_both_tolerances_measure_from_the_smallest():
+    """At depth 1 the nearest is +4.0 % off the base, at depth 13 -2.4 %: 6.6 % from each other."""
+    run = lean()
+    for tolerance, fits in ((0.065, False), (0.067, True)):
+        single = {name: arm for depth in (1, 13) for name, arm in match(run, depth=(depth,), tolerance=0.065).items()}
+        assert bool(list(mismatch(Match("params", tolerance), single))) is not fits
+        if fits:
+            assert match(run, depth=(1, 13), tolerance=tolerance) == single
+        else:
+            with pytest.raises(
+                UserError, match=r"depth=1 has 77,040 params, \+6\.6% off depth=13's 72,240, over .* 6\.5%"
+            ):
+                match(run, depth=(1, 13), tolerance=tolerance)
+
+
+def test_the_order_of_the_arms_does_not_matter():
+    runs = {str(depth): lean(depth=depth) for depth in (4, 5)}
+    few, more = (count(run, "params_body") for run in runs.values())
+    for tolerance, problems in ((more / few - 1.001, 1), (more / few - 0.999, 0)):
+        for arms in (runs, dict(reversed(runs.items()))):
+            assert len(list(mismatch(Match("params_body", tolerance), arms))) == problems
+    assert not list(mismatch(Match(), {}))
+
+
+def test_the_words_of_what_is_held():
+    """With a large vocabulary the untied head is in `params_nonembed` and not in `params_body`."""
+    run = lean(vocab=1000)
+    head = 1000 * 64
+    assert count(run, "params") - count(run, "params_nonembed") == head
+    assert count(run, "params_nonembed") - count(run, "params_body") == head
+    assert count(run, "params_body") == 4 * (4 * 64 * 64 + 64) + 64
+    tied = lean(vocab=1000, head=Tied())
+    assert count(tied, "params_nonembed") == count(tied, "params_body") == count(run, "params_body")
+    assert shape(run)["body"] == count(run, "params_body")
 
 
 def test_arms_that_do_not_agree():

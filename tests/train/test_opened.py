@@ -1,0 +1,25 @@
+"""A trained run opened again: what its data is asked for. Two real processes are in `test_distributed.py`."""
+
+import types
+
+import jax
+import pytest
+
+from tests.train import toys
+from train import opened
+from train.opened import Opened
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 1), (0, 2), (1, 2), (3, 4)])
+def test_a_process_evaluates_its_share_of_the_rows(monkeypatch, index, count):
+    """All processes together each row once."""
+    monkeypatch.setattr(jax, "process_index", lambda: index)
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+    rows = []
+    read = lambda program, params, batches: rows.extend(int(b["segments"].any(axis=1).sum()) for b in batches)  # noqa: E731
+    monkeypatch.setattr(opened, "evaluate", read)
+    program = types.SimpleNamespace(run=toys.run(batch=8, accumulate=2))
+    assert Opened(program, {}, toys.Toy(held_out=13).build(), 1).evaluate() == {}
+    share = 4 // count
+    whole = [min(max(13 - 4 * batch - share * index, 0), share) for batch in range(4)]
+    assert rows == whole

@@ -22,7 +22,7 @@ from arch.params import Maker, merge
 from arch.stacks import Cycle, Grouped, Listed, ParallelStack, Sequential
 from arch.taps import Tap
 from tests.arch import tiny
-from tests.arch.parts import ONE, Counting, TellingNorm, context
+from tests.arch.parts import ONE, Counting, TellingNorm, context, drawn
 from tests.arch.stacks.by_hand import Squeeze
 
 B, T, D, L = 2, 5, 16, 4
@@ -164,7 +164,7 @@ class MisbehavingLayer(nnx.Module):
 
 def misbehaving(how, stack=Sequential(), save=""):
     block = PreNorm(mixer=MIXER, feed_forward=Misbehaving(how), norm=RMSNorm())
-    return run(dataclasses.replace(model(block, stack), depth=2), save)
+    return run(dataclasses.replace(model(block, stack, RMSNorm()), depth=2), save)
 
 
 @pytest.mark.parametrize(

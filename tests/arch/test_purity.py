@@ -16,11 +16,12 @@ from arch.layers.norms import Norm, RMSNorm
 from arch.layers.sublayer import FeedForward
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
-from arch.params import Maker
+from arch.params import Maker, merge
 from arch.purity import unchanged
 from arch.spec import UserError
 from arch.stacks import Cycle, Grouped, Sequential
 from tests.arch import tiny
+from tests.arch.parts import drawn
 
 D = 8
 
@@ -146,7 +147,7 @@ def test_changes_between_calls_are_the_users_own():
 
     @tiny.jit
     def run():
-        model = decoder().build(rngs=nnx.Rngs(0))
+        model = merge(*drawn(decoder()))
         before = model(inputs).logits
         model.norm.gain[...] = 2 * model.norm.gain[...]
         return before, model(inputs).logits

@@ -14,9 +14,10 @@ from arch.cost import abstract
 from arch.layers.attention import Attention
 from arch.layers.caches import Growing
 from arch.layers.feed_forward import GatedMLP
+from arch.layers.initializers import Normal
 from arch.layers.sublayer import Mixer, Sublayer
 from arch.models.decoder import Decoder
-from arch.params import metadata
+from arch.params import Maker, metadata, split, stack_layers
 from arch.spec import SpecError, UserError
 from arch.taps import Tap
 from tests.arch import tiny
@@ -49,6 +50,16 @@ class AdapterLayer(nnx.Module):
 
 
 EXTRA = (("cross", Attention(heads=2)), ("adapter", Adapter()))
+NAMES = ("cross", "adapter")
+BESIDE = {
+    "parallel": {},
+    "sandwich": {"_norm", "_out_norm"},
+    "layer_scale": {"_norm", "_scale"},
+    "skip_init": {"_norm", "_scale"},
+    "admin": {"_norm", "_omega"},
+}
+"""What a block has beside each sublayer, where it is not just a norm."""
+
 ORDER = ("mixer", "cross", "feed_forward", "adapter")
 
 
@@ -61,11 +72,11 @@ def model(kind="pre", extra=EXTRA, order=(), loop="scan", **fields):
 def test_parameters_are_under_the_names(kind):
     """And are, for the sublayers that are there without it, those of before."""
     plain, more = (metadata(abstract(one)) for one in (model(kind, ()), model(kind)))
-    new = {path.split(".")[2] for path in more.keys() - plain.keys()}
     assert plain.items() <= more.items()
-    beside = {path.split(".")[2] for path in plain} - {"mixer", "feed_forward", "norm", "kernel", "gain"}
-    kinds = {piece.removeprefix("mixer_") for piece in beside if piece.startswith("mixer_")}
-    assert new == {"cross", "adapter", *(f"{name}_{what}" for name in ("cross", "adapter") for what in kinds)}
+    name = lambda path: path.removeprefix("stack.blocks.").split(".")[0]  # noqa: E731
+    beside = {name(path).removeprefix("mixer") for path in plain if name(path).startswith("mixer")}
+    assert {name(path) for path in more.keys() - plain.keys()} == {f"{x}{what}" for x in NAMES for what in beside}
+    assert beside == {"", *BESIDE.get(kind, {"_norm"})}
 
 
 @pytest.mark.parametrize("kind", tiny.BLOCKS)
@@ -152,23 +163,28 @@ def test_caches_are_under_the_names_and_decoding_is_the_full_forward(kind):
     assert np.abs(cache.layers["mixer"].entries["k"] - cache.layers["cross"].entries["k"]).max() > 0.1
 
 
-def start(spec):
-    return jax.jit(lambda: nnx.to_pure_dict(nnx.state(spec.build(rngs=nnx.Rngs(0)), nnx.Param)))()["stack"]["blocks"]
+def start(*blocks):
+    """The parameters that each of `blocks` starts from, stacked over the layers."""
+
+    def one(block):
+        return split(stack_layers(lambda make: block.build(D, make), Maker(jax.random.key(0), Normal()), L))[1]
+
+    return tiny.jit(lambda: [one(block) for block in blocks])()
 
 
 def test_the_others_start_as_without_it():
-    plain, more = start(model(extra=())), start(model())
+    block = lambda *extra: model(extra=extra).block  # noqa: E731
+    one, two = (("one", Adapter()), ("two", Adapter()))
+    plain, more, twins, renamed = start(block(), block(*EXTRA), block(one, two), block(two))
     tiny.close({name: more[name] for name in plain}, plain, 0, 0)
-    twins = start(model(extra=(("one", Adapter()), ("two", Adapter()))))
     assert np.abs(twins["one"]["kernel"] - twins["two"]["kernel"]).max() > 0
-    renamed = start(model(extra=(("two", Adapter()),)))
     np.testing.assert_array_equal(renamed["two"]["kernel"], twins["two"]["kernel"])
 
 
 def test_admin_counts_the_sublayers():
     """Its ratios start at sqrt(i) of the sublayers in their order."""
-    blocks = start(model("admin", order=ORDER))
-    ratios = np.stack([blocks[f"{name}_omega"][:, 0] for name in ORDER], axis=1)
+    [params] = start(model("admin", order=ORDER).block)
+    ratios = np.stack([params[f"{name}_omega"][:, 0] for name in ORDER], axis=1)
     np.testing.assert_allclose(ratios, np.sqrt(1 + np.arange(4 * L)).reshape(L, 4), rtol=1e-6)
 
 

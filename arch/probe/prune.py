@@ -14,20 +14,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from arch.stacks.base import Kept
+from arch.spec import UserError
+from arch.stacks.base import Kept, Pattern
 
 
 def prune(model: Any, params: dict[str, Any], layers: Sequence[int]) -> tuple[Any, dict[str, Any]]:
     """The spec and the parameters of `model` with only `layers`, 0-based, in the order given.
 
     Args:
-      model: a model spec with the fields `depth` and `stack`, a `Sequential`; it may be pruned already, and `layers`
-        then counts those it has.
+      model: a model spec with the fields `depth` and `stack`, a `Sequential` of one block without bottlenecks; it may
+        be pruned already, and `layers` then counts those it has.
       params: its parameters as a nested dict, `stack.blocks.*` with a leading axis of layers.
 
     Raises:
       ValueError: a layer that the model does not have, or none at all.
+      UserError: a pattern of blocks, or bottlenecks between them.
     """
+    if isinstance(model.block, Pattern) or model.stack.between:
+        raise UserError(f"cannot cut layers out of {type(model).__name__}: its stack is a pattern or has bottlenecks; "
+                        "close their gates instead, Keep(block=...)")  # fmt: skip
     missing = [layer for layer in layers if not 0 <= layer < model.depth]
     if missing or not layers:
         raise ValueError(f"layers {tuple(layers)}: must be some of the {model.depth} layers 0 to {model.depth - 1}")

@@ -6,8 +6,13 @@ import pytest
 from arch.context import Keep
 from arch.cost import parameters
 from arch.probe.prune import prune
+from arch.spec import UserError
+from arch.stacks import Cycle, Sequential
 from tests.arch import tiny
+from tests.arch.stacks.by_hand import NARROW, WIDE, Squeeze, model
 
+PATTERN = model(Cycle((NARROW, WIDE)))
+BETWEEN = model(NARROW, stack=Sequential(between=((2, Squeeze()),)))
 TOKENS = tiny.tokens(2, 5)
 
 
@@ -31,3 +36,10 @@ def test_layers_that_are_not_there(layers):
     whole = tiny.decoder(depth=5)
     with pytest.raises(ValueError, match="must be some of the 5 layers 0 to 4"):
         prune(whole, tiny.draw(whole)[1], layers)
+
+
+@pytest.mark.parametrize("spec", [PATTERN, BETWEEN], ids=["pattern", "bottleneck"])
+def test_what_is_more_than_layers_of_one_block_is_refused(spec):
+    """A pattern died of a KeyError; a bottleneck would have stood elsewhere, without a word."""
+    with pytest.raises(UserError, match=r"cannot cut layers out of Decoder: .*close their gates instead"):
+        prune(spec, tiny.draw(spec)[1], [0, 1])

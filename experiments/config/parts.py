@@ -153,10 +153,11 @@ def _subclasses(kind: type) -> Iterator[type]:
 
 
 def _is_base(part: type) -> bool:
-    """Whether a class is only there to be subclassed: abstract, private, or with subclasses and no `build`."""
+    """Whether a class is only there to be subclassed: abstract, private, or with subclasses and neither `build` nor
+    fields. (A `Trunk` has no `build`: the models that hold one make it.)"""
     if part.__name__.startswith("_") or inspect.isabstract(part) or part is Spec:
         return True
-    return bool(part.__subclasses__()) and not hasattr(part, "build")
+    return bool(part.__subclasses__()) and not hasattr(part, "build") and not dataclasses.fields(part)
 
 
 def _packages(kinds: Sequence[type]) -> list[str]:

@@ -70,6 +70,7 @@ CASES: dict[str, Case] = {
         sites={"attn_out": (2, B, T + 1, D), "logits": (B, T + 1, 33)},
         flops=2 * (attention(T + 1) + mlp(T + 1)) + product(T + 1, D, 33),
         meshes=(SPREAD, ROWS),
+        learns=False,  # each step hides other tokens
     ),
     "encoder-decoder": Case(
         words=(
@@ -109,6 +110,6 @@ CASES: dict[str, Case] = {
         ),
         sites={"pooled": (B, D), "attn_out": (1, B, 8, D)},
         flops=attention(8) + mlp(8) + product(1, D, D) + product(1, D, 4),
-        learns=False,
+        learns=False,  # one class comes after another
     ),
 }

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 STEP = ("train.step", "train.setup", "train.members", "train.evaluate")
 """The modules that take part in every run."""
 
-NO_NUMBERS = ("experiments.config", "experiments.study", "arch.cost", "arch.renames", "train.compilation", "train.code",
-              "train.data.bars", "train.identity")  # fmt: skip
+NO_NUMBERS = ("experiments.config", "experiments.study", "arch.cost", "arch.renames", "train.checkpoint",
+              "train.compilation", "train.code", "train.data.bars", "train.identity")  # fmt: skip
 """Modules, with those below them, that no number of a run depends on but for rounding; they are not followed into."""
 
 OURS = ("arch", "train", "experiments")

@@ -34,6 +34,11 @@ class Opened:
     dataset: Any
     step: int
 
+    @property
+    def params(self) -> Any:
+        """The parameters."""
+        return self.state["params"]
+
     def evaluate(self) -> dict[str, float]:
         """PREFIX/NAME -> the objective's metrics over the validation split (val/), the test split and further sets.
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from arch.models.base import Inputs
 from tests.train import toys
 from train.data.base import EvaluationBatches
 from train.data.wrappers import WithEvaluation
@@ -52,7 +53,7 @@ def test_each_split_is_measured_on_its_own_rows(whole):
     for split, name in (("validation", "val"), (TEST, "test"), ("more", "more")):
         rows = trained.dataset.rows[split].arrays
         tokens, segments = rows["tokens"], rows["segments"]
-        logits = trained.model(tokens[:, :-1], positions=rows["positions"][:, :-1], segments=segments[:, :-1]).logits
+        logits = trained.model(Inputs(tokens[:, :-1], rows["positions"][:, :-1], segments[:, :-1])).logits
         nats = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits), np.float64), tokens[:, 1:, None], -1)[..., 0]
         counted = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
         assert trained.metrics[f"{name}/loss"] == pytest.approx(nats[counted].mean(), rel=1e-6)

@@ -92,7 +92,7 @@ def test_the_code_is_that_of_the_parts_of_what_they_import_and_of_the_step(norm)
     assert not {"train.reporter", "train.checkpoint", "train.loop", "train.folder", "train.lock"} & set(found)
     assert not any(name.startswith(("experiments", "jax", "numpy", "dataclasses")) for name in found)
     assert "mine_types" not in found, "imported for type checkers alone"
-    assert "arch.residual.admin" not in found, "not a part of this run"
+    assert "arch.blocks.admin" not in found, "not a part of this run"
     assert not {"train.optim.muon", "train.optim.adafactor"} & set(found), "train.optim brings them for others"
 
 
@@ -225,8 +225,8 @@ def test_a_move_changes_no_name(monkeypatch):
     }
     before = dataclasses.replace(now, fields=fields).what()
     assert before != now.what()
-    moves = {"arch.norms": "arch.layers.norms", "arch.layers.norms:MeanSquare": "arch.layers.norms:RMSNorm",
-             "arch.attn": "arch.layers.attention", "arch.attn:Attention.n_heads": "heads"}  # fmt: skip
+    moves = {**renames.RENAMES, "arch.norms": "arch.layers.norms",
+             "arch.layers.norms:MeanSquare": "arch.layers.norms:RMSNorm", "arch.attn": "arch.layers.attention", "arch.attn:Attention.n_heads": "heads"}  # fmt: skip
     monkeypatch.setattr(renames, "RENAMES", moves)
     assert identify(run).what() == before
     assert renames.present(fields) == now.fields

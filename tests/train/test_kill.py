@@ -22,7 +22,7 @@ def child(folder, **told):
 def params(folder) -> list[np.ndarray]:
     """The parameters of the last checkpoint, read independently of the loop."""
     run = toys.run()
-    program = prepare(run, run.data.build())
+    program = prepare(run, run.data.describe())
     with Checkpoints(folder, keep=2) as checkpoints:
         found = checkpoints.restore(program.abstract)
     assert found is not None

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from arch.models.base import Inputs
 from arch.spec import SpecError, UserError
 from tests.train import toys
 from train.data.base import TrainBatches
@@ -66,7 +67,7 @@ def test_evaluation_counts_every_row_once(whole):
     trained, _ = whole
     rows = trained.dataset.rows["validation"].arrays
     tokens, segments = rows["tokens"], rows["segments"]
-    logits = trained.model(tokens[:, :-1], positions=rows["positions"][:, :-1], segments=segments[:, :-1]).logits
+    logits = trained.model(Inputs(tokens[:, :-1], rows["positions"][:, :-1], segments[:, :-1])).logits
     nats = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits), np.float64), tokens[:, 1:, None], -1)[..., 0]
     counted = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
     assert trained.metrics["val/loss"] == pytest.approx(nats[counted].mean(), rel=1e-6)

@@ -167,11 +167,11 @@ class Learner:
         if apart or self.accumulate > 1:
             shapes, _ = jax.eval_shape(learner.probe, params, buffers, batch, key)
             if shapes.losses:
-                weigh = lambda whole, rows: learner.weights(whole[0], whole[1], rows, key)  # noqa: E731
-                shared = factors(*add_rows(weigh, (params, buffers), batch))
-        sums, grads = add_rows(
-            lambda whole, rows: learner.sums(whole[0], whole[1], rows, key, whole[2]), (params, buffers, shared), batch
-        )
+                weigh = lambda whole, rows: learner.weights(whole[0], whole[1], rows, whole[2])  # noqa: E731
+                shared = factors(*add_rows(weigh, (params, buffers, key), batch))
+        # All that the rows are worked on with goes in as an argument: under `vmap` each device gets its replicas' own.
+        add = lambda whole, rows: learner.sums(whole[0], whole[1], rows, whole[2], whole[3])  # noqa: E731
+        sums, grads = add_rows(add, (params, buffers, key, shared), batch)
         # A factor, not a division: XLA's CPU backend divides in passes of their own, and multiplies in the update's.
         factor = 1 / divisor(sums.loss.weight)
         return sums, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)

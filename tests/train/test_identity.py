@@ -225,8 +225,13 @@ def test_a_move_changes_no_name(monkeypatch):
     }
     before = dataclasses.replace(now, fields=fields).what()
     assert before != now.what()
-    moves = {**renames.RENAMES, "arch.norms": "arch.layers.norms",
-             "arch.layers.norms:MeanSquare": "arch.layers.norms:RMSNorm", "arch.attn": "arch.layers.attention", "arch.attn:Attention.n_heads": "heads"}  # fmt: skip
+    moves = {
+        **renames.RENAMES,
+        "arch.norms": "arch.layers.norms",
+        "arch.layers.norms:MeanSquare": "arch.layers.norms:RMSNorm",
+        "arch.attn": "arch.layers.attention",
+        "arch.attn:Attention.n_heads": "heads",
+    }
     monkeypatch.setattr(renames, "RENAMES", moves)
     assert identify(run).what() == before
     assert renames.present(fields) == now.fields

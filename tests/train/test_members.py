@@ -14,6 +14,7 @@ from tests.train.test_loop import lines, same, signal_at
 from train.loop import train
 from train.members import Members, pick, substitute
 from train.mesh import Mesh
+from train.objectives.base import Task
 from train.objectives.next_token import NextToken
 from train.optim import SGD, Constant
 from train.setup import prepare
@@ -103,7 +104,7 @@ def test_sharded_members_are_unsharded_ones():
 )
 def test_what_cannot_vary_is_refused(run, rows, line):
     with pytest.raises(UserError, match=line):
-        prepare(run, toys.Toy().build(), members=Members(rows))
+        prepare(run, toys.Toy().describe(), members=Members(rows))
 
 
 @pytest.fixture(scope="module")
@@ -122,24 +123,23 @@ def test_replicas_may_vary_the_objective(small):
         state, metrics = program.train_step(program.start(), program.place(batch), program.go())
         return jax.device_get((state["params"], metrics["grad_norm"]))
 
-    together = step(prepare(small, dataset, members=members))
+    together = step(prepare(small, dataset.description, members=members))
     norms = together[1].tolist()
     assert len(set(norms)) == 3
     for index in range(3):
-        alone = step(prepare(members.lone(small, index), dataset))
+        alone = step(prepare(members.lone(small, index), dataset.description))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), pick(together, index), alone)
 
 
 @dataclasses.dataclass(frozen=True)
 class Curious(NextToken):
-    """Asks for the value of its `weight` when a step is traced, in the way `how`, in training or in evaluation."""
+    """Asks for the value of its `weight` when a step is traced, in the way `how`."""
 
     weight: float = 1.0
     how: str = "truth"
-    key: bool = True
 
-    def build(self, dataset):
-        inner = super().build(dataset)
+    def build(self, description):
+        inner = super().build(description)
         ways = {
             "truth": bool,
             "number": float,
@@ -149,25 +149,23 @@ class Curious(NextToken):
             "nothing": lambda x: x * 2,
         }
 
-        def loss(model, batch, key):
-            if (key is not None) == self.key:
-                ways[self.how](self.weight)
-            return inner(model, batch, key)
+        def loss(output, targets):
+            ways[self.how](self.weight)
+            return inner.loss(output, targets)
 
-        return loss
+        return Task(inner.prepare, loss)
 
 
-@pytest.mark.parametrize("key", [True, False], ids=["train", "evaluate"])
 @pytest.mark.parametrize("how", ["truth", "number", "whole", "index", "array"])
-def test_what_the_steps_depend_on_is_told_before_anything_runs(small, how, key):
-    """In one line, whichever step it is; a loss that only calculates with the value is prepared."""
-    curious = dataclasses.replace(small, objective=Curious(how=how, key=key))
+def test_what_the_steps_depend_on_is_told_before_anything_runs(small, how):
+    """In one line; a loss that only calculates with the value is prepared."""
+    curious = dataclasses.replace(small, objective=Curious(how=how))
     rows = ({"objective.weight": 1}, {"objective.weight": 2})
     with pytest.raises(UserError, match=r"^objective\.weight: the program itself depends on one of these.*own$"):
-        prepare(curious, toys.Toy().build(), members=Members(rows))
-    if how == "truth" and key:
+        prepare(curious, toys.Toy().describe(), members=Members(rows))
+    if how == "truth":
         fine = dataclasses.replace(small, objective=Curious(how="nothing"))
-        prepare(fine, toys.Toy().build(), members=Members(rows))
+        prepare(fine, toys.Toy().describe(), members=Members(rows))
 
 
 def test_a_step_that_was_tried_is_not_traced_again(small, monkeypatch):
@@ -176,7 +174,7 @@ def test_a_step_that_was_tried_is_not_traced_again(small, monkeypatch):
     original = Learner.train_step
     monkeypatch.setattr(Learner, "train_step", lambda *words: traced.append(1) or original(*words))
     dataset = toys.Toy().build()
-    program = prepare(small, dataset, members=Members(({"seed": 0}, {"seed": 1})))
+    program = prepare(small, dataset.description, members=Members(({"seed": 0}, {"seed": 1})))
     batch = program.place(next(program.batches(dataset)))
     program.train_step.func.trace(*program.train_step.args, program.start(), batch, program.go())
     assert traced == [1]
@@ -185,7 +183,7 @@ def test_a_step_that_was_tried_is_not_traced_again(small, monkeypatch):
 def test_replicas_must_fit_the_mesh(run):
     fits = dataclasses.replace(run, mesh=Mesh(replica=2, data=1))
     with pytest.raises(SpecError, match="the 3 replicas"):
-        prepare(fits, toys.Toy().build(), devices=jax.devices() * 2, members=Members(ROWS))
+        prepare(fits, toys.Toy().describe(), devices=jax.devices() * 2, members=Members(ROWS))
 
 
 def test_substitution_leaves_the_original(run):

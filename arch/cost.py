@@ -75,7 +75,7 @@ def parameters(spec: Spec) -> Parameters:
 def forward_flops(spec: Spec, length: int) -> int:
     """FLOPs of one sequence of `length` tokens through the model, all T x T attention products counted."""
     graphdef, params, buffers = split(abstract(spec))
-    inputs = Inputs(tokens=jax.ShapeDtypeStruct((1, length), jnp.int32))  # type: ignore[arg-type]
+    inputs = Inputs(tokens=jax.ShapeDtypeStruct((1, length), jnp.int32))
     return flops(lambda p, b, inputs: merge(graphdef, p, b)(inputs).logits, params, buffers, inputs)
 
 

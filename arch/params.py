@@ -121,14 +121,14 @@ def stack_layers(
 def split(module: nnx.Module) -> tuple[Any, Tree, Tree]:
     """(graph, parameters, buffers) of a module, built or abstract. Raises TypeError for a variable of another kind."""
     try:
-        found: Any = nnx.split(module, nnx.Param, Buffer)
+        graphdef, *states = nnx.split(module, nnx.Param, Buffer)
     except ValueError as error:
         raise TypeError(
             f"{type(module).__name__} holds a variable that is neither made by Maker.weight, constant or array, nor by "
             f"Maker.buffer ({error})"
         ) from error
-    graphdef, params, buffers = found
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+    params, buffers = (nnx.to_pure_dict(state) for state in states)
+    return graphdef, params, buffers
 
 
 def merge(graphdef: Any, params: Tree, buffers: Tree) -> Any:

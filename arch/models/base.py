@@ -54,7 +54,8 @@ class Classification:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a model reads. Every field is an array or None; a model says which it needs (`Network.reads`).
+    """What a model reads. Every field is an array, the shape of one, or None; a model says which it needs
+    (`Network.reads`).
 
     Attributes:
       tokens: int32 [B, T].
@@ -66,11 +67,11 @@ class Inputs:
       second: the other row of a pair of rows.
     """
 
-    tokens: jax.Array | None = None
+    tokens: Any = None
     positions: Any = None
-    segments: jax.Array | None = None
+    segments: Any = None
     coordinates: Any = None
-    images: jax.Array | None = None
+    images: Any = None
     source: Inputs | None = None
     second: Inputs | None = None
 

@@ -9,7 +9,7 @@ from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from tests.train.toys import VOCAB, Toy
 from train.mesh import Mesh
-from train.optim import SGD, Constant
+from train.optim import AdamW, Constant
 from train.run import Reports, Run
 
 
@@ -19,7 +19,7 @@ def get_config(form: str = "") -> Run:
             vocab=VOCAB, width=16, depth=2, block=PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=32))
         ),
         data=Toy(rows=32, held_out=10),
-        optimizer=SGD(learning_rate=0.3, schedule=Constant()),
+        optimizer=AdamW(learning_rate=1e-2, schedule=Constant(), eps=1e-3),
         batch=8,
         steps=4,
         mesh=Mesh(data=1),

@@ -31,7 +31,8 @@ REZERO = f"{PARTS}.mixed:ReZero(start=0.2,mixer=Attention(heads=2),feed_forward=
 ENCODING = "PreNorm(mixer=Attention(heads=2,mask=Bidirectional()),feed_forward=MLP(hidden=32))"
 CROSS = f"(cross,{PARTS}.encoder_decoder:CrossAttention(heads=2))"
 DECODING = f"PreNorm(mixer=Attention(heads=2),feed_forward=MLP(hidden=32),extra=({CROSS},))"
-TRUNKS = f"encoder=Trunk(vocab=16,width=16,depth=1,block={ENCODING}),decoder=Trunk(vocab=16,width=16,depth=1,block={DECODING})"
+SMALL = "vocab=16,width=16,depth=1"
+TRUNKS = f"encoder=Trunk({SMALL},block={ENCODING}),decoder=Trunk({SMALL},block={DECODING})"
 
 
 def codes(kind: str) -> tuple[str, ...]:
@@ -49,18 +50,20 @@ CASES: dict[str, Case] = {
         sites={"attn.q": (2, B, T, 4, 4), "attn.pattern": (2, B, 4, T, T), "attn.lambda": (2,)},
         # The values of each pair of heads are read twice; lambda is two products of vectors of the width of a head.
         flops=BODY + HEAD + 2 * (product(T, D, T) + 2 * product(1, 4, 1)),
+        decodes=True,
     ),
     "codes by running sums": Case(
         words=codes("EmaCodes"),
         sites={"between_1.out": (B, T, D)},
         flops=BODY + HEAD + 3 * product(T, D, C),
+        decodes=True,
         meshes=(SPREAD, ROWS),
     ),
     "codes by gradient": Case(
         words=codes("LearnedCodes"),
         sites={"between_1.out": (B, T, D)},
         flops=BODY + HEAD + 2 * product(T, D, C),
-        meshes=(SPREAD, ROWS),
+        meshes=(ROWS,),
     ),
     "masked language model": Case(
         words=(
@@ -69,8 +72,7 @@ CASES: dict[str, Case] = {
         ),
         sites={"attn_out": (2, B, T + 1, D), "logits": (B, T + 1, 33)},
         flops=2 * (attention(T + 1) + mlp(T + 1)) + product(T + 1, D, 33),
-        meshes=(SPREAD, ROWS),
-        learns=False,  # each step hides other tokens
+        meshes=(ROWS,),
     ),
     "encoder-decoder": Case(
         words=(
@@ -86,11 +88,13 @@ CASES: dict[str, Case] = {
             "decoder.cross_out": (1, B, 8, D),
         },
         flops=3 * attention(8) + 2 * mlp(8) + product(8, D, 16),
+        decodes=True,
     ),
     "lstm": Case(
         words=(f"model.block.mixer={PARTS}.lstm:LSTM(hidden=12)",),
         sites={"lstm.h": (2, B, T, 12), "attn_out": (2, B, T, D)},
         flops=2 * (product(T, D, 48) + product(T, 12, 48) + product(T, 12, D) + mlp(T)) + HEAD,
+        decodes=True,
     ),
     "frozen with adapters": Case(
         words=(f"model.block.extra=((adapter,{PARTS}.frozen:Adapter(rank=4)),)", f"optimizer.freeze=({FREEZE!r},)"),
@@ -101,6 +105,7 @@ CASES: dict[str, Case] = {
         words=("model.depth=4", f"model.block=Cycle(period=({LOCAL},{REZERO}))"),
         sites={"attn_out": (4, B, T, D), "mlp.pre_linear": (2, B, T, 24), "mlp.post": ((B, T, 32), (B, T, 24)) * 2},
         flops=2 * (2 * attention(T) + mlp(T) + mlp(T, hidden=24, matrices=3)) + HEAD,
+        decodes=True,
     ),
     "class-incremental stream": Case(
         words=(
@@ -113,3 +118,8 @@ CASES: dict[str, Case] = {
         learns=False,  # one class comes after another
     ),
 }
+
+COUPLED = {
+    "balanced codes": Case(words=codes("BalancedCodes"), sites={}, meshes=(SPREAD, ROWS)),
+}
+"""With a loss that is no sum over rows."""

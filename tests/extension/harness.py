@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from arch.models.base import Inputs
+from arch.params import merge, split
 from arch.taps import Tap
 from experiments.config.flags import read
 from train.checkpoint import Checkpoints
@@ -39,7 +42,8 @@ class Case:
       flops: FLOPs of one row forward, by hand; None: they are only compared with those of the base run.
       sites: tap sites that it has -> the shape of what they save of a batch.
       meshes: of 8 devices, on which it is trained as well.
-      learns: whether the loss must fall in these few steps; else it must change.
+      learns: whether these few steps must lower the loss of the validation split; else it must change.
+      decodes: whether it is also tried in going on from a cache.
     """
 
     words: tuple[str, ...]
@@ -47,6 +51,7 @@ class Case:
     flops: int | None = None
     meshes: tuple[Mesh, ...] = (SPREAD,)
     learns: bool = True
+    decodes: bool = False
 
 
 def command_line(*words: str) -> Run:
@@ -59,13 +64,20 @@ def command_line(*words: str) -> Run:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """What training did: the state after each of the steps, on the host, and their metrics."""
+    """What training did: the state before and after the steps, on the host, their metrics, and those of the validation
+    split before and after them."""
 
     program: Program
     dataset: Any
+    first: Any
     state: Any
     told: list[dict[str, Any]]
+    before: dict[str, Any]
     evaluated: dict[str, Any]
+
+    @property
+    def model(self) -> Any:
+        return self.program.model(jax.tree.map(jnp.asarray, self.state))
 
     @property
     def losses(self) -> list[float]:
@@ -74,21 +86,50 @@ class Steps:
 
 @functools.cache
 def steps(run: Run, seeds: tuple[int, ...] = ()) -> Steps:
-    """All the steps of `run`, or of its replicas with these seeds, and an evaluation after them."""
+    """All the steps of `run`, or of its replicas with these seeds."""
     members = Members(tuple({"seed": seed} for seed in seeds)) if seeds else None
     dataset = run.data.build()
     program = prepare(run, dataset.description, members=members)
-    state, fine, batches, told = program.start(), program.go(), program.batches(dataset), []
-    for _ in range(run.steps):
+    state = program.start()
+    first, before = jax.device_get(state), evaluation(program, dataset, state)
+    state, told = taken(program, dataset, state)
+    return Steps(program, dataset, first, jax.device_get(state), told, before, evaluation(program, dataset, state))
+
+
+def taken(program: Program, dataset: Any, state: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """The state after all the steps, and the metrics of each on the host."""
+    fine, batches, told = program.go(), program.batches(dataset), []
+    for _ in range(program.run.steps):
         state, metrics = program.train_step(state, program.place(next(batches)), fine)
         told.append(jax.tree.map(np.asarray, jax.device_get(metrics)))
-    return Steps(program, dataset, jax.device_get(state), told, evaluation(program, dataset, state))
+    return state, told
 
 
-def evaluation(program: Program, dataset: Any, state: Any) -> dict[str, Any]:
-    """The metrics over the validation split, batch by batch."""
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """What a mesh of 8 devices came to: the last state and the metrics as in `Steps`, and into how many different parts
+    the parameter that is split most lies on the devices."""
+
+    state: Any
+    told: list[dict[str, Any]]
+    evaluated: dict[str, Any]
+    parts: int
+
+
+def on_mesh(run: Run, mesh: Mesh, first: Any) -> Spread:
+    """All the steps of `run` on `mesh`, from the state `first`."""
+    dataset = run.data.build()
+    program = prepare(dataclasses.replace(run, mesh=mesh), dataset.description)
+    state, told = taken(program, dataset, jax.device_put(first, program.shardings))
+    leaves = jax.tree.leaves(state["params"])
+    parts = max(len({str(shard.index) for shard in leaf.addressable_shards}) for leaf in leaves)
+    return Spread(jax.device_get(state), told, evaluation(program, dataset, state), parts)
+
+
+def evaluation(program: Program, dataset: Any, state: Any, rows: int = 8) -> dict[str, Any]:
+    """The metrics over the validation split, in batches of `rows`."""
     sums = None
-    for batch in dataset.validation(program.run.batch):
+    for batch in dataset.validation(rows):
         one = jax.device_get(program.eval_step(state["params"], state["buffers"], program.place(batch, train=False)))
         sums = one if sums is None else jax.tree.map(np.add, sums, one)
     return {name: np.asarray(value) for name, value in report(program.run.objective, sums).items()}
@@ -97,7 +138,7 @@ def evaluation(program: Program, dataset: Any, state: Any) -> dict[str, Any]:
 def resumed(done: Steps, folder: Any, at: int = 2) -> Any:
     """The state after all the steps, saved and restored after `at` of them, and the metrics of those that followed."""
     program, told = done.program, []
-    state, fine, batches = program.start(), program.go(), program.batches(done.dataset)
+    state, fine, batches = done.first, program.go(), program.batches(done.dataset)
     for _ in range(at):
         state, _ = program.train_step(state, program.place(next(batches)), fine)
     with Checkpoints(folder, 1) as checkpoints:
@@ -131,6 +172,28 @@ def untapped(done: Steps) -> float:
     """The same loss by the step of an evaluation."""
     batch = next(iter(done.dataset.validation(done.program.run.batch)))
     return float(done.program.eval_step(done.state["params"], done.state["buffers"], batch).loss.total)
+
+
+def continued(model: Any, inputs: Inputs, cut: int, back: int, snapshots: int = 4) -> tuple[Any, Any, Any]:
+    """Logits of the tokens from `cut` on, in three ways: of the whole rows at once; one token after another from a
+    cache that holds those before; and so again after the last `back` of them were taken back."""
+    graphdef, params, buffers = split(model)
+    call = jax.jit(lambda inputs, cache: merge(graphdef, params, buffers)(inputs, cache=cache))
+    B, T = inputs.tokens.shape
+    whole = call(inputs, None).logits[:, cut:]
+    cache = model.init_cache(B, T, snapshots=snapshots)
+    cache = call(dataclasses.replace(inputs, tokens=inputs.tokens[:, :cut]), cache).cache
+
+    def on(cache: Any, start: int) -> tuple[Any, Any]:
+        logits = []
+        for at in range(start, T):
+            output = call(Inputs(tokens=inputs.tokens[:, at : at + 1]), cache)
+            logits, cache = [*logits, output.logits], output.cache
+        return np.concatenate(logits, axis=1), cache
+
+    once, cache = on(cache, cut)
+    again, _ = on(cache.rewound(cache.index - back), T - back)
+    return np.asarray(whole), once, again
 
 
 def difference(a: Any, b: Any) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import jax
 import numpy as np
 import pytest
 
+from arch.models.base import Inputs
 from experiments.config.stored import from_json, to_json
-from tests.extension.cases import CASES
-from tests.extension.harness import command_line, difference, resumed, steps, tapped, untapped
+from tests.extension.cases import CASES, COUPLED
+from tests.extension.harness import ROWS, command_line, continued, difference, resumed, steps, tapped, untapped
+from tests.train import children
 from train.estimate import row_flops
 
 each = pytest.mark.parametrize("name", CASES)
@@ -30,7 +33,7 @@ def test_it_trains(name):
     assert np.isfinite([list(one.values()) for one in done.told]).all()
     assert all(np.isfinite(value) for value in done.evaluated.values())
     if CASES[name].learns:
-        assert done.losses[-1] < done.losses[0]
+        assert done.evaluated["loss"] < done.before["loss"]
     assert len(set(map(float, done.losses))) == len(done.losses)
 
 
@@ -71,3 +74,40 @@ def test_taps(name):
     shape = lambda leaf: tuple(map(np.shape, leaf)) if isinstance(leaf, tuple) else np.shape(leaf)  # noqa: E731
     assert {site: shape(saved) for site, saved in taps.items()} == dict(case.sites)
     assert total == pytest.approx(untapped(done), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.decodes])
+def test_cached_decoding_is_the_full_forward(name):
+    """Token by token, and so again after some were taken back."""
+    done = steps(command_line(*CASES[name].words))
+    rng = np.random.default_rng(0)
+    tokens = lambda length: rng.integers(1, 16, (3, length)).astype(np.int32)  # noqa: E731
+    source = (
+        None if name != "encoder-decoder" else Inputs(tokens=tokens(5), segments=np.tril(np.ones((3, 5), np.int32), 2))
+    )
+    whole, once, again = continued(done.model, Inputs(tokens=tokens(12), source=source), cut=7, back=3)
+    np.testing.assert_allclose(once, whole, atol=2e-5)
+    np.testing.assert_allclose(again, whole[:, -3:], atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    """(name, place of the mesh) -> what 8 devices made of what one began with."""
+    folder = tmp_path_factory.mktemp("spread")
+    for name, case in {**CASES, **COUPLED}.items():
+        (folder / f"{name}.start").write_bytes(pickle.dumps(steps(command_line(*case.words)).first))
+    children.finish(children.start("tests.extension.sharded", folder, devices=8), timeout=600)
+    return lambda name, place: pickle.loads((folder / f"{name}.{place}").read_bytes())
+
+
+@pytest.mark.parametrize("name", {**CASES, **COUPLED})
+def test_eight_devices_are_one(name, spread):
+    case, alone = {**CASES, **COUPLED}[name], steps(command_line(*{**CASES, **COUPLED}[name].words))
+    for place, mesh in enumerate(case.meshes):
+        done = spread(name, place)
+        for mine, own in zip([*done.told, done.evaluated], [*alone.told, alone.evaluated], strict=True):
+            for what, value in own.items():
+                np.testing.assert_allclose(mine[what], value, rtol=2e-5, atol=1e-6, err_msg=f"{what} {mesh}")
+        assert difference(done.state["params"], alone.state["params"]) < 1e-5
+        assert difference(done.state["buffers"], alone.state["buffers"]) < 1e-5
+        assert done.parts == (1 if mesh == ROWS else 4), "what is to be split lies whole on every device"

@@ -107,12 +107,12 @@ def taken(program: Program, dataset: Any, state: Any) -> tuple[Any, list[dict[st
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """What a mesh of 8 devices came to: the last state and the metrics as in `Steps`, and into how many different parts
-    the parameter that is split most lies on the devices."""
+    """What a mesh of 8 devices came to: the last state and the metrics as in `Steps`, evaluated where devices evaluate
+    rows by themselves, and into how many different parts the parameter that is split most lies on the devices."""
 
     state: Any
     told: list[dict[str, Any]]
-    evaluated: dict[str, Any]
+    evaluated: dict[str, Any] | None
     parts: int
 
 
@@ -123,7 +123,8 @@ def on_mesh(run: Run, mesh: Mesh, first: Any) -> Spread:
     state, told = taken(program, dataset, jax.device_put(first, program.shardings))
     leaves = jax.tree.leaves(state["params"])
     parts = max(len({str(shard.index) for shard in leaf.addressable_shards}) for leaf in leaves)
-    return Spread(jax.device_get(state), told, evaluation(program, dataset, state), parts)
+    evaluated = evaluation(program, dataset, state) if mesh == ROWS else None
+    return Spread(jax.device_get(state), told, evaluated, parts)
 
 
 def evaluation(program: Program, dataset: Any, state: Any, rows: int = 8) -> dict[str, Any]:

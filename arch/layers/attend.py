@@ -57,7 +57,8 @@ class Sight:
       mask: the rule on positions.
       positions, key_positions: [1 or B, T] and [1 or B, S]; they rise by one within a document.
       segments, key_segments: [B, T] and [B, S], documents, 0 for padding; None: one document.
-      cached: whether the keys come from a cache; if not, they are the queries' own tokens.
+      cached: whether the keys are others than the queries' own tokens: they come from a cache or, in cross-attention,
+        from another part. Kernels for whole rows of self-attention are then not used.
     """
 
     mask: Mask

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ import numpy as np
 
 from arch.spec import Spec, UserError, flatten
 
-VARIES = ("seed", "optimizer.", "objective.", "model.init.")
-"""Fields that may differ between members: those that neither shapes nor the structure of the program depend on."""
+VARIES = re.compile(r"seed|(optimizer|objective|model(\.\w+)*\.init)\..+")
+"""Fields that may differ between members: those that neither shapes nor the structure of the program depend on. A model
+of several parts may have an initialiser in each: model.encoder.init.std."""
 
 Values = Mapping[str, Any]
 """Path of a field -> its value: a number, or a traced scalar."""
@@ -46,7 +48,7 @@ class Members:
             if set(row) != set(self.rows[0]):
                 raise UserError(f"members must vary the same fields; found {sorted(row)} and {sorted(self.rows[0])}")
         for path in self.rows[0]:
-            if not path.startswith(VARIES):
+            if not VARIES.fullmatch(path):
                 raise UserError(f"{path}: cannot differ between the replicas of one program; make it an arm of its own")
 
     def __len__(self) -> int:
@@ -58,7 +60,7 @@ class Members:
         for path in self.rows[0]:
             value = fields.get(path)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                known = [name for name, v in fields.items() if name.startswith(VARIES) and isinstance(v, (int, float))]
+                known = [name for name, v in fields.items() if VARIES.fullmatch(name) and isinstance(v, (int, float))]
                 raise UserError(f"{path}: is no number of this run; numbers that may vary are {', '.join(known)}")
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import pytest
 from arch import cost
 from arch.decode.generate import generate
 from arch.models.base import Inputs
+from arch.spec import UserError
 from tests.extension.cases import CASES, COUPLED, B, D, T, mlp, product
 from tests.extension.harness import command_line, difference, evaluation, steps, untapped
 from tests.extension.parts.encoder_decoder import Reversed
@@ -21,6 +23,7 @@ from tests.train.test_loop import signal_at
 from train.data.order import ByClass, Label, values
 from train.data.wrappers import Ordered
 from train.loop import train
+from train.members import Members
 from train.metrics import read
 from train.setup import prepare
 from train.signals import Stopped
@@ -131,17 +134,16 @@ def test_an_encoder_decoder_generates_as_without_a_cache():
 
 def test_frozen_parameters_cost_nothing_and_stay():
     done = steps(run_of("frozen with adapters"))
-    mine = lambda path: ".adapter." in path  # noqa: E731
     first, last = (paths(state["params"]) for state in (done.first, done.state))
-    assert {path for path in first if (first[path] != last[path]).any()} == set(filter(mine, first))
+    assert {path for path in first if (first[path] != last[path]).any()} == set(filter(ADAPTER, first))
     moments = [leaf for leaf in jax.tree.leaves(done.state["opt_state"]) if leaf.ndim]
-    assert len(moments) == 2 * sum(map(mine, first))
+    assert len(moments) == 2 * len(list(filter(ADAPTER, first)))
 
     free = steps_of_all(done)
     batch = next(done.dataset.train(8, 0))
     args = done.first["params"], done.first["buffers"], batch, np.int32(0)
     _, grads = jax.jit(free.gradients)(*args)
-    kept = {path: leaf for path, leaf in paths(grads).items() if mine(path)}
+    kept = {path: leaf for path, leaf in paths(grads).items() if ADAPTER(path)}
     np.testing.assert_allclose(done.told[0]["grad_norm"], optax.tree.norm(kept), rtol=1e-5)
     # Back through every product to its activations, of which scores and values have two, but only to the adapters'
     # matrices.
@@ -149,6 +151,29 @@ def test_frozen_parameters_cost_nothing_and_stay():
     products, adapters = B * 2 * 2 * product(T, D, T), B * 2 * mlp(T, hidden=4)
     assert cost.flops(free.gradients, *args) == 3 * forward
     assert cost.flops(done.program.learner.gradients, *args) == 2 * forward + products + adapters
+
+
+def test_a_frozen_network_starts_from_another_run(tmp_path):
+    """That of the base run, which has no adapters: they are fresh, everything else stays as it was trained."""
+    base = train(command_line("steps=1"), tmp_path / "base")
+    done = train(run_of("frozen with adapters", f"start=FromRun(folder='{tmp_path / 'base'}')"), tmp_path / "run")
+    taken, last = (paths(jax.device_get(one.params)) for one in (base, done))
+    assert {path for path in last if path not in taken} == set(filter(ADAPTER, last))
+    for path in taken:
+        np.testing.assert_array_equal(last[path], taken[path])
+
+
+def test_replicas_of_a_model_of_ones_own_vary_its_initialisers():
+    run = run_of("encoder-decoder")
+    both = Members(({"model.encoder.init.std": 0.02}, {"model.encoder.init.std": 0.2}))
+    start = prepare(run, run.data.build().description, members=both).start()
+    spread = [np.std(start["params"]["encoder"]["embedding"]["table"][replica]) for replica in (0, 1)]
+    np.testing.assert_allclose(spread[1] / spread[0], 10, rtol=1e-4)
+    with pytest.raises(UserError, match=r"model\.encoder\.depth: cannot differ"):
+        Members(({"model.encoder.depth": 1},))
+
+
+ADAPTER = re.compile(r"\.adapter").search
 
 
 def paths(tree):

@@ -1,7 +1,7 @@
 """A frozen network with adapters (Houlsby et al., arXiv 1902.00751): x + W_up act(W_down x), W_up starting at zero.
 
 What is frozen is a matter of the optimiser's patterns alone: `optimizer.freeze` names everything but the adapters.
-Which numbers the frozen arrays start from is the run's own business.
+What the frozen arrays start from is the run's: `start=FromRun(...)`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from arch.layers.sublayer import FeedForward
 from arch.params import Maker
 from arch.spec import Problem, at_least
 
-FREEZE = r"^(?!.*\.adapter\.)"
-"""Every parameter but those of sublayers called `adapter`."""
+FREEZE = r"^(?!.*\.adapter)"
+"""Every parameter but those of sublayers called `adapter` and of the norms before them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -160,15 +160,14 @@ class Learner:
         """The sums over the batch, and the gradient of what is minimised, float32, of the trained parameters."""
         key = self.key(step)
         batch = numbered(batch)
-        apart = self.placement.adds_rows and self.rows_are_apart(params, buffers, batch, key)
-        learner = self.alone() if apart else self
-        add_rows = self.placement.add_rows if apart else _together
+        shapes = self.rows_apart(params, buffers, batch, key) if self.placement.adds_rows else None
+        learner, add_rows = (self, _together) if shapes is None else (self.alone(), self.placement.add_rows)
+        if shapes is None and self.accumulate > 1:
+            shapes, _ = jax.eval_shape(self.probe, params, buffers, batch, key)
         shared = None
-        if apart or self.accumulate > 1:
-            shapes, _ = jax.eval_shape(learner.probe, params, buffers, batch, key)
-            if shapes.losses:
-                weigh = lambda whole, rows: learner.weights(whole[0], whole[1], rows, whole[2])  # noqa: E731
-                shared = factors(*add_rows(weigh, (params, buffers, key), batch))
+        if shapes is not None and shapes.losses:
+            weigh = lambda whole, rows: learner.weights(whole[0], whole[1], rows, whole[2])  # noqa: E731
+            shared = factors(*add_rows(weigh, (params, buffers, key), batch))
         # All that the rows are worked on with goes in as an argument: under `vmap` each device gets its replicas' own.
         add = lambda whole, rows: learner.sums(whole[0], whole[1], rows, whole[2], whole[3])  # noqa: E731
         sums, grads = add_rows(add, (params, buffers, key, shared), batch)
@@ -180,13 +179,16 @@ class Learner:
         """What each device runs on its own rows."""
         return dataclasses.replace(self, forward=dataclasses.replace(self.forward, placement=self.placement.alone()))
 
-    def probe(self, params: Params, buffers: Params, batch: Batch, key: jax.Array, training: bool = True) -> Any:
+    def probe(self, params: Params, buffers: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Output]:
         """`forward` of the whole batch at once, to be traced for its structure."""
-        return self.forward(self.cast(params), buffers, batch, key, key, training=training)
+        return self.forward(self.cast(params), buffers, batch, key, key, training=True)
 
-    def rows_are_apart(self, params: Params, buffers: Params, batch: Batch, key: jax.Array | None) -> bool:
-        """Whether a sum over rows is that of the rows of each device: nothing depends on several rows together, and the
-        model draws nothing from its key, which rows that are split would not draw as they do together."""
+    def rows_apart(self, params: Params, buffers: Params, batch: Batch, key: jax.Array | None) -> Sums | None:
+        """The sums, in shapes, if those of all rows are those of each device's own added up; else None.
+
+        They are where nothing depends on several rows together, and the model draws nothing from its key, which rows
+        that are split would not draw as they do together.
+        """
         training, alone = key is not None, self.alone()
         anything = jax.random.key(0) if key is None else key
 
@@ -197,12 +199,12 @@ class Learner:
         try:
             closed, (sums, _) = jax.make_jaxpr(run, return_shape=True)(params, buffers, batch, anything)
         except RowsCoupled:
-            return False
+            return None
         if any(one.coupled for one in (*sums.losses.values(), *sums.metrics.values())):
-            return False
+            return None
         jaxpr = closed.jaxpr
         draws = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1][-1]
-        return not (training and draws)
+        return None if training and draws else sums
 
     def train_step(self, state: State, batch: Batch, go: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         """One update.
@@ -243,7 +245,7 @@ class Learner:
     def eval_step(self, params: Params, buffers: Params, batch: Batch) -> Sums:
         """The sums over a batch in evaluation; `batch["row"]` numbers its rows in their split."""
         rows_key, batch = jax.random.key(EVALUATION), numbered(batch)
-        if not self.placement.adds_rows or not self.rows_are_apart(params, buffers, batch, None):
+        if not self.placement.adds_rows or self.rows_apart(params, buffers, batch, None) is None:
             return self.evaluated(params, buffers, batch, rows_key)
         alone = self.alone()
         return self.placement.add_rows(

@@ -31,10 +31,10 @@ def main(folder: str, coordinator: str, count: str, index: str, text: str) -> No
     descent = SGD(learning_rate=0.5, momentum=0.0, schedule=Constant())
     run = toys.run(mesh=Mesh(**told["mesh"]), model=toys.model(block=block), optimizer=descent, steps=4)
     trained = train(run, folder)
-    asked, validation = [], trained.dataset.validation
-    trained.dataset.validation = lambda *words: asked.append(words) or validation(*words)
-    assert Opened(trained.program, trained.params, trained.dataset, 4).evaluate() == trained.metrics
-    assert asked == [(run.batch, int(index), int(count))], "each process evaluates its share"
+    asked, evaluation = [], trained.dataset.evaluation
+    trained.dataset.evaluation = lambda *words: asked.append(words) or evaluation(*words)
+    assert Opened(trained.program, trained.state, trained.dataset, 4).evaluate() == trained.metrics
+    assert asked == [("validation", run.batch, int(index), int(count))], "each process evaluates its share"
     whole = jax.jit(lambda tree: tree, out_shardings=jax.sharding.NamedSharding(trained.program.mesh, jax.P()))
     params = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(whole(trained.params)))])
     np.save(f"{folder}.{index}.npy", params)

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from tests.train import toys
-from train import opened
+from train import evaluate
 from train.opened import Opened
 
 
@@ -16,8 +16,11 @@ def test_a_process_evaluates_its_share_of_the_rows(monkeypatch, index, count):
     monkeypatch.setattr(jax, "process_index", lambda: index)
     monkeypatch.setattr(jax, "process_count", lambda: count)
     rows = []
-    read = lambda program, params, batches: rows.extend(int(b["segments"].any(axis=1).sum()) for b in batches)  # noqa: E731
-    monkeypatch.setattr(opened, "evaluate", read)
+
+    def read(program, state, batches, abandon):
+        rows.extend(int(batch["segments"].any(axis=1).sum()) for batch in batches)
+
+    monkeypatch.setattr(evaluate, "evaluate", read)
     program = types.SimpleNamespace(run=toys.run(batch=8, accumulate=2))
     assert Opened(program, {}, toys.Toy(held_out=13).build(), 1).evaluate() == {}
     share = 4 // count

@@ -16,7 +16,7 @@ def test_flops_that_cannot_be_counted_are_left_out_with_a_line(tmp_path, capfd):
         return cost.flops(jnp.fft.fft, batch["tokens"])
 
     mesh = types.SimpleNamespace(devices=jax.devices())
-    program = types.SimpleNamespace(run=toys.run(steps=2), members=None, mesh=mesh, step_flops=step_flops)
+    program = types.SimpleNamespace(run=toys.run(steps=2), mesh=mesh, step_flops=step_flops, counted=("tokens", 4))
     batch = {"tokens": jnp.ones((2, 3), jnp.int32)}
     with Reporter(program, tmp_path, 0) as reporter:
         for step in (1, 2):

@@ -1,5 +1,6 @@
 """Positions of two axes: scores depend on differences of coordinates along each axis, and one axis is plain rotary."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_a_model_reads_coordinates_and_says_when_there_are_none():
     with pytest.raises(
         UserError, match=r"AxialRotary\(axes=2\) needs Inputs\(coordinates=...\) of 2 axes; it got none"
     ):
-        merge(graphdef, params, {})(Inputs(tokens))
+        jax.eval_shape(lambda params: merge(graphdef, params, {})(Inputs(tokens)).logits, params)
 
 
 def test_a_head_that_does_not_split_is_refused():

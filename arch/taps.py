@@ -53,10 +53,12 @@ class Tap:
     Attributes:
       save: regular expression; sites it matches in full are saved.
       edit: site -> `fn(x, layer) -> x`, applied before saving.
+      strict: whether a site that the model does not have is an error.
     """
 
     save: str = ""
     edit: Mapping[str, Edit] = dataclasses.field(default_factory=dict)
+    strict: bool = True
 
     def recorder(self) -> Recorder:
         """A fresh recorder for one forward pass."""
@@ -121,6 +123,8 @@ class Recorder:
         Raises:
           ValueError: an edit or the save pattern matched none of the sites; lists them.
         """
+        if not self.tap.strict:
+            return
         unknown = [site for site in self.tap.edit if site not in self.sites]
         if self.tap.save and not any(re.fullmatch(self.tap.save, site) for site in self.sites):
             unknown.append(self.tap.save)

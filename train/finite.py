@@ -40,27 +40,33 @@ def explain(program: Program, state: State, batch: Batch) -> str:
         return rows, model_key, jax.random.fold_in(key, OBJECTIVE)
 
     @jit
-    def forward(params: Params, buffers: Params, *which: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        tap = Tap(save=SITES)
+    def forward(params: Params, buffers: Params, *which: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        tap = Tap(save=SITES, strict=False)
         sums, output = learner.forward(learner.cast(params), buffers, *micro_batch(*which), training=True, tap=tap)
-        return jnp.isfinite(sums.loss.total), {site: _each_layer(site, value) for site, value in output.taps.items()}
+        told = {"the loss": sums.loss.total, **{f"the loss {name}": one.total for name, one in sums.losses.items()}}
+        told |= {f"the statistics of {path}": value for path, value in sums.statistics.items()}
+        flags = {name: jnp.stack([_finite(leaf) for leaf in jax.tree.leaves(value)]) for name, value in told.items()}
+        return flags, {site: _each_layer(site, value) for site, value in output.taps.items()}
 
     @jit
     def backward(params: Params, buffers: Params, *which: Any) -> Params:
         def loss(compute: Params) -> jax.Array:
-            return learner.forward(compute, buffers, *micro_batch(*which), training=True)[0].loss.total
+            return learner.total(learner.forward(compute, buffers, *micro_batch(*which), training=True)[0])
 
         return _flags(jax.grad(loss)(learner.cast(params)))
 
     params, buffers = state["params"], state["buffers"]
     for index in range(learner.accumulate):
         which = batch, state["step"], jnp.int32(index)
-        loss_finite, sites = jax.device_get(forward(params, buffers, *which))
-        where = _first_site(sites)
-        if where or not loss_finite:
-            place = f"the first values that are not finite are in {where}" if where else "only the loss is not finite"
-            bad = unfinite(program, params)
-            return f"{place}; the parameter {bad[0]} is not finite itself" if bad else place
+        flags, sites = jax.device_get(forward(params, buffers, *which))
+        where, losses = _first_site(sites), [name for name, good in flags.items() if not good.all()]
+        if where or losses:
+            only = "only the loss is not finite" if losses == ["the loss"] else f"not finite: {', '.join(losses)}"
+            place = f"the first values that are not finite are in {where}" if where else only
+            for kind, tree in (("parameter", params), ("buffer", buffers)):
+                if bad := unfinite(program, tree):
+                    return f"{place}; the {kind} {bad[0]} is not finite itself"
+            return place
         bad = _paths(backward(params, buffers, *which))
         if bad:
             return f"the forward pass is finite, but the gradient of {', '.join(bad[:3])} is not"
@@ -68,7 +74,7 @@ def explain(program: Program, state: State, batch: Batch) -> str:
 
 
 def unfinite(program: Program, params: Params) -> list[str]:
-    """The paths of the parameters that are not finite. One pass over them where they lie."""
+    """The paths of the parameters, or buffers, that are not finite. One pass over them where they lie."""
     return _paths(jax.jit(_flags, out_shardings=replicated(program.mesh))(params))
 
 

@@ -221,9 +221,10 @@ class _Loop:
         """A checkpoint after `step`, of finite parameters only."""
         with self.reporter.pause():
             # A replica whose update overflows fails its next step, and stops none of the others.
-            bad = [] if self.program.members else unfinite(self.program, self.state["params"])
-            if bad:
-                self.fail(step, f"the update made the parameter {bad[0]} not finite")
+            for kind in () if self.program.members else ("params", "buffers"):
+                if bad := unfinite(self.program, self.state[kind]):
+                    what = {"params": "parameter", "buffers": "buffer"}[kind]
+                    self.fail(step, f"the update made the {what} {bad[0]} not finite")
             self.reporter.flush()
             stopped = {"stopped": self.stopped} if self.stopped else {}
             self.checkpoints.save(step, self.state, {**self.batches.get_state(), **stopped})

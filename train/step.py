@@ -144,17 +144,22 @@ class Learner:
         def one(micro: Batch, key: jax.Array) -> tuple[Sums, Params]:
             def total(compute: Params) -> tuple[jax.Array, Sums]:
                 sums, _ = self.forward(join(compute, still), buffers, micro, key, rows_key, training=True)
-                value, by = sums.loss.total, shared
-                if by is None:
-                    by = factors(sums.loss.weight, {name: loss.weight for name, loss in sums.losses.items()})
-                for name, loss in sums.losses.items():
-                    value = value + jnp.sum(jax.lax.stop_gradient(by[name]) * loss.total)
-                return value, sums
+                return self.total(sums, shared), sums
 
             grads, sums = jax.grad(total, has_aux=True)(compute)
             return sums, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, trained)
 
         return self._over(one, batch, key)
+
+    @staticmethod
+    def total(sums: Sums, by: Factors | None = None) -> jax.Array:
+        """The objective's total plus factors times those of the parts; None: those of the rows that were summed."""
+        if by is None:
+            by = factors(sums.loss.weight, {name: loss.weight for name, loss in sums.losses.items()})
+        value = sums.loss.total
+        for name, loss in sums.losses.items():
+            value = value + jnp.sum(jax.lax.stop_gradient(by[name]) * loss.total)
+        return value
 
     def gradients(self, params: Params, buffers: Params, batch: Batch, step: jax.Array) -> tuple[Sums, Params]:
         """The sums over the batch, and the gradient of what is minimised, float32, of the trained parameters."""
@@ -222,8 +227,8 @@ class Learner:
         sums, grads = self.gradients(params, buffers, batch, state["step"])
         norm = optax.tree.norm(grads)
         finite = go & jnp.isfinite(sums.loss.total) & jnp.isfinite(norm)
-        for loss in sums.losses.values():
-            finite &= jnp.all(jnp.isfinite(loss.total))
+        for leaf in jax.tree.leaves((sums.losses, sums.statistics)):
+            finite &= jnp.all(jnp.isfinite(leaf))
         trained, frozen = self.split(params)
         updates, opt_state = self.tx.update(grads, state["opt_state"], trained)
         new = {

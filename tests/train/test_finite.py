@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from arch.answers import Sum
+from arch.bottlenecks.base import Bottleneck
+from arch.models.base import Causal, Model, Network, Output
+from arch.stacks import Sequential
 from tests.train import toys
 from train.finite import explain, unfinite
 from train.setup import Program, prepare
@@ -107,3 +112,75 @@ def test_unfinite_names_parameters(program, start):
     assert unfinite(program, start["params"]) == []
     bad = damaged(start, "norm.gain", 0, np.inf)["params"]
     assert unfinite(program, bad) == ["norm.gain"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad(Bottleneck):
+    """Passes what it is given, and answers something that is not finite."""
+
+    what: str = "losses"
+
+    def build(self, width, make):
+        return BadLayer(self, make)
+
+
+class BadLayer(nnx.Module):
+    def __init__(self, spec, make):
+        self.what, self.seen = spec.what, make.buffer([], 0.0)
+
+    def __call__(self, x, ctx):
+        infinite = jnp.sum(x.astype(jnp.float32)) * jnp.inf
+        if self.what == "losses":
+            ctx.answer(self, losses={"pull": Sum(infinite, jnp.ones(()))})
+        else:
+            ctx.answer(self, statistics={"seen": infinite})
+        return x
+
+    def advance(self, buffers, sums):
+        return {"seen": buffers["seen"] + sums["seen"]}
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [("losses", "not finite: the loss between.pull"), ("statistics", "not finite: the statistics of stack.between.1")],
+)
+def test_what_a_part_answers_may_be_what_is_not_finite(dataset, batch, what, line):
+    """The objective's own loss is, and so are all activations; the step changes nothing, and the line says why."""
+    stack = Sequential(between=((1, Bad(what)),))
+    bad = prepare(toys.run(model=toys.model(depth=1, stack=stack)), dataset.description)
+    state = bad.start()
+    before = jax.device_get(state)
+    after, metrics = bad.train_step(state, batch, bad.go())
+    assert np.isfinite(metrics["loss"])
+    assert not bool(metrics["finite"])
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(after), before)
+    assert explain(bad, jax.tree.map(jnp.asarray, before), batch) == line
+
+
+@dataclasses.dataclass(frozen=True)
+class Untapped(Model, Causal):
+    """A table of logits, without a single tap site."""
+
+    vocab: int = toys.VOCAB
+
+    def build(self, *, rngs):
+        return UntappedNetwork()
+
+
+class UntappedNetwork(Network):
+    def __init__(self):
+        self.table = nnx.Param(
+            jnp.zeros((toys.VOCAB, toys.VOCAB)), axes=("vocab", None), initializer="zeros", role="head"
+        )
+
+    def forward(self, inputs, ctx, cache):
+        return Output(self.table[...][inputs.tokens])
+
+
+def test_a_model_without_sites_is_explained_all_the_same(dataset, batch):
+    bare = prepare(toys.run(model=Untapped()), dataset.description)
+    state = jax.device_get(bare.start())
+    assert (
+        explain(bare, damaged(state, "table", (0, 0), np.nan), batch)
+        == "only the loss is not finite; the parameter table is not finite itself"
+    )

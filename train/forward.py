@@ -18,10 +18,14 @@ from arch.answers import Sum
 from arch.models.base import Output
 from arch.params import merge
 from arch.sharding import Placement, activations
+from arch.spec import UserError
 from train.objectives.base import Loss, Objective, Task
 
 Params = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]
+
+OWN = ("grad_norm", "learning_rate", "weight", "finite")
+"""What the step itself reports."""
 
 ROW = "row"
 """The array of a batch that numbers its rows: in the batch while training, in the split in evaluation."""
@@ -87,8 +91,13 @@ def report(objective: Objective, sums: Sums) -> dict[str, jax.Array]:
     """Name -> value: the objective's metrics, `loss/NAME` of each part's loss summed over layers, and each part's
     metrics, the mean over layers."""
     told = objective.metrics(sums.loss)
-    told |= {f"loss/{name}": jnp.sum(one.value) for name, one in sums.losses.items()}
-    return told | {name: jnp.mean(one.value) for name, one in sums.metrics.items()}
+    parts = {f"loss/{name}": jnp.sum(one.value) for name, one in sums.losses.items()}
+    parts |= {name: jnp.mean(one.value) for name, one in sums.metrics.items()}
+    twice = sorted(set(parts) & {*told, *OWN})
+    if twice:
+        raise UserError(f"{', '.join(twice)}: a part of the model answers what the objective or the step reports; give "
+                        "it another name")  # fmt: skip
+    return told | parts
 
 
 def numbered(batch: Batch) -> Batch:

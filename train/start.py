@@ -13,10 +13,11 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -51,8 +52,10 @@ class FromRun(Start):
 
     Attributes:
       folder: the run folder, also `gs://`.
-      take: regular expressions; the source's arrays whose path one of them finds are taken; empty: all.
-      rename: (pattern, replacement) pairs that make a path of the new model of the source's, as `re.sub`, in turn.
+      take: regular expressions; the source's arrays whose path one of them finds are taken, each at least one; empty:
+        all.
+      rename: (pattern, replacement) pairs that make a path of the new model of the source's, as `re.sub`, in turn; each
+        changes at least one.
       step: of the checkpoint; None: the newest.
     """
 
@@ -82,6 +85,7 @@ class FromRun(Start):
         return {new: f"{self.folder} {at.name} {old}" for kind in KINDS for new, old in self._names(kind).items()}
 
     def arrays(self):
+        self._check_patterns()
         found: dict[str, dict[str, np.ndarray]] = {}
         for kind in KINDS:
             names = self._names(kind)
@@ -104,9 +108,20 @@ class FromRun(Start):
             if new in names:
                 raise UserError(f"start.rename: {names[new]} and {old} of {self.folder} would both become {new}")
             names[new] = old
-        if kind == "params" and not names:
-            raise UserError(f"start.take={self.take!r}: matches no parameter of {self.folder}")
         return names
+
+    def _check_patterns(self) -> None:
+        """Refuses patterns that decide nothing, for they were meant to. Raises UserError."""
+        paths = [path.partition(".")[2] for path in self._saved()["arrays"] if path.partition(".")[0] in KINDS]
+        for pattern in self.take:
+            if not any(re.search(pattern, path) for path in paths):
+                raise UserError(f"start.take: {pattern!r} matches no parameter of {self.folder}; {_some(paths)}")
+        taken = [old for kind in KINDS for old in self._names(kind).values()]
+        for pattern, replacement in self.rename:
+            renamed = [re.sub(pattern, replacement, path) for path in taken]
+            if renamed == taken:
+                raise UserError(f"start.rename: {pattern!r} changes no path that is taken; {_some(taken)}")
+            taken = renamed
 
     def _checkpoint(self) -> epath.Path:
         """The folder of the checkpoint."""
@@ -159,8 +174,7 @@ def begin(start: Start, state: dict[str, Any], note: Callable[[str], None], *, r
         paths = [".".join(str(key.key) for key in path) for path, _ in leaves]
         strange = [path for path in found[kind] if path not in paths]
         if strange:
-            there = ", ".join(paths[:8]) + (", ..." if len(paths) > 8 else "")
-            raise UserError(f"start: the model has no {strange[0]}; rename it or do not take it; it has {there}")
+            raise UserError(f"start: the model has no {strange[0]}; rename it or do not take it; {_some(paths)}")
         fresh += [path for path in paths if path not in found[kind]]
         placed = [
             leaf if path not in found[kind] else _placed(path, found[kind][path], leaf, replicas)
@@ -177,8 +191,14 @@ def _placed(path: str, value: np.ndarray, leaf: jax.Array, replicas: bool) -> ja
     wanted = leaf.shape[1:] if replicas else leaf.shape
     if wanted != value.shape:
         raise UserError(f"start: {path} has the shape {list(value.shape)} in the source and {list(wanted)} here")
+    if jnp.issubdtype(value.dtype, jnp.floating) != jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise UserError(f"start: {path} is {value.dtype} in the source and {leaf.dtype} here")
     whole = np.broadcast_to(value.astype(leaf.dtype), leaf.shape)
     return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: whole[index])
+
+
+def _some(paths: Sequence[str]) -> str:
+    return f"there are {', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
 
 
 def _read(folder: epath.Path, wanted: Any) -> dict[str, Any]:

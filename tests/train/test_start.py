@@ -91,6 +91,8 @@ def test_another_source_is_another_run(source, tmp_path):
     ("fields", "line"),
     [
         ({"take": ("nothing_like_it",)}, "matches no parameter of"),
+        ({"take": ("^embedding", "nothing_like_it")}, "'nothing_like_it' matches no parameter of"),
+        ({"rename": (("nothing_like_it", "x"),)}, "'nothing_like_it' changes no path that is taken; there are"),
         ({"rename": (("^embedding", "elsewhere"),)}, "the model has no elsewhere.table; rename it or do not take it"),
         ({"rename": (("mixer.[qk]", "mixer.q"),)}, "would both become stack.blocks.mixer.q.kernel"),
         ({"rename": (("^norm.gain", "stack.blocks.mixer_norm.gain"),), "take": ("^norm",)}, r"has the shape \[32\] in"),

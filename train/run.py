@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 from flax import nnx
 
-from arch.models.base import Causal, Model
+from arch.models.base import Causal, EncoderDecoder, Model
 from arch.spec import Problem, Spec, SpecError, at_least, one_of
 from train.data.base import Data
 from train.data.description import Description
@@ -109,7 +109,9 @@ class Run(Spec):
         if demands and not isinstance(self.model, demands):
             kinds = " or ".join(kind.__name__ for kind in demands)
             yield self.refuse("model", f"must be {kinds} (arch.models.base) for {type(self.objective).__name__}")
-        if self.reports.prompt is not None and not isinstance(self.model, Causal):
+        if self.reports.prompt is not None and isinstance(self.model, EncoderDecoder):
+            yield self.reports.refuse("prompt", f"{type(self.model).__name__} continues a source; leave it out")
+        elif self.reports.prompt is not None and not isinstance(self.model, Causal):
             yield self.reports.refuse("prompt", f"{type(self.model).__name__} is not causal and continues nothing; "
                                                 "leave it out")  # fmt: skip
         if self.reports.prompt is not None and not data.text:

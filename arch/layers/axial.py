@@ -1,4 +1,4 @@
-"""Rotary positions of more than one axis: each axis turns its own part of a head (2-D RoPE; arXiv 2403.13298, eq. 7).
+"""Rotary positions of more than one axis: each axis turns its own part of a head (axial 2-D RoPE; arXiv 2403.13298).
 
 `Inputs.coordinates` [B, T, A] says where a token is along each axis, such as row and column of an image's patch. Of the
 K dimensions of a head, the first K / A are turned by the first axis as `Rotary` turns a whole head of that width, and
@@ -36,6 +36,8 @@ class AxialRotary(Position):
 
 
 class AxialRotaryLayer(PositionLayer):
+    reads_coordinates = True
+
     def __init__(self, axes: int, part: RotaryLayer):
         self.axes, self.part = axes, part
 

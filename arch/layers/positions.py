@@ -27,9 +27,13 @@ from arch.spec import Problem, Spec, above, at_least, between
 
 
 class PositionLayer(nnx.Module):
-    """The three hooks, doing nothing. `limit`: how many positions there are; None: no bound."""
+    """The three hooks, doing nothing. `limit`: how many positions there are; None: no bound.
+
+    `reads_coordinates`: whether `places` are those of several axes.
+    """
 
     limit: int | None = None
+    reads_coordinates: bool = False
 
     def places(self, ctx: Context) -> Known:
         """What `embed` and `rotate` are told of where tokens are: [P, T] positions, or coordinates of several axes."""

@@ -145,19 +145,19 @@ class Output:
     taps: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Network(nnx.Module):
+class Network(nnx.Module, abc.ABC):
     """Base of the modules that models build. A subclass defines `forward`; `reads` names the inputs it takes."""
 
     reads: tuple[str, ...] = ("tokens", "positions", "segments")
     limit: int | None = None
     """How many positions the model knows; None: no bound."""
 
+    @abc.abstractmethod
     def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
         """The output for `inputs`.
 
         `ctx` holds what a call is told beside its inputs (training, key, keep, tap, answers), and no positions yet.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def __call__(
         self,
@@ -180,7 +180,8 @@ class Network(nnx.Module):
           tap: what to save or edit on the way (see `Tap`).
 
         Raises:
-          UserError: `inputs` lacks something or has something that this model does not read.
+          UserError: `inputs` lacks something or has something that this model does not read; a cache or gates for a
+            model that has none.
           ValueError: `tap` names a site that this model does not have, or there are more tokens than positions.
         """
         if not isinstance(inputs, Inputs):
@@ -193,6 +194,10 @@ class Network(nnx.Module):
         ctx = context(training=training, key=key, keep=keep, tap=recorder, answers=answers)
         with unchanged(self):
             out = self.forward(inputs, ctx, cache)
+        if cache is not None and out.cache is None:
+            raise UserError(f"{type(self).__name__} was called with a cache and does not go on from one")
+        if keep and not any(hasattr(part, "stack") for _, part in nnx.iter_graph(self)):
+            raise UserError(f"{type(self).__name__} has no stack of layers, so that there is nothing to gate")
         recorder.check()
         answer = answers.collect(self)
         return dataclasses.replace(

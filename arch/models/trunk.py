@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float
 
 from arch.blocks.base import Block
@@ -24,7 +25,7 @@ from arch.layers.positions import NoPosition, Position
 from arch.models.base import Cache, Inputs, Network
 from arch.params import Maker
 from arch.sharding import RESIDUAL_AXES, constrain
-from arch.spec import Problem, Spec, at_least
+from arch.spec import Problem, Spec, UserError, at_least
 from arch.stacks.base import Pattern, Stack
 from arch.stacks.sequential import Sequential
 
@@ -91,10 +92,15 @@ class TrunkNetwork(Network):
 
         Raises:
           ValueError: more tokens than positions.
+          UserError: coordinates that no part reads.
         """
         tokens: Any = inputs.tokens
         if inputs.positions is None and cache is None and self.limit is not None and tokens.shape[1] > self.limit:
             raise ValueError(f"{tokens.shape[1]} tokens do not fit the {self.limit} positions of this model")
+        if inputs.coordinates is not None and not any(
+            getattr(part, "reads_coordinates", False) for _, part in nnx.iter_graph(self)
+        ):
+            raise UserError("coordinates were given, and no part of the model reads them; AxialRotary does")
         ctx, cache = placed(inputs, ctx, cache)
         ctx = ctx.replace(bias=self.position.bias(ctx.positions, ctx.key_positions))
         x_BTD = self.position.embed(self.embedding(tokens), self.position.places(ctx))

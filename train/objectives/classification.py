@@ -52,8 +52,16 @@ class Classification(Objective):
         return {"loss": loss.sums["nats"] / rows, "accuracy": loss.sums["correct"] / rows}
 
 
+READ = ("tokens", "positions", "segments", "image", "tokens2", "segments2")
+OWN = ("label", "weight")
+
+
 def inputs_of(batch: Mapping[str, jax.Array]) -> Inputs:
-    """What a model of rows reads of a batch."""
+    """What a model of rows reads of a batch. Raises UserError for an array that nobody would read."""
+    strange = [name for name in batch if name not in (*READ, *OWN)]
+    if strange:
+        raise UserError(f"the data has {', '.join(strange)}, which Classification does not read; it reads "
+                        f"{', '.join((*READ, *OWN))}")  # fmt: skip
     tokens2, segments2 = batch.get("tokens2"), batch.get("segments2")
     return Inputs(
         tokens=batch.get("tokens"),

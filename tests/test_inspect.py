@@ -19,6 +19,7 @@ from experiments.config.flags import Command
 from train.data.digits import Digits
 from train.data.listops import ListOps
 from train.data.pairs import SameDocument
+from train.data.text import Text
 from train.objectives.classification import Classification
 from train.objectives.next_token import NextToken
 from train.run import Reports, Run
@@ -72,8 +73,9 @@ def test_an_objective_demands_its_kind_of_model():
 
 
 def test_a_prompt_needs_a_causal_model():
-    told = [str(error) for error in dataclasses.replace(ROWS, reports=Reports(prompt="the")).conflicts()]
-    assert any("Classifier is not causal and continues nothing" in line for line in told)
+    run = masked(model=dataclasses.replace(masked().model, vocab=256), data=Text(), reports=Reports(prompt="the"))
+    told = [str(error) for error in run.conflicts()]
+    assert any("Encoder is not causal, continues nothing; leave it out" in line for line in told)
 
 
 def test_a_decoder_that_sees_later_tokens_is_an_encoder():

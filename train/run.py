@@ -109,14 +109,16 @@ class Run(Spec):
         if demands and not isinstance(self.model, demands):
             kinds = " or ".join(kind.__name__ for kind in demands)
             yield self.refuse("model", f"must be {kinds} (arch.models.base) for {type(self.objective).__name__}")
-        if self.reports.prompt is not None and isinstance(self.model, EncoderDecoder):
-            yield self.reports.refuse("prompt", f"{type(self.model).__name__} continues a source; leave it out")
-        elif self.reports.prompt is not None and not isinstance(self.model, Causal):
-            yield self.reports.refuse("prompt", f"{type(self.model).__name__} is not causal and continues nothing; "
-                                                "leave it out")  # fmt: skip
-        if self.reports.prompt is not None and not data.text:
-            yield self.reports.refuse("prompt", f"{type(self.data).__name__} is no running text that a prompt can be "
-                                                "continued in; leave it out")  # fmt: skip
+        if self.reports.prompt is not None and (why := self._not_continued(data)):
+            yield self.reports.refuse("prompt", f"{why}; leave it out")
+
+    def _not_continued(self, data: Description) -> str:
+        """Why a prompt cannot be continued; "" if it can."""
+        if not data.text:
+            return f"{type(self.data).__name__} is no running text that a prompt can be continued in"
+        if isinstance(self.model, EncoderDecoder):
+            return f"{type(self.model).__name__} continues a source"
+        return "" if isinstance(self.model, Causal) else f"{type(self.model).__name__} is not causal, continues nothing"
 
     def abstract_model(self) -> Any:
         """The model with shapes in place of arrays."""

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from arch.params import Axes, metadata
+from arch.params import Axes, Buffer, metadata
 from arch.sharding import Axis, Placement, RowsCoupled
 from arch.spec import Problem, Spec, SpecError, UserError, at_least
 
@@ -102,10 +102,10 @@ class Mesh(Spec):
         if parts % processes:
             yield self.refuse("tensor", f"leaves data * fsdp = {parts}, which the {processes} processes must divide")
         try:
-            table = metadata(run.abstract_model())
+            module = run.abstract_model()
         except SpecError:
             return  # the run tells it
-        for path, row in table.items():
+        for path, row in {**metadata(module), **metadata(module, Buffer)}.items():
             for problem in misfits(path, row["axes"], row["shape"], sizes):
                 yield SpecError(self, [problem])
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import jax
-from flax import nnx
 
+from arch.cost import abstract
 from arch.models.base import Causal, EncoderDecoder, Model
 from arch.spec import Problem, Spec, SpecError, at_least, one_of
 from train.data.base import Data
@@ -122,4 +122,4 @@ class Run(Spec):
 
     def abstract_model(self) -> Any:
         """The model with shapes in place of arrays."""
-        return nnx.eval_shape(lambda: self.model.build(rngs=nnx.Rngs(0)))
+        return abstract(self.model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -76,40 +77,32 @@ def _arms(spec: Spec, arms: Mapping[str, Spec]) -> str:
 
 
 def tables(spec: Spec) -> Iterator[tuple[str, str]]:
-    """(heading, parameter table) of each model in a configuration: a spec's field `model` that is itself a spec."""
+    """(heading, table) of the parameters of each model in a configuration, and of its buffers if it has any.
+
+    A model is a spec's field `model` that is itself a spec. Nothing is computed or allocated.
+    """
+    from arch.cost import abstract
+    from arch.params import Buffer, metadata
+
     for path, owner in walk(spec):
         model = getattr(owner, "model", None)
         if isinstance(owner, Spec) and isinstance(model, Spec):
-            name = f"{path}.model" if path else "model"
-            yield f"parameters of {name}", table(parameters(model), columns(owner, model))
+            name, module = f"{path}.model" if path else "model", abstract(model)
+            yield f"parameters of {name}", table(metadata(module), columns(owner, module))
+            if buffers := metadata(module, Buffer):
+                yield f"buffers of {name}", table(buffers, {}, "numbers")
 
 
-def parameters(model: Spec) -> dict[str, dict[str, Any]]:
-    """Path -> shape, axes and initialiser of every parameter of a model; nothing is computed or allocated."""
-    from arch.params import metadata
-
-    return metadata(_abstract(model))
-
-
-def _abstract(model: Any) -> Any:
-    from flax import nnx
-
-    return nnx.eval_shape(lambda: model.build(rngs=nnx.Rngs(0)))
-
-
-def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
+def columns(run: Any, module: Any) -> dict[str, dict[str, Any]]:
     """Path -> what else the run says of a parameter: mesh axes, decay, and where it matters freezing and source."""
     optimizer = getattr(run, "optimizer", None)
     if optimizer is None or not hasattr(optimizer, "treatments"):
         return {}
-    from flax import nnx
-
+    from arch.params import logical_axes, metadata, roles, split
     from train.mesh import mesh_axes
 
-    rows = parameters(model)
-    arrays = nnx.to_pure_dict(nnx.state(_abstract(model), nnx.Param))
-    axes, roles = ({path: row[name] for path, row in rows.items()} for name in ("axes", "role"))
-    treatments = optimizer.treatments(arrays, _nest(axes), roles=roles)
+    rows = metadata(module)
+    treatments = optimizer.treatments(split(module)[1], logical_axes(module), roles=roles(module))
     extra: dict[str, dict[str, Any]] = {}
     for path, treatment in treatments.items():
         extra[path] = {"mesh": mesh_axes(rows[path]["axes"], path), "decay": treatment.decay}
@@ -124,38 +117,22 @@ def columns(run: Any, model: Spec) -> dict[str, dict[str, Any]]:
     return extra
 
 
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *above, name = path.split(".")
-        node = nested
-        for key in above:
-            node = node.setdefault(key, {})
-        node[name] = value
-    return nested
-
-
-def table(rows: Mapping[str, Mapping[str, Any]], extra: Mapping[str, Mapping[str, Any]]) -> str:
-    """The parameters as aligned lines under a heading, and their number."""
+def table(
+    rows: Mapping[str, Mapping[str, Any]], extra: Mapping[str, Mapping[str, Any]], what: str = "parameters"
+) -> str:
+    """The parameters as aligned lines under a heading, and their number; `what` they are called."""
     merged = {path: {**row, **extra.get(path, {})} for path, row in rows.items()}
     names = list(dict.fromkeys(name for row in merged.values() for name in row))
     lines = [["path", *names]] + [[path, *(_cell(row.get(n)) for n in names)] for path, row in merged.items()]
     widths = [max(len(line[index]) for line in lines) for index in range(len(names) + 1)]
     text = "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
-    return text + f"{sum(_size(row['shape']) for row in rows.values())} parameters in {len(rows)} arrays\n"
+    return text + f"{sum(math.prod(row['shape']) for row in rows.values())} {what} in {len(rows)} arrays\n"
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join("-" if item is None else str(item) for item in value) or "()"
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def compare(file: Path, form: str, folder: Path = FOLDER) -> str:

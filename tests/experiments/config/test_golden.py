@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from arch.stacks import Sequential
 from experiments.config import golden
 from experiments.config.errors import ConfigError
+from tests.extension.parts.quantiser import EmaCodes
+from tests.train import toys
 
 SOURCE = '''
 """A study."""
@@ -113,3 +116,12 @@ def test_update_writes_what_compare_accepts_and_a_change_is_seen(source, tmp_pat
     assert golden.compare(study, "", folder) == ""
     assert "-model.width = 4\n+model.width = 12\n" in golden.compare(study, "tiny", folder)
     assert [file.name for file in golden.update(source, folder)] == ["study.tiny.txt"]
+
+
+def test_buffers_have_a_table_of_their_own():
+    stack = Sequential(between=((1, EmaCodes(codes=4)),))
+    (_, parameters), (heading, buffers) = golden.tables(toys.run(model=toys.model(stack=stack)))
+    assert "between" not in parameters
+    assert heading == "buffers of model"
+    assert "stack.between.1.sums" in buffers
+    assert buffers.endswith("132 numbers in 2 arrays\n")  # 4 counts, 4 x 32 sums

@@ -5,6 +5,7 @@ large enough for attention to be far from uniform. A parameter's value depends o
 """
 
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Callable
 from functools import cache, partial
@@ -140,6 +141,21 @@ def empty_cache(spec, batch, length, dtype=jnp.float32):
     """An empty cache of `spec`; for use inside a jitted function."""
     graphdef, params = draw(spec)
     return nnx.merge(graphdef, params).init_cache(batch, length, dtype)
+
+
+def in_pieces(spec, tokens, cuts):
+    """`fn(params) -> (logits, cache)` of `spec` on tokens that are fed up to each of `cuts` in turn, with a cache."""
+    forward_, _ = forward(spec)
+
+    def fn(params):
+        cache, logits = empty_cache(spec, *tokens.shape), []
+        for first, last in itertools.pairwise((0, *cuts)):
+            out = forward_(params, tokens[:, first:last], cache=cache)
+            cache = out.cache
+            logits.append(out.logits)
+        return jnp.concatenate(logits, axis=1), cache
+
+    return fn
 
 
 def tokens(batch, length, seed=0):

@@ -148,15 +148,8 @@ def test_caches_are_under_the_names_and_decoding_is_the_full_forward(kind):
     forward, params = tiny.forward(spec)
     tokens = tiny.tokens(B, T)
 
-    def run(params):
-        cache, found = tiny.empty_cache(spec, B, T), []
-        for first, last in ((0, 3), (3, 4), (4, 6)):
-            out = forward(params, tokens[:, first:last], cache=cache)
-            cache = out.cache
-            found.append(out.logits)
-        return jnp.concatenate(found, axis=1), forward(params, tokens).logits, cache
-
-    found, full, cache = tiny.jit(run)(params)
+    found, cache = tiny.jit(tiny.in_pieces(spec, tokens, (3, 4, T)))(params)
+    full = tiny.jit(lambda params: forward(params, tokens).logits)(params)
     tiny.close(found, full)
     assert set(cache.layers) == {"mixer", "cross"}
     assert all(isinstance(one, Growing) for one in cache.layers.values())

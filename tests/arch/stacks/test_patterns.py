@@ -227,15 +227,8 @@ def test_cached_decoding_is_the_full_forward(loop):
     forward, params = tiny.forward(spec)
     tokens = tiny.tokens(B, T)
 
-    def run(params):
-        cache, found = tiny.empty_cache(spec, B, T), []
-        for first, last in ((0, 3), (3, 4), (4, 6)):
-            out = forward(params, tokens[:, first:last], cache=cache)
-            cache = out.cache
-            found.append(out.logits)
-        return forward(params, tokens).logits, jnp.concatenate(found, axis=1), cache
-
-    full, found, cache = tiny.jit(run)(params)
+    found, cache = tiny.jit(tiny.in_pieces(spec, tokens, (3, 4, T)))(params)
+    full = tiny.jit(lambda params: forward(params, tokens).logits)(params)
     tiny.close(found, full)
     caches = {place: cache.layers["0"][place]["mixer"] for place in "01"}
     assert isinstance(caches["0"], Window)

@@ -1,6 +1,7 @@
 """What a network is given and cannot use is told in one line."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from arch.params import merge
 from arch.spec import UserError
 from tests.arch import tiny
 
-TOKENS = np.zeros((2, 4), np.int32)
+TOKENS = jnp.zeros((2, 4), jnp.int32)
 
 
 def call(spec, inputs, **told):
@@ -22,16 +23,18 @@ def call(spec, inputs, **told):
 
 
 def test_a_cache_for_a_model_that_has_none():
-    cache = jax.eval_shape(lambda: tiny.empty_cache(tiny.decoder(), 2, 8))
     spec = Classifier(vocab=8, width=8, depth=1)
     graphdef, params = tiny.draw(spec)
     with pytest.raises(UserError, match="ClassifierNetwork was called with a cache and does not go on from one"):
-        jax.eval_shape(lambda p, c: merge(graphdef, p, {})(Inputs(TOKENS), cache=c).logits, params, cache)
+        jax.eval_shape(
+            lambda p: merge(graphdef, p, {})(Inputs(TOKENS), cache=tiny.empty_cache(tiny.decoder(), 2, 8)).logits,
+            params,
+        )
 
 
 def test_gates_for_a_model_without_layers():
     with pytest.raises(UserError, match="DeepMLPNetwork has no stack of layers"):
-        call(DeepMLP(hidden=4, depth=2), Inputs(images=np.zeros((2, 8, 8, 1), np.float32)), keep=Keep(block=np.ones(2)))
+        call(DeepMLP(hidden=4, depth=2), Inputs(images=jnp.zeros((2, 8, 8, 1))), keep=Keep(block=np.ones(2)))
 
 
 def test_coordinates_that_nobody_reads():
@@ -42,7 +45,6 @@ def test_coordinates_that_nobody_reads():
 @pytest.mark.parametrize(
     ("inputs", "line"),
     [
-        (TOKENS, r"is called with Inputs\(tokens=...\), not a ndarray"),
         (Inputs(images=TOKENS), "reads tokens, positions, segments, coordinates; it was given images"),
         (Inputs(TOKENS, source=Inputs(TOKENS)), "it was given tokens, source"),
     ],
@@ -50,6 +52,12 @@ def test_coordinates_that_nobody_reads():
 def test_inputs_that_are_not_its_own(inputs, line):
     with pytest.raises(UserError, match=line):
         call(Decoder(vocab=8, width=16, depth=1), inputs)
+
+
+def test_an_array_is_no_inputs():
+    """Told by the model, or by the type checker where there is one."""
+    with pytest.raises((UserError, TypeError), match="Inputs"):
+        call(Decoder(vocab=8, width=16, depth=1), TOKENS)
 
 
 def test_a_network_defines_forward():

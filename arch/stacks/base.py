@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,17 @@ class Pattern(Spec, abc.ABC):
     @abc.abstractmethod
     def blocks(self) -> tuple[Block, ...]:
         """The different blocks, whatever the depth."""
+
+    def with_blocks(self, change: Callable[[Block], Block]) -> Self:
+        """The same pattern of changed blocks."""
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(changed, value))
+            return change(value) if isinstance(value, Block) else value
+
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: changed(value) for name, value in fields.items()})
 
     @property
     def causal(self) -> bool | None:

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from arch import cost
 from arch.spec import Problem, Spec, UserError, above, one_of
+from arch.stacks.base import Pattern
 from train.estimate import row_flops
 from train.run import Run
 
@@ -81,9 +82,9 @@ def shape(run: Run) -> dict[str, float | int | str]:
     """The row of an arm in the matched table: its dials and its costs, those that it has."""
     found: dict[str, float | int | str] = {}
     for name, path in DIALS.items():
-        value = _at(run, path)
-        if value is not None:
-            found[name] = value
+        with contextlib.suppress(DifferError):  # has no one value to show
+            if (value := _at(run, path)) is not None:
+                found[name] = value
     counts = cost.parameters(run.model)
     found |= {"parameters": counts.total, "non_embedding": counts.non_embedding, "body": counts.body}
     with contextlib.suppress(cost.UncountedError):
@@ -207,10 +208,24 @@ DIALS = {
 """Name of a dial -> the field of a run that it turns, in models that have it."""
 
 
+class DifferError(UserError):
+    """The blocks of a pattern have no one value of a dial."""
+
+
 def _at(spec: Any, path: str) -> Any:
-    for name in path.split("."):
-        spec = getattr(spec, name, None)
-    return spec
+    """The field of a spec at `path`; None where it has none. Of a pattern it is that of its blocks.
+
+    Raises:
+      DifferError: the blocks of a pattern differ in it.
+    """
+    name, _, rest = path.partition(".")
+    if isinstance(spec, Pattern) and not hasattr(spec, name):
+        first, *others = [_at(block, path) for block in spec.blocks]
+        if any(other != first for other in others):
+            raise DifferError(f"match: the blocks of {type(spec).__name__} differ in {path}; make the arms by hand")
+        return first
+    spec = getattr(spec, name, None)
+    return _at(spec, rest) if rest else spec
 
 
 def _get(run: Run, dial: str) -> Any:
@@ -227,10 +242,8 @@ def _head_dim(run: Run) -> int | None:
 
 def _ratio(run: Run) -> float | None:
     """Feed-forward width over model width, where the feed-forward has one of its own."""
-    part = _at(run, "model.block.feed_forward")
-    if part is None or not hasattr(part, "hidden"):
-        return None
-    return (part.hidden / _get(run, "width")) if part.hidden else None
+    hidden = _at(run, DIALS["hidden"])
+    return hidden / _get(run, "width") if hidden else None
 
 
 def _with(run: Run, **dials: int | None) -> Run:
@@ -238,6 +251,8 @@ def _with(run: Run, **dials: int | None) -> Run:
 
     def put(spec: Any, path: list[str], value: Any) -> Any:
         name, *rest = path
+        if isinstance(spec, Pattern) and not hasattr(spec, name):
+            return spec.with_blocks(lambda block: put(block, path, value))
         if not hasattr(spec, name):
             return spec
         return dataclasses.replace(spec, **{name: put(getattr(spec, name), rest, value) if rest else value})

@@ -10,10 +10,12 @@ from arch.blocks import PreNorm
 from arch.layers.attention import Attention
 from arch.layers.embeddings import Tied
 from arch.layers.feed_forward import MLP, FeedForward, GatedMLP
+from arch.layers.masks import Causal, SlidingWindow
 from arch.layers.norms import Norm
 from arch.models.decoder import Decoder
 from arch.params import Maker
 from arch.spec import UserError
+from arch.stacks import Cycle
 from experiments.study.match import Match, count, match, mismatch, shape
 from tests.train import toys
 from train.data.text import Text
@@ -207,3 +209,30 @@ def test_arms_that_do_not_agree():
     (problem,) = mismatch(Match("params", 0.01), {"a": run, "b": deeper})
     assert "b has" in problem.line()
     assert not list(mismatch(Match("params", 0.5), {"a": run, "b": deeper}))
+
+
+def patterned(*heads: int) -> Run:
+    """Layers with a window and without in turn, of so many heads."""
+    masks = (SlidingWindow(8), Causal())
+    blocks = [
+        PreNorm(mixer=Attention(heads=count, mask=mask), feed_forward=GatedMLP(hidden=168))
+        for count, mask in zip(heads, masks, strict=True)
+    ]
+    run = base()
+    return dataclasses.replace(run, model=dataclasses.replace(run.model, block=Cycle(tuple(blocks))))
+
+
+def test_the_dials_of_a_pattern_are_those_of_all_its_blocks():
+    """Masks cost nothing here: the shapes are those that one block is matched to, and each block keeps its mask."""
+    plain, mixed = (match(run, depth=(2, 8), tolerance=0.03) for run in (base(), patterned(4, 4)))
+    for name, run in mixed.items():
+        assert shape(run) == shape(plain[name])
+        assert [block.mixer.mask for block in run.model.block.blocks] == [SlidingWindow(8), Causal()]
+        assert {block.mixer.head_dim for block in run.model.block.blocks} == {16}
+
+
+def test_a_pattern_whose_blocks_differ_in_a_dial_is_refused():
+    with pytest.raises(UserError, match=r"the blocks of Cycle differ in mixer\.heads; make the arms by hand"):
+        match(patterned(4, 8), depth=(2, 8))
+    assert "heads" not in shape(patterned(4, 8))
+    assert shape(patterned(4, 8))["depth"] == 4

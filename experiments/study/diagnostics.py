@@ -1,7 +1,8 @@
 """The depth panel: what every layer of a trained model does, measured on one batch.
 
-The model is looked at through the loss that trained it, with taps or gates, so that any model with one stack of like
-blocks can be examined, whatever its inputs and its loss are.
+The model is looked at through the loss that trained it, with taps or gates, so that any model with one stack of blocks,
+alike or in a pattern, can be examined, whatever its inputs and its loss are. The loss is the objective's alone, without
+those of the model's parts.
 
 Where a block is not additive (post-norm) `attn_contribution` and its like still compare what a sublayer wrote with the
 stream that it was added to; `block_contribution` is the change of the stream over the whole block.
@@ -53,7 +54,7 @@ def depth_panel(
       layer - loss, nats), and update_to_weight (what the optimiser would add now at its peak learning rate, over the
       weights). Those whose sites the model does not have are left out; all are, for a model without a stack.
     """
-    if "blocks" not in state["params"].get("stack", {}):
+    if not {"blocks", "sections"} & set(state["params"].get("stack", {})):
         return {}
     functions = _functions(program)
     few = program.place(_rows(batch, _few(program, batch)), train=False)
@@ -101,10 +102,10 @@ def _activations(program: Program, state: State, batch: Any) -> Values:
         "block_contribution": depth.relative_contribution(after - before, before, weight),
     }
     for site, name, stream in [("attn_out", "attn", before), ("mlp_out", "mlp", taps.get("resid_mid", before))]:
-        if site in taps:
+        if _of_all_layers(taps.get(site), before) and _of_all_layers(stream, before):
             values[f"{name}_contribution"] = depth.relative_contribution(taps[site], stream, weight)
             values[f"{name}_cosine"] = depth.cosine(taps[site], stream, weight)
-    if "attn.pattern" in taps:
+    if _of_all_layers(taps.get("attn.pattern"), before):
         values["attention_entropy"] = depth.attention_entropy(taps["attn.pattern"], weight)
     return values
 
@@ -113,17 +114,17 @@ def _losses(program: Program, state: State, batch: Any, rate: jax.Array) -> Valu
     """What needs the loss of the whole batch: the gradient and update of each layer, and the loss without it."""
     params = state["params"]
     whole, grads = jax.value_and_grad(lambda params: _examine(program, params, state, batch)[0])(params)
-    norms = _norms(grads["stack"]["blocks"])
+    norms = _norms(program, grads)
     masks = ~jnp.eye(norms.shape[0], dtype=bool)
     without = jax.lax.map(lambda keep: _examine(program, params, state, batch, keep=Keep(block=keep))[0], masks)
     trained, frozen = program.learner.split(params)
     updates, _ = _at_peak(program, rate).update(program.learner.split(grads)[0], state["opt_state"], trained)
     updates = join(updates, jax.tree.map(jnp.zeros_like, frozen))
-    weights = jnp.maximum(_norms(params["stack"]["blocks"]), depth.SMALLEST)
+    weights = jnp.maximum(_norms(program, params), depth.SMALLEST)
     return {
         "gradient_norm": norms,
         "layer_drop": without - whole,
-        "update_to_weight": _norms(updates["stack"]["blocks"]) / weights,
+        "update_to_weight": _norms(program, updates) / weights,
     }
 
 
@@ -135,8 +136,27 @@ def _at_peak(program: Program, rate: jax.Array) -> optax.GradientTransformation:
     return constant.build(split(module)[1], run.steps, roles=named, axes=axes, learning_rate=rate, seed=run.seed)
 
 
-def _norms(blocks: Any) -> jax.Array:
-    """[L]: the norm of all parameters of each layer together, in a tree of `[L, ...]`."""
+def _of_all_layers(value: Any, stream: jax.Array) -> bool:
+    """Whether a saved value has one entry for each layer of the stream, all of one shape."""
+    return isinstance(value, jax.Array) and value.shape[0] == stream.shape[0]
+
+
+def _norms(program: Program, tree: Params) -> jax.Array:
+    """[L]: the norm of all parameters of each layer together, in a tree like the parameters."""
+    stack = tree["stack"]
+    if "blocks" in stack:
+        return _norms_of(stack["blocks"])
+    spans = program.run.abstract_model().stack.spans
+    norms = jnp.zeros(sum(size * repeats for _, size, repeats in spans))
+    for loop, (first, size, repeats) in enumerate(spans):
+        for place in range(size):
+            layers = slice(first + place, first + size * repeats, size)
+            norms = norms.at[layers].set(_norms_of(stack["sections"][str(loop)][str(place)]))
+    return norms
+
+
+def _norms_of(blocks: Any) -> jax.Array:
+    """The norms of layers that are stacked: a tree of `[L, ...]`."""
     squares = [jnp.sum(jnp.square(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(blocks)]
     return jnp.sqrt(functools.reduce(jnp.add, squares))
 

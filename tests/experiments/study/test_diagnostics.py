@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from arch.layers.masks import SlidingWindow
 from arch.models.base import Causal, Inputs, Model, Network, Output
-from arch.stacks import Kept, Sequential
+from arch.stacks import Cycle, Kept, Sequential
 from arch.taps import Tap
 from experiments.study import diagnostics
 from experiments.study.diagnostics import depth_panel
@@ -184,3 +185,27 @@ class FlatModel(Network):
 def test_a_model_without_a_stack_has_no_panel(dataset, batch):
     program = prepare(toys.run(model=Flat()), dataset.description)
     assert depth_panel(program, program.start(), batch) == {}
+
+
+def test_a_pattern_has_the_panel_of_its_layers(dataset, batch):
+    """Two blocks that differ in a window longer than the rows: the same function, laid out as two loops."""
+    block = toys.model().block
+    local = dataclasses.replace(block, mixer=dataclasses.replace(block.mixer, mask=SlidingWindow(4 * toys.LENGTH)))
+    panels = []
+    for one in (block, Cycle((local, block))):
+        program = prepare(toys.run(model=toys.model(depth=5, block=one)), dataset.description)
+        state = program.start()
+        panels.append(depth_panel(program, state, batch))
+    assert "sections" in state["params"]["stack"]
+    assert set(panels[1]) == NAMES
+    for name, values in panels[0].items():
+        np.testing.assert_allclose(panels[1][name], values, rtol=2e-4, atol=1e-6, err_msg=name)
+
+
+def test_what_only_some_layers_have_is_left_out(dataset, batch):
+    block = toys.model().block
+    pattern = Cycle((dataclasses.replace(block, feed_forward=None), block))
+    program = prepare(toys.run(model=toys.model(depth=2, block=pattern)), dataset.description)
+    panel = depth_panel(program, program.start(), batch)
+    assert set(panel) == NAMES - {"mlp_contribution", "mlp_cosine"}
+    assert all(len(values) == 2 for values in panel.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class Pattern(Spec, abc.ABC):
     def blocks(self) -> tuple[Block, ...]:
         """The different blocks, whatever the depth."""
 
-    def with_blocks(self, change: Callable[[Block], Block]) -> Self:
+    def with_blocks(self, change: Callable[[Block], Block]) -> Pattern:
         """The same pattern of changed blocks."""
 
         def changed(value: Any) -> Any:

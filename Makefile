@@ -32,13 +32,14 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# The networks (tests/arch) once, with shapes checked; all else as users run it.
 test: lint shapes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/arch
 
 slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow
 
-# The networks once more, with shapes in signatures checked, and NNX without its graph mode.
+# The networks, with shapes in signatures checked, and NNX without its graph mode.
 shapes: $(VENV)/dev.stamp
 	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(BIN)/python -m pytest tests/arch -n 2 --dist loadfile \
 		--durations=3 --jaxtyping-packages=arch,train,beartype.beartype

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from train.data.base import Dataset, EvaluationBatches
 from train.data.description import prefix
-from train.forward import report
+from train.forward import Sums, report
 from train.setup import Program
 
 TEST = "test"
@@ -54,22 +54,38 @@ def evaluate(
     None if `abandon()` said so on the way, or there were no batches.
     """
     total: Any = None
-    ahead: Any = None
-    for batch in batches:
-        if abandon():
+    for sums in batch_sums(program, state, batches, abandon):
+        if sums is None:
             return None
-        sums = program.eval_step(state["params"], state["buffers"], program.place(batch, train=False))
-        total, ahead = _add(total, ahead), sums
-    total = _add(total, ahead)
+        total = sums if total is None else jax.tree.map(np.add, total, sums)
     if total is None:
         return None
     metrics = report(program.run.objective, jax.tree.map(jnp.float32, total))
     return {name: np.asarray(value).tolist() for name, value in metrics.items()}
 
 
-def _add(total: Any, sums: Any) -> Any:
-    """`total` and the sums of a batch, which is waited for here: after the next one was dispatched."""
-    if sums is None:
-        return total
-    host = jax.tree.map(np.float64, jax.device_get(sums))
-    return host if total is None else jax.tree.map(np.add, total, host)
+def batch_sums(
+    program: Program,
+    state: Mapping[str, Any],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    abandon: Callable[[], bool] = lambda: False,
+) -> Iterator[Sums | None]:
+    """The sums of each batch, float64 on the host, with a leading axis of replicas if there are members.
+
+    Those of a batch are waited for after the next one was dispatched. The last is None if `abandon()` said so.
+    """
+    ahead: Any = None
+    for batch in batches:
+        if abandon():
+            yield None
+            return
+        sums = program.eval_step(state["params"], state["buffers"], program.place(batch, train=False))
+        if ahead is not None:
+            yield _on_host(ahead)
+        ahead = sums
+    if ahead is not None:
+        yield _on_host(ahead)
+
+
+def _on_host(sums: Any) -> Sums:
+    return jax.tree.map(np.float64, jax.device_get(sums))

@@ -28,7 +28,7 @@ from train.identity import digest, identify, old_fields, other_code
 from train.members import Members
 from train.run import Run
 
-FORMAT = 4  # raise it when what is kept of a cell changes
+FORMAT = 5  # raise it when what is kept of a cell changes
 OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
 FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt")
 """Fields that do not change what a cell measures."""
@@ -65,6 +65,7 @@ class Group:
       run: the arm.
       rows: what each cell varies: path -> number.
       diagnostics: panels taken of every cell.
+      looked_at: rows that they are taken of, at least.
     """
 
     arm: str
@@ -72,11 +73,12 @@ class Group:
     run: Run
     rows: tuple[Mapping[str, float], ...]
     diagnostics: tuple[str, ...] = ()
+    looked_at: int = 0
 
     @functools.cached_property
     def called(self) -> list[Name]:
         """The name of each cell. Raises UserError for data that is not there."""
-        return [name(Members((row,)).lone(self.run, 0), self.diagnostics) for row in self.rows]
+        return [name(Members((row,)).lone(self.run, 0), self.diagnostics, self.looked_at) for row in self.rows]
 
     def names(self) -> list[str]:
         """The name of each cell on disk."""
@@ -165,13 +167,17 @@ class Cells:
             write(self._path(key), json.dumps(cell, indent=1) + "\n")
 
 
-def name(run: Run, diagnostics: Sequence[str]) -> Name:
-    """The name of the cell that `run` is, looked at by `diagnostics`. Raises UserError for data that is not there."""
+def name(run: Run, diagnostics: Sequence[str] = (), rows: int = 0) -> Name:
+    """The name of the cell that `run` is, looked at by `diagnostics` on as many `rows`.
+
+    Raises:
+      UserError: data that is not there.
+    """
     whole = identify(run, modules=[PANELS.get(panel, panel).partition(":")[0] for panel in diagnostics])
     what = dataclasses.replace(whole, fields=_counted(whole.fields)).what()
     contents = [part.identity() for _, part in walk(run.data) if isinstance(part, Source)]
     old = digest([OLD_FORMAT, _counted(old_fields(run)), list(diagnostics), contents])
-    return Name(digest([FORMAT, what, list(diagnostics)]), whole.code or {}, old)
+    return Name(digest([FORMAT, what, [*diagnostics, rows] if diagnostics else []]), whole.code or {}, old)
 
 
 def _counted(fields: Mapping[str, str]) -> dict[str, str]:

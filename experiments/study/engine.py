@@ -119,7 +119,8 @@ class _Trainer:
     def cells(self, phase: Phase, rows: dict[str, list[dict[str, float]]]) -> list[Cell]:
         """The cells of all arms in one phase, in order."""
         looked_at = self.study.diagnostics if phase == "seeds" else ()
-        groups = [Group(arm, phase, self.study.arms[arm], tuple(r), looked_at) for arm, r in rows.items()]
+        count = self.study.diagnostic_rows
+        groups = [Group(arm, phase, self.study.arms[arm], tuple(r), looked_at, count) for arm, r in rows.items()]
         groups = [part for group in groups for part in group.cut(self._fit(group))]
         missing = [group for group in groups if len(self.store.load(group)) < len(group.rows)]
         total = sum(len(group.rows) for group in groups)

@@ -27,6 +27,8 @@ class Cell:
       metrics: name -> value at the end: "val/loss", "test/loss", "val/bits_per_byte", "train/loss", ...
       curve: metrics along the way, each with "step"; names as in a run's metrics.jsonl, "train/..." and "val/...".
       diagnostics: name -> one value a layer, first layer first; empty where none were asked for.
+      stretches: metric -> its pseudo-value on each stretch of the split that claims are judged on (`stretches.py`);
+        empty for a tuning run, and where the split is too short.
       seconds: the cell's share of the process that finished its program, compiling included.
     """
 
@@ -39,6 +41,7 @@ class Cell:
     curve: Sequence[Mapping[str, float]] = ()
     diagnostics: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    stretches: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Study(Spec):
         judged by the same metric of that, test/NAME for val/NAME.
       lower_is_better: of the metric.
       diagnostics: names of per-layer panels (see `panels.py`) taken of every trained seed.
+      diagnostic_rows: validation rows that panels are taken of, in whole batches: their mean over these.
       memory: GiB that the replicas trained side by side may take on a device; None: all of an arm at once.
       paper: published numbers, rows of name -> value, shown beside the measured ones.
       notes: what a reader must know.
@@ -49,12 +50,13 @@ class Study(Spec):
     metric: str = "val/bits_per_byte"
     lower_is_better: bool = True
     diagnostics: tuple[str, ...] = ()
+    diagnostic_rows: int = 64
     memory: float | None = None
     paper: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 1, "seeds")
+        yield from at_least(self, 1, "seeds", "diagnostic_rows")
         yield from above(self, 0, "memory")
         if not self.arms:
             yield Problem("arms", self.arms, "must hold at least one run")

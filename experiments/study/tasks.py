@@ -6,6 +6,7 @@ not trained again, and what was begun goes on from its checkpoint.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,9 @@ from experiments.config.stored import from_json, to_json
 from experiments.study.cells import Cells, Group
 from experiments.study.panels import panel
 from experiments.study.results import Cell
+from experiments.study.stretches import pseudo_values
 from train import loop, metrics
+from train.evaluate import TEST, evaluation_batches
 from train.lock import LockedError
 from train.loop import Trained
 from train.members import Members, pick
@@ -39,6 +42,7 @@ def to_task(group: Group, cells: Cells) -> str:
         "config": to_json(group.run),
         "rows": [dict(row) for row in group.rows],
         "diagnostics": list(group.diagnostics),
+        "looked_at": group.looked_at,
         "names": group.names(),
         "folder": str(cells.folder.resolve()),
         "trust": cells.trust,
@@ -54,7 +58,8 @@ def from_task(task: str) -> tuple[Group, Cells]:
     told = json.loads(task)
     run = from_json(told["config"], "task")
     assert isinstance(run, Run)
-    group = Group(told["arm"], told["phase"], run, tuple(told["rows"]), tuple(told["diagnostics"]))
+    rows, panels = tuple(told["rows"]), tuple(told["diagnostics"])
+    group = Group(told["arm"], told["phase"], run, rows, panels, told["looked_at"])
     if group.names() != told["names"]:
         raise UserError("the code or the data have been changed since the study was started; start it again")
     return group, Cells(Path(told["folder"]), told["trust"])
@@ -90,22 +95,29 @@ def _train(group: Group, cells: Cells) -> None:
     print(f"{group.phase}: {group.arm}, {many}", flush=True)
     started = time.perf_counter()
     trained = loop.train(group.run, at, members=Members(group.rows))
+    stretches = _stretches(group, trained)
     seconds = (time.perf_counter() - started) / len(group.rows)
-    cells.finish(group, [_cell(group, trained, at, index, seconds) for index in range(len(group.rows))])
+    cells.finish(group, [_cell(group, trained, at, index, seconds, stretches) for index in range(len(group.rows))])
 
 
-def _cell(group: Group, trained: Trained, folder: Path, index: int, seconds: float) -> Cell:
+def _stretches(group: Group, trained: Trained) -> Mapping[str, np.ndarray]:
+    """Metric -> [stretches, R] pseudo-values, for what claims are judged on."""
+    splits = evaluation_batches(trained.program, trained.dataset)
+    split = TEST if TEST in splits else "validation"
+    if group.phase != "seeds" or split not in splits:
+        return {}
+    return pseudo_values(trained.program, trained.state, split, splits[split])
+
+
+def _cell(
+    group: Group, trained: Trained, folder: Path, index: int, seconds: float, stretches: Mapping[str, np.ndarray]
+) -> Cell:
     """Replica `index` of a trained group as a cell."""
     row = group.rows[index]
     curve = [{name: _of(value, index) for name, value in line.items()} for line in metrics.read(folder)]
     rate = float(row.get("optimizer.learning_rate", group.run.optimizer.learning_rate))
     diverged = index in trained.stopped
-    panels: dict[str, Any] = {}
-    if not diverged and group.diagnostics:
-        processes = jax.process_index(), jax.process_count()
-        batch = next(iter(trained.dataset.validation(group.run.batch // group.run.accumulate, *processes)))
-        for name in group.diagnostics:
-            panels |= panel(name)(trained.program, pick(trained.state, index), batch, rate)
+    panels = {} if diverged else _panels(group, trained, index, rate)
     return Cell(
         arm=group.arm,
         phase=group.phase,
@@ -114,9 +126,31 @@ def _cell(group: Group, trained: Trained, folder: Path, index: int, seconds: flo
         status="diverged" if diverged else "finished",
         metrics=final(curve, group.run.steps),
         curve=[{name: value for name, value in line.items() if name not in TIMES} for line in curve],
-        diagnostics={name: np.asarray(values, np.float64).tolist() for name, values in panels.items()},
+        diagnostics={name: values.tolist() for name, values in panels.items()},
         seconds=seconds,
+        stretches={} if diverged else {name: _short(values[:, index]) for name, values in stretches.items()},
     )
+
+
+def _panels(group: Group, trained: Trained, index: int, rate: float) -> dict[str, np.ndarray]:
+    """The panels of replica `index`, each value its mean over batches that have the rows asked for in all."""
+    if not group.diagnostics:
+        return {}
+    size, state = group.run.batch // group.run.accumulate, pick(trained.state, index)
+    whole = trained.dataset.validation(size, jax.process_index(), jax.process_count())
+    # The last batch of a split is filled up with rows of zeros, which would count in a mean over batches.
+    most = max(1, len(trained.dataset.rows["validation"]) // size)
+    taken: dict[str, list[np.ndarray]] = {}
+    for batch in itertools.islice(whole, min(most, -(-max(group.looked_at, 1) // size))):
+        for name in group.diagnostics:
+            for key, values in panel(name)(trained.program, state, batch, rate).items():
+                taken.setdefault(key, []).append(np.asarray(values, np.float64))
+    return {name: np.mean(values, axis=0) for name, values in taken.items()}
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """As many digits as float32 has."""
+    return [float(f"{value:.7g}") for value in values]
 
 
 def final(curve: Sequence[Mapping[str, float]], steps: int) -> dict[str, float]:

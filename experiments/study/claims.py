@@ -3,7 +3,7 @@
 A metric is named as on validation, val/NAME; where the data has a test split, the claim is judged on test/NAME.
 
 All are judged over seeds that the arms share, so that a difference is taken within a seed (same data order) before
-it is averaged. How a verdict comes about is in `verdicts.py`, the tests in `statistics.py`.
+it is averaged. How a verdict comes about is in `judge.py`, the tests in `statistics.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from arch.spec import Problem, above, at_least
 from experiments.study.measured import metric_values
 from experiments.study.results import Results
-from experiments.study.samples import direction, diverged, improvement, missing, paired
-from experiments.study.verdicts import Claim, Sample, Verdict, judge_all
+from experiments.study.samples import Lost, Sample, bar, direction, diverged, improvement, lost_of, missing, paired
+from experiments.study.verdicts import Claim, Verdict
 
 __all__ = [
     "AtLeast",
@@ -29,7 +29,6 @@ __all__ = [
     "NoWorse",
     "RatioBelow",
     "Verdict",
-    "judge_all",
     "metric_values",
 ]
 
@@ -116,7 +115,8 @@ class Equivalent(Claim):
         return f"{self.arm} and {self.to} are equivalent in {self.measure(results)}, within {self.margin:g}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
-        return [improvement(self, results, self.arm, self.to, (-self.margin, self.margin))]
+        found = improvement(self, results, self.arm, self.to, (-self.margin, self.margin))
+        return [dataclasses.replace(found, lost=dataclasses.replace(found.lost, speak="apart"))]
 
     @property
     def stated(self) -> float:
@@ -183,7 +183,10 @@ class Monotone(Claim):
 
 @dataclasses.dataclass(frozen=True)
 class RatioBelow(Claim):
-    """`metric` of `arm` is at most `at_most` times that of `than`: in every seed, or else in the geometric mean."""
+    """`metric` of `arm` is at most `at_most` times that of `than`: in the geometric mean, or in every seed, as a bar.
+
+    Where `than` diverged there is no ratio: such a seed is left out, and cannot speak for the claim.
+    """
 
     arm: str
     than: str
@@ -207,7 +210,7 @@ class RatioBelow(Claim):
         effect = f"{metric} of {self.arm} divided by that of {self.than}"
         wanted = (-_INF, math.log(self.at_most))
         sample = paired(results, self.arm, self.than, metric, wanted, effect, 1, log=True)
-        return [dataclasses.replace(sample, every=self.every_seed)]
+        return [bar(sample) if self.every_seed else sample]
 
     @property
     def stated(self) -> float:
@@ -216,7 +219,7 @@ class RatioBelow(Claim):
 
 @dataclasses.dataclass(frozen=True)
 class _Bar(Claim):
-    """What `AtLeast` and `AtMost` share. A seed that diverged passes no bar."""
+    """What `AtLeast` and `AtMost` share. A seed that diverged passes no bar, and leaves the mean unknown."""
 
     arm: str
     metric: str
@@ -232,12 +235,14 @@ class _Bar(Claim):
         absent = missing(results, self.arm, metric)
         if absent:
             return Sample((), wanted, effect, absent, every=self.every_seed)
-        failed = -_INF if wanted[1] == _INF else _INF
         measured = metric_values(results, self.arm, metric)
         seeds = tuple(sorted(measured))
-        values = tuple(failed if math.isnan(measured[seed]) else measured[seed] for seed in seeds)
+        values = tuple(measured[seed] for seed in seeds)
         notes = tuple(diverged(results, metric, self.arm))
-        return Sample(values, wanted, effect, notes, every=self.every_seed, seeds=seeds)
+        lost = Lost(lost_of(measured), len(measured))
+        weights = {self.arm: 1.0}
+        sample = Sample(values, wanted, effect, notes, seeds=seeds, metric=metric, weights=weights, lost=lost)
+        return bar(sample) if self.every_seed else sample
 
     @property
     def stated(self) -> float:

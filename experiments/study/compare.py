@@ -16,7 +16,8 @@ from typing import Any
 from arch.spec import SpecError, UserError, differences, flatten
 from experiments.config import render
 from experiments.config.errors import ConfigError
-from experiments.study.claims import Better, judge_all
+from experiments.study.claims import Better
+from experiments.study.judge import judge_all
 from experiments.study.match import shape
 from experiments.study.measured import lower_is_better
 from experiments.study.names import point_names, short_paths
@@ -238,4 +239,4 @@ def _verdicts(results: Results) -> Sequence[Any]:
     first, *others = [arm.name for arm in results.arms]
     seeds = {arm.name: set(results.values(arm.name)) for arm in results.arms}
     claims = [Better(name, first) for name in others if len(seeds[name] & seeds[first]) > 1]
-    return judge_all(claims, results) if claims else ()
+    return judge_all(claims, results, primary=False) if claims else ()

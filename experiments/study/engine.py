@@ -1,6 +1,6 @@
 """The engine: from a study to its results. Sweeps, seeds, verdicts, report, in a folder that can be resumed.
 
-Each arm's learning rate is swept on a seed of its own; then the seeds are trained at the best. Nothing that is finished
+Each arm's learning rate is swept on seeds of its own; then the seeds are trained at the best. Nothing that is finished
 is trained again, and what was interrupted goes on: a study that was killed ends with the numbers of one that was
 not.
 """
@@ -8,22 +8,27 @@ not.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from arch.spec import UserError
+from experiments.study import power
 from experiments.study.cells import Cells, Group, write
-from experiments.study.claims import judge_all
 from experiments.study.executors import Executor, InProcess
+from experiments.study.judge import judge_all
 from experiments.study.match import count, shape
 from experiments.study.provenance import provenance
+from experiments.study.registration import register
 from experiments.study.results import Arm, Cell, Phase, Results
-from experiments.study.study import TUNING_SEED, Study
+from experiments.study.study import EXTENSIONS, TUNING_SEED, Study
 from experiments.study.tasks import to_task, work
+from experiments.study.tuning import Curve, curves
+from experiments.study.until import Until
+from experiments.study.verdicts import Verdict
 from train.estimate import estimate
+from train.identity import digest
 from train.run import Run
 
 RATE = "optimizer.learning_rate"
@@ -55,29 +60,72 @@ def run_study(
       UserError: cells could not be trained; those that could are kept.
     """
     started = time.perf_counter()
+    folder = Path(folder)
     store, executor = Cells(cells or folder, trust_cells), executor or InProcess()
     store.settle()
     train = _Trainer(study, store, executor, note)
+    registration = register(folder, study, train.finished())
+    for line in power.lines(study):
+        note(line)
     arms = train.tuned()
-    finished = train.cells("seeds", {arm.name: _seed_rows(study, arm) for arm in arms})
-    results = Results(
-        name=name,
-        question=study.question,
-        metric=study.metric,
-        tuned_by=study.metric,
-        judged_on="test" if study.has_test else "validation",
-        lower_is_better=study.lower_is_better,
-        arms=arms,
-        cells=[*train.done, *finished],
-        paper=study.paper,
-        notes=[*study.notes, *train.trusted()],
-        provenance=provenance(time.perf_counter() - started),
-    )
-    results = dataclasses.replace(results, metric=results.judged(study.metric))
-    verdicts = [verdict.plain() for verdict in judge_all(study.claims, results)]
-    results = dataclasses.replace(results, verdicts=verdicts)
-    write(Path(folder) / "results.json", results.to_json())
-    return results
+    for line in power.in_units(study, train.done):
+        note(line)
+    found = _Judged(
+        Results(
+            name=name,
+            question=study.question,
+            metric=study.metric,
+            tuned_by=study.metric,
+            judged_on="test" if study.has_test else "validation",
+            lower_is_better=study.lower,
+            arms=arms,
+            cells=train.done,
+            paper=study.paper,
+            notes=study.notes,
+            level=1 - power.level(study),
+            registration=registration,
+        ),
+        study,
+    ).after(train, note)
+    notes = [*study.notes, *train.trusted()]
+    found = dataclasses.replace(found, notes=notes, provenance=provenance(time.perf_counter() - started))
+    write(folder / "results.json", found.to_json())
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """A study's results as seeds are added."""
+
+    results: Results
+    study: Study
+
+    def after(self, train: _Trainer, note: Note) -> Results:
+        """Adds seeds and looks at the verdicts, until they are decided or the last seed is trained."""
+        results, cells = self.results, list(self.results.cells)
+        results = dataclasses.replace(results, metric=results.judged(self.study.metric))
+        before = 0
+        for seeds in self.study.looks:
+            rows = {arm.name: _seed_rows(range(before, seeds), arm) for arm in results.arms}
+            cells, before = [*cells, *train.cells("seeds", rows)], seeds
+            results = dataclasses.replace(results, cells=cells)
+            verdicts = judge_all(self.study.claims, results)
+            words = [verdict.verdict for verdict in verdicts]
+            looks = [*results.looks, {"seeds": seeds, "verdicts": words}]
+            results = dataclasses.replace(results, verdicts=[verdict.plain() for verdict in verdicts], looks=looks)
+            if len(self.study.looks) > 1:
+                note(f"look at {seeds} seeds, level {results.level:.4g}: {', '.join(words)}")
+            if self._decided(verdicts):
+                break
+        return results
+
+    def _decided(self, verdicts: Sequence[Verdict]) -> bool:
+        asked = [v for v in verdicts if v.role == "primary" or (v.role == "secondary" and self._all)]
+        return bool(asked) and all(verdict.verdict != "undecided" for verdict in asked)
+
+    @property
+    def _all(self) -> bool:
+        return isinstance(self.study.seeds, Until) and self.study.seeds.decided == "all"
 
 
 @dataclasses.dataclass
@@ -91,6 +139,19 @@ class _Trainer:
     done: list[Cell] = dataclasses.field(default_factory=list)
     others: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def finished(self) -> int:
+        """How many of the cells that it begins with there are."""
+        rates = self.study.learning_rates
+        found = 0
+        for arm, run in self.study.arms.items():
+            if rates:
+                group = Group(arm, "tune", run, tuple(_rate_rows(self.study, rates)))
+            else:
+                rows = _seed_rows(range(self.study.looks[0]), Arm(arm, {}, run.optimizer.learning_rate))
+                group = Group(arm, "seeds", run, tuple(rows), self.study.diagnostics, self.study.diagnostic_rows)
+            found += len(self.store.load(group))
+        return found
+
     def trusted(self) -> list[str]:
         """What a reader has to know of cells that other code has trained."""
         if not (self.others and self.store.trust):
@@ -99,22 +160,36 @@ class _Trainer:
 
     def tuned(self) -> list[Arm]:
         """The arms with their learning rates chosen; the cells of the sweeps are kept in `done`."""
-        rates = self.study.learning_rates
-        rows = [{"seed": TUNING_SEED, RATE: rate} for rate in rates]
-        if rates:
-            self.done = self.cells("tune", dict.fromkeys(self.study.arms, rows))
-        return [self._arm(name, run) for name, run in self.study.arms.items()]
+        grid, new = sorted(self.study.learning_rates), sorted(self.study.learning_rates)
+        left = {-1: EXTENSIONS, 1: EXTENSIONS}
+        while new:
+            rows = _rate_rows(self.study, new)
+            self.done += self.cells("tune", dict.fromkeys(self.study.arms, rows))
+            edges = {curve.edge for curve in self._curves().values()}
+            new = [_beyond(grid, end) for end in (-1, 1) if end in edges and left[end]]
+            left = {end: count - (end in edges) for end, count in left.items()}
+            if new:
+                self.note(
+                    f"the best rate of an arm is at the edge: all arms try {', '.join(f'{r:g}' for r in new)} too"
+                )
+            grid = sorted([*grid, *new])
+        found = self._curves()
+        return [self._arm(name, run, found.get(name)) for name, run in self.study.arms.items()]
 
-    def _arm(self, name: str, run: Run) -> Arm:
-        shaped, rates = shape(run), self.study.learning_rates
+    def _curves(self) -> dict[str, Curve]:
+        for cell in self.done:
+            if cell.status == "finished" and self.study.metric not in cell.metrics:
+                raise UserError(f"{cell.arm} measures no {self.study.metric}; it has {', '.join(cell.metrics)}")
+        return curves(self.done, self.study.metric, self.study.lower)
+
+    def _arm(self, name: str, run: Run, curve: Curve | None) -> Arm:
+        shaped, data = shape(run), digest(repr(run.data))
         if self.study.match is not None:
             hold, first = self.study.match.hold, next(iter(self.study.arms.values()))
             shaped["error"] = count(run, hold) / count(first, hold) - 1
-        if not rates:
-            return Arm(name, shaped, run.optimizer.learning_rate)
-        mine = {cell.learning_rate: _score(cell, self.study) for cell in self.done if cell.arm == name}
-        best = min(rates, key=lambda rate: (mine[rate], rate))
-        return Arm(name, shaped, best, tuple(rates), len(rates) > 1 and best in (min(rates), max(rates)))
+        if curve is None:
+            return Arm(name, shaped, run.optimizer.learning_rate, data=data)
+        return Arm(name, shaped, curve.chosen(), curve.rates, bool(curve.edge), data)
 
     def cells(self, phase: Phase, rows: dict[str, list[dict[str, float]]]) -> list[Cell]:
         """The cells of all arms in one phase, in order."""
@@ -154,15 +229,16 @@ def _reasons(others: dict[str, str]) -> str:
     return f"{first}, and others" if more else first
 
 
-def _seed_rows(study: Study, arm: Arm) -> list[dict[str, float]]:
-    return [{"seed": seed, RATE: arm.learning_rate} for seed in range(study.seeds)]
+def _rate_rows(study: Study, rates: Sequence[float]) -> list[dict[str, float]]:
+    seeds = range(TUNING_SEED, TUNING_SEED + study.tuning_seeds)
+    return [{"seed": seed, RATE: rate} for rate in rates for seed in seeds]
 
 
-def _score(cell: Cell, study: Study) -> float:
-    """What a sweep is judged by, lower is better; infinite for a cell that diverged or did not measure it."""
-    if cell.status == "diverged":
-        return math.inf
-    if study.metric not in cell.metrics:
-        raise UserError(f"{cell.arm} measures no {study.metric}; it has {', '.join(cell.metrics)}")
-    value = cell.metrics[study.metric]
-    return math.inf if math.isnan(value) else value if study.lower_is_better else -value
+def _seed_rows(seeds: Iterable[int], arm: Arm) -> list[dict[str, float]]:
+    return [{"seed": seed, RATE: arm.learning_rate} for seed in seeds]
+
+
+def _beyond(grid: Sequence[float], end: int) -> float:
+    """The rate that goes on from the lowest (-1) or highest (1) of a grid."""
+    last, before = (grid[0], grid[1]) if end < 0 else (grid[-1], grid[-2])
+    return float(f"{last * last / before:.6g}")

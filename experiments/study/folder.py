@@ -1,7 +1,8 @@
 """The folder of a study: is it new, this study's, or something else's?
 
-`study.json` marks it, and is written before anything else. A study that has grown (more seeds, another arm) goes on in
-its folder; one that asks something else would write its report over the other's, so that is refused.
+`study.json` marks it, and is written before anything else; what was registered is in it too (`registration.py`). A
+study that has grown (more seeds, another arm) goes on in its folder; one that asks something else would write its
+report over the other's, so that is refused.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import math
 import re
 import statistics
 
+from arch.spec import UserError
 from experiments.study.results import Cell, Results
 
 _LAYERS = re.compile(r"diagnostics/(?P<name>[^\[]+)(?:\[(?P<first>-?\d+)(?:->(?P<last>-?\d+))?\])?")
@@ -50,12 +51,24 @@ def cell_value(cell: Cell, metric: str) -> float | None:
 
 
 def lower_is_better(results: Results, metric: str | None = None) -> bool:
-    """The direction of `metric`: the study's own for its metric, else by name, else as for the study's."""
+    """The direction of `metric`: the study's own for its metric, else by name.
+
+    Raises:
+      UserError: the name does not tell.
+    """
     if metric is None or metric in (results.metric, results.tuned_by):
         return results.lower_is_better
+    found = direction_of(metric)
+    if found is None:
+        raise UserError(f"{metric}: whether lower is better cannot be told by its name; give lower_is_better")
+    return found
+
+
+def direction_of(metric: str) -> bool | None:
+    """Whether lower is better, by the name of a metric; None: it does not tell."""
     if _HIGHER.search(metric):
         return False
-    return bool(_LOWER.search(metric)) or results.lower_is_better
+    return True if _LOWER.search(metric) else None
 
 
 def known(results: Results, arm: str) -> list[str]:

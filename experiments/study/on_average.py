@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 
 from arch.spec import Problem
 from experiments.study.results import Results
-from experiments.study.verdicts import Claim, Sample
+from experiments.study.samples import Lost, Sample
+from experiments.study.verdicts import Claim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +49,23 @@ class OnAverage(Claim):
 
 def _mean(samples: Sequence[Sample]) -> Sample:
     """The mean of the samples, seed by seed."""
-    effect = f"mean over {len(samples)} comparisons, the first: {samples[0].effect}"
+    first = samples[0]
+    effect = f"mean over {len(samples)} comparisons, the first: {first.effect}"
     notes = tuple(dict.fromkeys(note for sample in samples for note in sample.notes))
     values: tuple[float, ...] = ()
     if len({sample.seeds for sample in samples}) > 1 or any(not sample.values for sample in samples):
         notes += ("the comparisons do not have the same seeds",)
     else:
         values = tuple(sum(seed) / len(seed) for seed in zip(*(s.values for s in samples), strict=True))
-    if any(math.isnan(value) for value in values):
-        values, notes = (), (*notes, "in one seed each side diverged somewhere")
-    return dataclasses.replace(samples[0], values=values, effect=effect, notes=notes)
+    weights: dict[str, float] = {}
+    for sample in samples:
+        for arm, weight in sample.weights.items():
+            weights[arm] = weights.get(arm, 0.0) + weight / len(samples)
+    lost = Lost(
+        frozenset().union(*(sample.lost.arm for sample in samples)),
+        first.lost.of,
+        frozenset().union(*(sample.lost.than for sample in samples)),
+        first.lost.than_of,
+        first.lost.speak,
+    )
+    return dataclasses.replace(first, values=values, effect=effect, notes=notes, weights=weights, lost=lost)

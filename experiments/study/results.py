@@ -54,6 +54,7 @@ class Arm:
       learning_rate: the one chosen for the seeds.
       tried: the learning rates of its sweep; empty if there was none.
       at_edge: whether the chosen one is the smallest or largest tried.
+      data: names what it was trained on; arms of the same data have the same rows.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Arm:
     learning_rate: float
     tried: Sequence[float] = ()
     at_edge: bool = False
+    data: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Results:
       tuned_by: what learning rates are chosen by, e.g. "val/bits_per_byte"; empty: by `metric`.
       judged_on: the split that claims are judged on, "test", or "validation" where the data has no other; empty:
         it was not recorded.
+      level: of each look at the verdicts: 0.95, or higher where seeds were added until they were decided.
+      looks: what was seen at each look: seeds, and the verdicts' words.
+      baselines: what counting reaches: rows of data (as in `Arm`), name, bar (whether a model has to beat it) and
+        values, metric -> value.
+      registration: what was registered before the first cell was trained, and later edits (`registration.py`).
     """
 
     name: str
@@ -95,11 +102,22 @@ class Results:
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tuned_by: str = ""
     judged_on: Literal["", "test", "validation"] = ""
+    level: float = 0.95
+    looks: Sequence[Mapping[str, Any]] = ()
+    baselines: Sequence[Mapping[str, Any]] = ()
+    registration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def judged(self, metric: str) -> str:
         """The metric of the split that claims are judged on that is called `metric`, val/NAME, on validation."""
         rest = metric.removeprefix("val/")
         return f"test/{rest}" if self.judged_on == "test" and rest != metric else metric
+
+    def bar(self, arm: Arm, metric: str) -> tuple[str, float] | None:
+        """Name and value of the baseline that a model on the data of `arm` has to beat in `metric`, if one is known."""
+        for row in self.baselines:
+            if row["bar"] and row["data"] == arm.data and metric in row["values"]:
+                return row["name"], row["values"][metric]
+        return None
 
     @property
     def basis(self) -> str:

@@ -21,9 +21,9 @@ from experiments.study.claims import (
     NoWorse,
     RatioBelow,
     Verdict,
-    judge_all,
     metric_values,
 )
+from experiments.study.judge import judge_all
 from tests.experiments.study import fake
 
 NAN, INF = math.nan, math.inf

@@ -10,13 +10,13 @@ from rich.console import Console
 from arch.spec import SpecError
 from experiments.study.claims import AtLeast, AtMost, Best, Better, Equivalent, Monotone, NoWorse, RatioBelow
 from experiments.study.engine import run_study
+from experiments.study.judge import judge_all
 from experiments.study.on_average import OnAverage
 from experiments.study.page import page
 from experiments.study.report import terminal_table, write_report
 from experiments.study.results import Results
 from experiments.study.shape_plots import sweep
 from experiments.study.tables import finals
-from experiments.study.verdicts import judge_all
 from tests.experiments.study import fake, toy
 from tests.train import toys
 from train.run import Reports

@@ -15,7 +15,8 @@ def study(**fields) -> Study:
         "question": "Does a toy need depth?",
         "arms": arms,
         "claims": (Better("depth=2", than="depth=1"),),
-        "learning_rates": (1e-3, 1e-2),
+        "learning_rates": (3e-3, 3e-2, 3e-1),
+        "tuning_seeds": 1,
         "seeds": 2,
         **fields,
     })  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -18,8 +17,10 @@ from arch.spec import UserError
 from experiments.config import golden, render
 from experiments.config.flags import Command
 from train import loop
+from train.data.base import Dataset
 from train.distributed import is_main
 from train.estimate import estimate, row_flops
+from train.objectives.base import Objective
 from train.opened import Opened, open_run
 from train.profiling import Window
 from train.reporter import by_split
@@ -45,7 +46,7 @@ def train(command: Command, folder: str, *, profile: Window | None = None, trust
     if not is_main():
         return
     print(f"\ntrained {run.steps:,} steps in {time.perf_counter() - start:.0f} s")
-    _compare(done.metrics, done.dataset)
+    _compare(done.metrics, run.objective, done.dataset)
     if run.reports.prompt is not None and jax.process_count() == 1:
         opened = Opened(done.program, done.state, done.dataset, run.steps)
         (text,) = opened.continuations([run.reports.prompt], SAMPLE_TOKENS, Sample(0.8, top_p=0.95), jax.random.key(0))
@@ -85,11 +86,12 @@ def generate(
 
 def evaluate(command: Command, folder: str) -> None:
     """The metrics of the newest checkpoint in `folder` on all splits but train, beside the baselines."""
-    opened = open_run(_run(command), folder)
+    run = _run(command)
+    opened = open_run(run, folder)
     metrics = opened.evaluate()
     if is_main():
         print(f"{folder}, step {opened.step:,}")
-        _compare(metrics, opened.dataset)
+        _compare(metrics, run.objective, opened.dataset)
 
 
 def inspect(command: Command) -> None:
@@ -129,14 +131,17 @@ def _costs(run: Run) -> str:
     ])  # fmt: skip
 
 
-def _compare(metrics: dict[str, float], dataset: Any) -> None:
-    """Prints the metrics of each split, and what counting models reach on the text of the validation split."""
+def _compare(metrics: dict[str, float], objective: Objective, dataset: Dataset) -> None:
+    """Prints the metrics of each split, and what counting models reach on the validation split."""
     for split, values in by_split(metrics).items():
         print(f"{split:<12} " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
-    if "val/bits_per_byte" in metrics and hasattr(dataset, "baselines"):
-        found = dataset.baselines
-        print(f"baselines    bigram model {found.bigram:.4f}  unigram model {found.unigram:.4f}  bits_per_byte of "
-              "validation")  # fmt: skip
+    found = objective.baselines(dataset, "validation") if "validation" in dataset.rows else ()
+    if found:
+        told = (
+            f"{model.name} " + " ".join(f"{name} {value:.4f}" for name, value in model.values.items())
+            for model in found
+        )
+        print("baselines    " + "; ".join(told) + "  of validation")
 
 
 def _run(command: Command) -> Run:

@@ -71,7 +71,7 @@ def test_training_ends_with_the_result_its_baselines_and_a_sample(home, trained)
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     last = [line for line in lines if "val/bits_per_byte" in line][-1]
     assert f"bits_per_byte {last['val/bits_per_byte']:.4f}" in out
-    assert "bigram model" in out
+    assert "; bigram loss " in out
     assert "sample, temperature 0.8:\n  the" in out
     assert str(trained) in out
     assert (trained / "config.txt").exists()

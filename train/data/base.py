@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from arch.spec import Spec, SpecError, UserError
+from train.data.baselines import Baseline
 from train.data.description import Description
 from train.data.order import Indices, Order, Shuffled
 
@@ -120,6 +121,10 @@ class Dataset:
     def token_bytes(self) -> np.ndarray | None:
         """UTF-8 bytes that each token stands for, [V]; None for data without text."""
         return self.description.token_bytes
+
+    def baselines(self, split: str) -> tuple[Baseline, ...]:
+        """Models of the labels of `split` that count what this data in particular shows, if it knows any."""
+        return ()
 
     def train(self, batch: int, seed: int, process_index: int = 0, process_count: int = 1) -> TrainBatches:
         """Endless batches: every row once an epoch, in an `order` that is a function of epoch and seed.

@@ -74,12 +74,6 @@ class LabelledDataset(Dataset):
         super().__init__(rows, description, fingerprint)
         self.tokenizer = tokenizer
 
-    @property
-    def majority(self) -> float:
-        """The accuracy on the validation rows of the label that is most frequent in the training rows."""
-        train, validation = (self.rows[split].labels for split in ("train", "validation"))  # type: ignore[attr-defined]
-        return float(np.mean(validation == np.bincount(train).argmax()))
-
 
 def token_arrays(length: int, names: Sequence[str] = ("tokens", "segments")) -> dict[str, tuple[Shape, type]]:
     """Name -> (shape of a row, dtype) of the arrays in a batch of labelled rows."""

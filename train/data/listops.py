@@ -19,6 +19,7 @@ from train.data import cache
 from train.data.bars import bars
 from train.data.base import Data, Progress
 from train.data.description import Description
+from train.data.label_counts import by_group
 from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
 
 VERSION = 2  # raise it when the same fields give other expressions
@@ -77,7 +78,7 @@ class ListOps(Data):
         """Split -> how many expressions it has."""
         return {"train": self.train, "validation": self.validation, **({"test": self.test} if self.test else {})}
 
-    def build(self, progress: Progress | None = None) -> LabelledDataset:
+    def build(self, progress: Progress | None = None) -> ListOpsDataset:
         """Raises UserError if there are not enough expressions within the bounds."""
         key = cache.digest("listops", VERSION, dataclasses.asdict(self))
 
@@ -97,7 +98,15 @@ class ListOps(Data):
             name: LabelledRows(Documents.load(folder, name), np.load(folder / f"{name}.labels.npy"), self.length)
             for name in self._counts()
         }
-        return LabelledDataset(rows, self.describe(), key)
+        return ListOpsDataset(rows, self.describe(), key)
+
+
+class ListOpsDataset(LabelledDataset):
+    """Expressions with their values."""
+
+    def baselines(self, split):
+        """What the outermost operation alone tells of the value."""
+        return (by_group("operator alone", self, split, lambda batch: batch["tokens"][:, 0], self.vocab, bar=True),)
 
 
 def distinct(spec: ListOps, progress: Progress) -> list[tuple[bytes, int]]:

@@ -6,7 +6,6 @@ The rows are plain arrays; which loss is taken over them, and over which of thei
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -15,7 +14,6 @@ from arch.spec import Problem, at_least
 from train.data import cache
 from train.data.bars import bars
 from train.data.base import Data, Dataset, Progress, Tokenizer
-from train.data.baseline import Baselines, baselines
 from train.data.corpus import Source
 from train.data.description import Description
 from train.data.packing import PackedRows, Plan, plan_packed, plan_single
@@ -77,22 +75,8 @@ class TextDataset(Dataset):
     ):
         self.tokenizer = tokenizer
         rows = {split: PackedRows(stream.tokens, plans[split]) for split, stream in found.items()}
-        self._counted = rows["train"], rows["validation"]
         self.stats = {
             split: Stats(len(s.ends), s.text_bytes, len(s.tokens), len(rows[split]), plans[split].efficiency)
             for split, s in found.items()
         }
         super().__init__(rows, description, fingerprint)
-
-    @functools.cached_property
-    def baselines(self) -> Baselines:
-        """What models that count reach on the validation rows."""
-        return baselines(*self._counted, self.tokenizer.token_bytes)
-
-    def bigram_bits_per_byte(self) -> float:
-        """Bits per byte of the smoothed bigram model: total loss over all targets / bytes of text."""
-        return self.baselines.bigram
-
-    def unigram_bits_per_byte(self) -> float:
-        """Bits per byte of the smoothed unigram model."""
-        return self.baselines.unigram

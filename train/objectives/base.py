@@ -15,6 +15,8 @@ import jax
 
 from arch.models.base import Inputs, Output
 from arch.spec import Spec
+from train.data.base import Dataset
+from train.data.baselines import Baseline
 from train.data.description import Description
 
 Batch = Mapping[str, jax.Array]
@@ -67,3 +69,7 @@ class Objective(Spec, abc.ABC):
     @abc.abstractmethod
     def metrics(self, loss: Loss) -> dict[str, jax.Array]:
         """Name -> value from the sums of any number of batches added up. The first is what a run is judged by."""
+
+    def baselines(self, dataset: Dataset, split: str) -> tuple[Baseline, ...]:
+        """What models that count the training rows reach on `split`, in the metrics of this objective; none here."""
+        return ()

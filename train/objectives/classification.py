@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Int
 from arch.models import base as models
 from arch.models.base import Inputs, Output
 from arch.spec import UserError
+from train.data.label_counts import majority
+from train.data.naive_bayes import naive_bayes
 from train.objectives.base import Loss, Objective, Task
 
 
@@ -50,6 +52,20 @@ class Classification(Objective):
     def metrics(self, loss):
         rows = jnp.where(loss.sums["rows"] > 0, loss.sums["rows"], 1.0)
         return {"loss": loss.sums["nats"] / rows, "accuracy": loss.sums["correct"] / rows}
+
+    def baselines(self, dataset, split):
+        """The majority, what the data knows of itself, and for single rows of tokens naive Bayes on 1, 2 and 3 tokens.
+
+        The bar is the data's own; without one naive Bayes on single tokens; else the majority.
+        """
+        if not dataset.classes:
+            return ()
+        there, own = dataset.description.arrays, dataset.baselines(split)
+        tokens = "tokens" in there and "tokens2" not in there
+        bayes = [model for n in (1, 2, 3) if tokens and (model := naive_bayes(dataset, split, n))]
+        found = (majority(dataset, split), *own, *bayes)
+        bar = next((model for model in own if model.bar), bayes[0] if bayes else found[0])
+        return tuple(dataclasses.replace(model, bar=model is bar) for model in found)
 
 
 READ = ("tokens", "positions", "segments", "image", "tokens2", "segments2")

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from arch.models.base import Causal, Inputs, Output
 from arch.spec import Problem, at_least
+from train.data.ngrams import ngram_baselines
 from train.objectives.base import Loss, Objective, Task
 
 
@@ -58,6 +59,13 @@ class NextToken(Objective):
     def metrics(self, loss):
         nats, targets = loss.sums["nats"], jnp.maximum(loss.sums["targets"], 1.0)
         return {"loss": nats / targets, "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))}
+
+    def baselines(self, dataset, split):
+        """Unigram, bigram and trigram; the bigram is the bar. None of data that weighs its targets."""
+        there = dataset.description.arrays
+        if not dataset.vocab or "weights" in there or not {"tokens", "segments"} <= set(there):
+            return ()
+        return ngram_baselines(dataset.rows["train"], dataset.rows[split], dataset.vocab, dataset.token_bytes)
 
 
 class Targets(NamedTuple):

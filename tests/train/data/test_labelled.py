@@ -11,8 +11,7 @@ from tests.train.data.conftest import sentences
 from train.data import LocalText
 from train.data.classes import TextClasses
 from train.data.corpus import Corpus, Source
-from train.data.description import Description
-from train.data.labelled import Documents, LabelledDataset, LabelledRows
+from train.data.labelled import Documents
 from train.data.packages import PackageBytes, divide
 from train.data.pairs import SameDocument
 
@@ -77,7 +76,6 @@ def test_windows_of_packages():
         assert (counts == counts[0]).all()
         assert (batch["segments"] == 1).all()
     assert {name: (array.shape[1:], array.dtype.type) for name, array in train.items()} == data.describe().arrays
-    assert dataset.majority == pytest.approx(1 / 3)
     own = b"".join(path.read_bytes() for path in Path(html.__file__).parent.glob("*.py"))
     for batch in (train, validation, test):
         for row in batch["tokens"][batch["label"] == 1][:20]:
@@ -126,10 +124,3 @@ def test_pairs(tmp_path):
     assert len(set(seen)) == len(seen)
     with pytest.raises(UserError, match=r"LocalText, split 'train': 0 documents have 2000 tokens"):
         SameDocument(data.source, length=1000).build()
-
-
-def test_majority():
-    documents = Documents.of([[1]] * 4, 2)
-    train, validation = (LabelledRows(documents, np.array(labels), 1) for labels in ([2, 2, 1, 0], [2, 0, 0, 2]))
-    rows = {"train": train, "validation": validation}
-    assert LabelledDataset(rows, Description({}, classes=3), "x").majority == 0.5

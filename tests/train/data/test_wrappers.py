@@ -8,6 +8,7 @@ import pytest
 from arch.spec import SpecError, UserError
 from train.data import BPE, Digits, IMDbReviews, Text, WikiLeads
 from train.data.wrappers import WithEvaluation
+from train.objectives.next_token import NextToken
 
 WIKI, IMDB = WikiLeads(validation=0.2, test=0.2), IMDbReviews(validation=0.2, test=0.2)
 
@@ -26,7 +27,10 @@ def test_further_sets_are_the_validation_splits_of_other_data(wiki, imdb):
         for name, array in dataset.rows[split].gather(indices).items():
             np.testing.assert_array_equal(array, expected.gather(indices)[name])
     np.testing.assert_array_equal(next(dataset.train(4, 0))["tokens"], next(plain.train(4, 0))["tokens"])
-    assert dataset.baselines == plain.baselines
+    baselines = NextToken().baselines
+    assert baselines(dataset, "validation") == baselines(plain, "validation")
+    assert [model.name for model in baselines(dataset, "films")] == ["unigram", "bigram", "trigram"]
+    assert baselines(dataset, "films") != baselines(dataset, "leads") == baselines(plain, "validation")
 
 
 def test_sets_in_other_tokens_are_refused(wiki, imdb):

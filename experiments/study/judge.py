@@ -139,9 +139,10 @@ def _decide(question: _Question, steps: dict[Hashable, Step], shut: bool = False
     if not question.tested or step is None or shut:
         return "undecided"
     half = step.alpha / 2
-    if (question.inside <= half) == (question.outside <= half):  # neither, or seeds and divergences disagree
-        return "undecided"
-    return "supported" if question.inside <= half else "not supported"
+    inside, outside = question.inside <= half, question.outside <= half
+    if inside and outside:  # finite seeds and divergences disagree: arms that diverge unequally are not equivalent
+        return "not supported" if sample.lost.speak == "apart" else "undecided"
+    return "supported" if inside else "not supported" if outside else "undecided"
 
 
 def _word(words: Sequence[Word]) -> Word:

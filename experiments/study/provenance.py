@@ -12,7 +12,7 @@ import jax
 
 from experiments.config.load import ROOT
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "statsmodels")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
 
 
 def provenance(seconds: float) -> dict[str, Any]:

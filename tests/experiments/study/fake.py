@@ -16,9 +16,13 @@ def results(
     *,
     metric: str = METRIC,
     lower: bool = True,
+    data: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Results:
-    """Arm -> values of `metric`, or of several metrics by name, one a seed. NaN is a seed that diverged."""
+    """Arm -> values of `metric`, or of several metrics by name, one a seed. NaN is a seed that diverged.
+
+    `data`: arm -> what it was trained on; None: all on the same.
+    """
     cells = []
     for arm, given in arms.items():
         by_name = given if isinstance(given, Mapping) else {metric: given}
@@ -26,7 +30,7 @@ def results(
             bad = any(math.isnan(value) for value in values)
             metrics = dict(zip(by_name, map(float, values), strict=True))
             cells.append(Cell(arm, "seeds", seed, 1e-3, "diverged" if bad else "finished", metrics))
-    named = [Arm(arm, {"width": 64}, 1e-3) for arm in arms]
+    named = [Arm(arm, {"width": 64}, 1e-3, data=(data or {}).get(arm, "")) for arm in arms]
     return Results("fake", "Which?", metric, lower, named, cells, **fields)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from arch.spec import UserError
-from experiments.study import power
+from experiments.study import baselines, power
 from experiments.study.cells import Cells, Group, write
 from experiments.study.executors import Executor, InProcess
 from experiments.study.judge import judge_all
@@ -28,7 +28,6 @@ from experiments.study.tuning import Curve, curves
 from experiments.study.until import Until
 from experiments.study.verdicts import Verdict
 from train.estimate import estimate
-from train.identity import digest
 from train.run import Run
 
 RATE = "optimizer.learning_rate"
@@ -65,28 +64,27 @@ def run_study(
     store.settle()
     train = _Trainer(study, store, executor, note)
     registration = register(folder, study, train.finished())
-    for line in power.lines(study):
+    results = Results(
+        name=name,
+        question=study.question,
+        metric=study.metric,
+        tuned_by=study.metric,
+        judged_on="test" if study.has_test else "validation",
+        lower_is_better=study.lower,
+        arms=(),
+        cells=(),
+        paper=study.paper,
+        level=1 - power.level(study),
+        baselines=baselines.baselines(study),
+        registration=registration,
+    )
+    results = dataclasses.replace(results, metric=results.judged(study.metric))
+    for line in (*baselines.lines(results.baselines, results.metric), *power.lines(study)):
         note(line)
-    arms = train.tuned()
+    results = dataclasses.replace(results, arms=train.tuned(), cells=train.done)
     for line in power.in_units(study, train.done):
         note(line)
-    found = _Judged(
-        Results(
-            name=name,
-            question=study.question,
-            metric=study.metric,
-            tuned_by=study.metric,
-            judged_on="test" if study.has_test else "validation",
-            lower_is_better=study.lower,
-            arms=arms,
-            cells=train.done,
-            paper=study.paper,
-            notes=study.notes,
-            level=1 - power.level(study),
-            registration=registration,
-        ),
-        study,
-    ).after(train, note)
+    found = _Judged(results, study).after(train, note)
     notes = [*study.notes, *train.trusted()]
     found = dataclasses.replace(found, notes=notes, provenance=provenance(time.perf_counter() - started))
     write(folder / "results.json", found.to_json())
@@ -102,9 +100,7 @@ class _Judged:
 
     def after(self, train: _Trainer, note: Note) -> Results:
         """Adds seeds and looks at the verdicts, until they are decided or the last seed is trained."""
-        results, cells = self.results, list(self.results.cells)
-        results = dataclasses.replace(results, metric=results.judged(self.study.metric))
-        before = 0
+        results, cells, before = self.results, list(self.results.cells), 0
         for seeds in self.study.looks:
             rows = {arm.name: _seed_rows(range(before, seeds), arm) for arm in results.arms}
             cells, before = [*cells, *train.cells("seeds", rows)], seeds
@@ -183,7 +179,7 @@ class _Trainer:
         return curves(self.done, self.study.metric, self.study.lower)
 
     def _arm(self, name: str, run: Run, curve: Curve | None) -> Arm:
-        shaped, data = shape(run), digest(repr(run.data))
+        shaped, data = shape(run), baselines.data_name(run)
         if self.study.match is not None:
             hold, first = self.study.match.hold, next(iter(self.study.arms.values()))
             shaped["error"] = count(run, hold) / count(first, hold) - 1

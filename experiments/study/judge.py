@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Hashable, Iterable, Sequence
 
-from experiments.study.measured import metric_values
+from experiments.study.measured import bar, lower_is_better, metric_values
 from experiments.study.results import Results
 from experiments.study.samples import Sample
 from experiments.study.spread import Spreads
@@ -107,13 +107,13 @@ def _below(sample: Sample, results: Results) -> str:
     found = {}
     for arm in results.arms:
         if arm.name in sample.weights:
-            bar = results.bar(arm, sample.metric)
+            beat = bar(results, arm, sample.metric)
             values = [v for v in metric_values(results, arm.name, sample.metric).values() if math.isfinite(v)]
-            if bar is None or not values:
+            if beat is None or not values:
                 return ""
-            name, value = bar
+            name, value = beat
             mean = math.fsum(values) / len(values)
-            if (mean < value) == results.lower_is_better and mean != value:
+            if (mean < value) == lower_is_better(results, sample.metric) and mean != value:
                 return ""
             found[name] = value
     told = ", ".join(f"{name} ({value:.4g})" for name, value in found.items())

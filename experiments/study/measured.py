@@ -12,7 +12,7 @@ import re
 import statistics
 
 from arch.spec import UserError
-from experiments.study.results import Cell, Results
+from experiments.study.results import Arm, Cell, Results
 
 _LAYERS = re.compile(r"diagnostics/(?P<name>[^\[]+)(?:\[(?P<first>-?\d+)(?:->(?P<last>-?\d+))?\])?")
 _HIGHER = re.compile(r"accuracy|tokens_per_s|rows_per_s|mfu|bleu|\bf1\b|score", re.IGNORECASE)
@@ -69,6 +69,20 @@ def direction_of(metric: str) -> bool | None:
     if _HIGHER.search(metric):
         return False
     return True if _LOWER.search(metric) else None
+
+
+def bar(results: Results, arm: Arm, metric: str) -> tuple[str, float] | None:
+    """Name and value of what a model on the data of `arm` has to beat in `metric`, if it is known.
+
+    That is the best of the baseline that is the bar and of the weaker ones before it, which may be ahead of it in
+    another metric.
+    """
+    rows = [row for row in results.baselines if row["data"] == arm.data]
+    last = next((index for index, row in enumerate(rows) if row["bar"]), -1)
+    found = [(row["name"], row["values"][metric]) for row in rows[: last + 1] if metric in row["values"]]
+    if not found:
+        return None
+    return (min if lower_is_better(results, metric) else max)(found, key=lambda one: one[1])
 
 
 def known(results: Results, arm: str) -> list[str]:

@@ -112,13 +112,6 @@ class Results:
         rest = metric.removeprefix("val/")
         return f"test/{rest}" if self.judged_on == "test" and rest != metric else metric
 
-    def bar(self, arm: Arm, metric: str) -> tuple[str, float] | None:
-        """Name and value of the baseline that a model on the data of `arm` has to beat in `metric`, if one is known."""
-        for row in self.baselines:
-            if row["bar"] and row["data"] == arm.data and metric in row["values"]:
-                return row["name"], row["values"][metric]
-        return None
-
     @property
     def basis(self) -> str:
         """Which splits chose and which are judged on, in words; empty if it was not recorded."""

@@ -42,8 +42,8 @@ def pseudo_values(
     of_all, of_most = metrics(_float32(whole)), jax.vmap(metrics)(_float32(without))
     count = len(edges)
     return {
-        f"{prefix(split)}/{name}": count * np.asarray(of_all[name], np.float64) - (count - 1) * np.asarray(most)
-        for name, most in of_most.items()
+        f"{prefix(split)}/{name}": count * np.asarray(whole, np.float64) - (count - 1) * np.asarray(of_most[name])
+        for name, whole in of_all.items()
     }
 
 

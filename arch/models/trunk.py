@@ -22,7 +22,7 @@ from arch.layers.embeddings import Embedding
 from arch.layers.initializers import Initializer, Normal
 from arch.layers.norms import Norm, RMSNorm
 from arch.layers.positions import NoPosition, Position
-from arch.models.base import Cache, Inputs, Network
+from arch.models.base import Cache, Inputs, Network, Output
 from arch.params import Maker
 from arch.sharding import RESIDUAL_AXES, constrain
 from arch.spec import Problem, Spec, UserError, at_least
@@ -67,7 +67,7 @@ class Trunk(Spec):
 
 
 class TrunkNetwork(Network):
-    """The parts of a trunk, and the way of tokens through them."""
+    """The parts of a trunk, and the way of tokens through them. As it is, it is a half of a model of several."""
 
     def __init__(self, spec: Trunk, make: Maker):
         self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
@@ -84,6 +84,9 @@ class TrunkNetwork(Network):
     def empty_cache(self, room: Room, memory: Any = None) -> Cache:
         """The cache of the trunk before the first token."""
         return Cache.empty(self.stack.init_cache(room), room, memory)
+
+    def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
+        raise UserError(f"{type(self).__name__} has no head to answer with; a model that it is a half of calls hidden")
 
     def hidden(
         self, inputs: Inputs, ctx: Context, cache: Cache | None = None

@@ -11,8 +11,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments.study.measured import metric_values
 from experiments.study.plot import Plot, arms_legend, finite
+from experiments.study.rate_plot import sweep
 from experiments.study.results import Results
-from experiments.study.shape_plots import fronts, heat, sweep
+from experiments.study.shape_plots import fronts, heat
 from experiments.study.statistics import t_interval
 from experiments.study.style import GRID, axes, look, plain
 from experiments.study.tables import label, ordered, text

@@ -12,9 +12,9 @@ from experiments.study.claims import AtLeast, AtMost, Best, Better, Equivalent, 
 from experiments.study.engine import run_study
 from experiments.study.on_average import OnAverage
 from experiments.study.page import page
+from experiments.study.rate_plot import sweep
 from experiments.study.report import terminal_table, write_report
 from experiments.study.results import Results
-from experiments.study.shape_plots import sweep
 from experiments.study.tables import finals
 from experiments.study.verdicts import judge_all
 from tests.experiments.study import fake, toy

@@ -119,7 +119,8 @@ def _bands(ax: Axes, results: Results, lines: Mapping[str, Line], markers: bool)
     for arm, (x, mean, low, high) in lines.items():
         kind = look(order.index(arm))
         few = markers or len(x) < 12
-        ax.plot(x, mean, **{**kind, "marker": kind["marker"] if few else None}, markersize=3.5)
+        kind |= {"marker": kind["marker"] if few else None}
+        ax.plot(x, mean, **kind, markersize=3.5, markevery=-(-len(x) // 12) if few else None)
         ax.fill_between(x, low, high, color=kind["color"], alpha=0.18, linewidth=0)
 
 

@@ -139,4 +139,4 @@ def test_results_from_before_there_was_a_test_split_still_open(path):
 
 def test_an_old_report_is_rendered(tmp_path):
     smallest = min(STORED, key=lambda path: path.stat().st_size)
-    assert write_report(Results.from_json(smallest.read_text()), tmp_path, files=False).exists()
+    assert write_report(Results.from_json(smallest.read_text()), tmp_path).exists()

@@ -1,7 +1,8 @@
-"""Strata's one program: trains, generates, evaluates, inspects and compares what configuration files describe.
+"""Strata's one program: trains, generates, evaluates, inspects, compares and reports what configuration files describe.
 
 python launch.py train --config=experiments/FILE.py[:FORM] [--config.model.depth=12 ...] [--run_folder=...]
 python launch.py compare RUN_FOLDER RUN_FOLDER ... [--out=FOLDER]
+python launch.py report STUDY_FOLDER ... [--out=FOLDER]
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "generate: 0 is greedy.", l
 TOP_K = flags.DEFINE_integer("top_k", None, "generate: only the K most probable tokens.", lower_bound=1)
 TOP_P = flags.DEFINE_float("top_p", None, "generate: only the nucleus of this probability.", lower_bound=0.0)
 SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
-OUT = flags.DEFINE_string("out", None, "compare: folder for the report. Default: the terminal alone.")
+OUT = flags.DEFINE_string("out", None, "Folder for the report. Default: none of compare, STUDY_FOLDER of report.")
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
@@ -38,7 +39,7 @@ TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that ot
 EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "train a study: who does the work.")
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
-RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets the results and report as well.")
+RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets numbers, tables and plots too.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "On a CPU: as how many devices its cores are used; each gets "
                                    "rows of its own, which is a little faster.", lower_bound=1)  # fmt: skip
@@ -108,14 +109,21 @@ def compare(command: Command) -> None:
     verbs.compare(command, OUT.value, METRIC.value)
 
 
+def report(command: Command) -> None:
+    from experiments import verbs
+
+    verbs.report(command, OUT.value)
+
+
 VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "train": (train, "train a model or a study, or go on with the one in --run_folder"),
     "generate": (generate, "continue a --prompt with a trained model"),
     "evaluate": (evaluate, "the validation loss of a trained model"),
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
     "compare": (compare, "trained runs side by side: what differs, costs, metrics, verdicts"),
+    "report": (report, "the page, tables and plots of trained studies, from their results.json"),
 }
-WORDS = {"compare": "RUN_FOLDER"}
+WORDS = {"compare": "RUN_FOLDER RUN_FOLDER ...", "report": "STUDY_FOLDER ..."}
 
 
 def run_folder(command: Command) -> str:

@@ -1,4 +1,4 @@
-"""What launch.py can be told to do with a configuration: train, generate, evaluate, inspect, compare."""
+"""What launch.py can be told to do with a configuration: train, generate, evaluate, inspect, compare, report."""
 
 from __future__ import annotations
 
@@ -110,6 +110,13 @@ def compare(command: Command, out: str | None = None, metric: str | None = None)
     from experiments.study.compare_table import compare
 
     compare(command.words, out, metric)
+
+
+def report(command: Command, out: str | None = None) -> None:
+    """The reports of the studies whose folders the command names, from their numbers; into the folder `out`."""
+    from experiments.study.stored import report
+
+    report(command.words, out)
 
 
 def _costs(run: Run) -> str:

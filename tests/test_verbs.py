@@ -184,6 +184,17 @@ def test_a_sweep_is_a_study(home, launch):
     assert str(home / "sweep" / "report.html") in out
     _, again, _ = launch("train", *words)
     assert "4 are finished, 0 to train" in again
+    status, out, err = launch("report", str(home / "sweep"), f"--out={home / 'again'}", config=False)
+    assert (status, err) == (0, "")
+    assert (home / "again" / "report.html").read_bytes() == (home / "sweep" / "report.html").read_bytes()
+    assert str(home / "again" / "report.html") in out
+
+
+def test_a_report_of_what_is_no_study(home, trained, launch):
+    status, out, err = launch("report", str(trained), config=False)
+    assert (status, out) == (2, "")
+    assert err == f"{trained}: holds a run, not a study; python launch.py compare {trained} shows runs\n"
+    assert launch("report", config=False) == (2, "", "report needs STUDY_FOLDER: report STUDY_FOLDER ...\n")
 
 
 def test_a_sweep_of_what_is_not_there(home, launch):

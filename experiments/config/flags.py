@@ -71,7 +71,7 @@ def parser(
       flag_values: the absl flags.
       start: called when the flags are right, before the configuration is executed and checked: the checks may ask
         for the devices, and whatever must come before the first use of a device belongs here.
-      words: for the verbs that take words in place of --config: what each word is, as RUN_FOLDER.
+      words: for the verbs that take words in place of --config: what they are, as RUN_FOLDER RUN_FOLDER ...
     """
     wordy = words or {}
 
@@ -96,7 +96,7 @@ def guide(verbs: Mapping[str, str], flag_values: flags.FlagValues, wordy: Mappin
     lines = [f"  {verb:{width}}  {what}" for verb, what in verbs.items()]
     return "\n".join([
         "python launch.py VERB --config=experiments/FILE.py[:FORM] [--config.PATH=VALUE ...] [--FLAG=VALUE ...]",
-        *(f"python launch.py {verb} {word} {word} ... [--FLAG=VALUE ...]" for verb, word in wordy.items()),
+        *(f"python launch.py {verb} {words} [--FLAG=VALUE ...]" for verb, words in wordy.items()),
         "",
         *lines,
         "",
@@ -150,15 +150,15 @@ def read(
 def _read_words(
     program: str, words: Words, flag_values: flags.FlagValues, start: Callable[[], None], what: str
 ) -> Command:
-    """The command of a verb that takes words; `what` says what each is."""
+    """The command of a verb that takes words; `what` says what they are."""
     verb, found = words.verb or "", list[str]()
-    usage = f"{verb} {what} {what} ..."
+    usage = f"{verb} {what}"
     given = ["--config"] if words.reference is not None or words.mistakes else []
     given += [f"--config.{override.path}" for override in words.overrides]
     lines = [f"{flag}: not expected here; {verb} takes no configuration: {usage}" for flag in given]
     lines += parse_flags([program, *words.others], flag_values, found)
     if not found and not lines:
-        lines.append(f"{verb} needs {what}: {usage}")
+        lines.append(f"{verb} needs {what.split()[0]}: {usage}")
     if lines:
         raise ConfigError(lines)
     start()

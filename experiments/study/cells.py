@@ -22,7 +22,8 @@ from typing import Any
 
 from arch.spec import walk
 from experiments.study.panels import PANELS
-from experiments.study.results import Cell, Phase, back, plain
+from experiments.study.plain import back, plain
+from experiments.study.results import Cell, Phase
 from train.data.corpus import Source
 from train.identity import digest, identify, old_fields, other_code
 from train.members import Members
@@ -119,7 +120,7 @@ class Cells:
             if not path.exists():
                 path = (self._of_other_code(name) if self.trust else None) or path
             if path.exists():
-                cell = Cell(**back(json.loads(path.read_text())))
+                cell = back(json.loads(path.read_text()), Cell)
                 found[str(name)] = dataclasses.replace(cell, arm=group.arm, phase=group.phase)
         return found
 
@@ -146,7 +147,7 @@ class Cells:
 
     def finish(self, group: Group, cells: Sequence[Cell]) -> None:
         """Keeps the results of a group: first all together, then cell by cell."""
-        results = {key: plain(dataclasses.asdict(cell)) for key, cell in zip(group.names(), cells, strict=True)}
+        results = {key: plain(cell) for key, cell in zip(group.names(), cells, strict=True)}
         for name in group.called:
             write(self.folder / "code" / f"{name.code_name}.json", json.dumps(dict(name.code), indent=1) + "\n")
         write(self.group_folder(group) / "group.json", json.dumps(results, indent=1) + "\n")

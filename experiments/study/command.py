@@ -17,7 +17,7 @@ from experiments.study.engine import run_study
 from experiments.study.executors import Executor, InProcess
 from experiments.study.folder import claim
 from experiments.study.ray_executor import Ray
-from experiments.study.report import terminal_table, write_report
+from experiments.study.report import terminal_table, write_kept, write_report
 from experiments.study.study import Study
 from experiments.study.sweep import arms
 from experiments.study.sweep_text import from_text
@@ -69,9 +69,7 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     results = run_study(study, name, at, cells=cells, executor=executor, trust_cells=options.trust_cells)
     page = write_report(results, at)
     if options.results:
-        kept = Path(options.results)
-        write_report(results, kept, files=False)
-        (kept / "results.json").write_text(results.to_json())
+        write_kept(results, options.results)
     Console(soft_wrap=True, highlight=False).print(terminal_table(results))
     print(f"\n{time.perf_counter() - started:.0f} s\nreport  {page}\ndata    {at / 'results.json'}")
 

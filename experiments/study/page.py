@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.study import tables
+from experiments.study.rates import rates
 from experiments.study.results import Results
 from experiments.study.tables import Table, between, text
 from experiments.study.verdicts import Verdict
@@ -28,7 +29,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
         ("arms", "The arms, as matched", _table(tables.matched(results), _matching(results))),
         ("results", "Results", _plots(figures, "results") + _table(tables.finals(results), _RESULTS)),
         ("curves", "Learning curves", _plots(figures, "curves")),
-        ("sweep", "Learning rates", _plots(figures, "sweep")),
+        ("sweep", "Learning rates", _plots(figures, "sweep") + _table(rates(results), "")),
         ("shape", "Depth and width", _plots(figures, "shape")),
         ("cost", "Cost and quality", _plots(figures, "cost")),
         ("diagnostics", "Layer by layer", _layers(figures)),
@@ -193,7 +194,13 @@ def _list(notes: Sequence[str]) -> str:
 def every_table(results: Results) -> list[Table]:
     """All numbers of the results, as tables that are not empty."""
     found = [tables.summary(results), tables.verdicts(results), tables.matched(results), tables.finals(results)]
-    found += [tables.paper(results), tables.cells(results), tables.curves(results), tables.diagnostics(results)]
+    found += [
+        rates(results),
+        tables.paper(results),
+        tables.cells(results),
+        tables.curves(results),
+        tables.diagnostics(results),
+    ]
     return [table for table in (*found, tables.provenance(results)) if table.rows]
 
 

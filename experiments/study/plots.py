@@ -11,8 +11,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments.study.measured import metric_values
 from experiments.study.plot import Plot, arms_legend, finite
+from experiments.study.rate_plot import sweep
 from experiments.study.results import Results
-from experiments.study.shape_plots import fronts, heat, sweep
+from experiments.study.shape_plots import fronts, heat
 from experiments.study.statistics import t_interval
 from experiments.study.style import GRID, axes, look, plain
 from experiments.study.tables import label, ordered, text
@@ -118,7 +119,8 @@ def _bands(ax: Axes, results: Results, lines: Mapping[str, Line], markers: bool)
     for arm, (x, mean, low, high) in lines.items():
         kind = look(order.index(arm))
         few = markers or len(x) < 12
-        ax.plot(x, mean, **{**kind, "marker": kind["marker"] if few else None}, markersize=3.5)
+        kind |= {"marker": kind["marker"] if few else None}
+        ax.plot(x, mean, **kind, markersize=3.5, markevery=-(-len(x) // 12) if few else None)
         ax.fill_between(x, low, high, color=kind["color"], alpha=0.18, linewidth=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -10,35 +11,48 @@ from rich.text import Text
 
 from experiments.study import tables
 from experiments.study.page import every_table, page
+from experiments.study.plot import Plot
 from experiments.study.plots import plots
 from experiments.study.results import Results
-from experiments.study.style import inline, png, style, svg
+from experiments.study.style import png, style
+from experiments.study.svg import inline, svg
 from experiments.study.verdicts import Verdict
 
 _TONES = {"supported": "green", "not supported": "red", "undecided": "yellow"}
 
 
-def write_report(results: Results, folder: Path | str, files: bool = True) -> Path:
-    """Writes `report.html`, `tables/*.csv` and, if `files`, `plots/*.png, *.svg` into `folder`; the page's path.
+def write_report(results: Results, folder: Path | str) -> Path:
+    """Writes `report.html`, `tables/*.csv` and `plots/*.png, *.svg` into `folder`; the page's path.
 
     Equal results give equal bytes: there is no time, random name or machine in any file.
     """
-    folder = Path(folder)
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
-    for table in every_table(results):
-        (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
     figures = []
     with style():
-        for plot in plots(results):
-            drawn = svg(plot.figure)
-            if files:
-                (folder / "plots").mkdir(exist_ok=True)
-                (folder / "plots" / f"{plot.name}.svg").write_text(drawn, encoding="utf-8")
-                (folder / "plots" / f"{plot.name}.png").write_bytes(png(plot.figure))
+        for plot, drawn in _write(results, Path(folder)):
+            (Path(folder) / "plots" / f"{plot.name}.png").write_bytes(png(plot.figure))
             figures.append((plot.section, plot.title, plot.caption, inline(drawn, plot.name, plot.title)))
-    path = folder / "report.html"
+    path = Path(folder) / "report.html"
     path.write_text(page(results, figures), encoding="utf-8")
     return path
+
+
+def write_kept(results: Results, folder: Path | str) -> None:
+    """Writes what a repository keeps into `folder`: `results.json`, `tables/*.csv` and `plots/*.svg`."""
+    with style():
+        list(_write(results, Path(folder)))
+    (Path(folder) / "results.json").write_text(results.to_json(), encoding="utf-8")
+
+
+def _write(results: Results, folder: Path) -> Iterator[tuple[Plot, str]]:
+    """Writes tables and plots; each plot with its SVG. Within `style()`."""
+    for name in ("tables", "plots"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for table in every_table(results):
+        (folder / "tables" / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
+    for plot in plots(results):
+        drawn = svg(plot.figure)
+        (folder / "plots" / f"{plot.name}.svg").write_text(drawn, encoding="utf-8")
+        yield plot, drawn
 
 
 def terminal_table(results: Results) -> RenderableType:
@@ -48,7 +62,7 @@ def terminal_table(results: Results) -> RenderableType:
     counts = sorted({len(results.values(arm)) for arm in tables.ordered(results)})
     seeds = " to ".join(map(str, dict.fromkeys((*counts[:1], *counts[-1:]))))
     shown: list[RenderableType] = [Text(results.question, style="bold")]
-    shown.append(table.rich(whole=(0, metric, metric + 1)))
+    shown.append(table.rich(whole=(metric, metric + 1)))
     basis = f"; {results.basis}" if results.basis else ""
     shown.append(Text(f"{seeds or 0} seed{'' if seeds == '1' else 's'} an arm{basis}\n", style="dim"))
     for fields in results.verdicts:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from experiments.study.plain import back, plain
+
 Phase = Literal["tune", "seeds"]
 Status = Literal["finished", "diverged"]
 
@@ -136,34 +138,18 @@ class Results:
         }
 
     def to_json(self) -> str:
-        """As JSON; NaN and infinities are written as the strings "nan", "inf", "-inf"."""
-        return json.dumps(plain(dataclasses.asdict(self)), indent=1) + "\n"
+        """As JSON, an arm, cell or verdict a line; how NaN and infinities are written: `plain`."""
+        lines = [f"{json.dumps(name)}: {_lines(value)}" for name, value in plain(self).items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str) -> Results:
-        """What `to_json` wrote."""
-        fields = back(json.loads(text))
-        arms = tuple(Arm(**arm) for arm in fields.pop("arms"))
-        cells = tuple(Cell(**cell) for cell in fields.pop("cells"))
-        return cls(arms=arms, cells=cells, **fields)
+        """What `to_json` wrote. Raises ValueError or TypeError for what is no `Results`."""
+        return back(json.loads(text), cls)
 
 
-_SPECIAL = {"nan", "inf", "-inf"}
-
-
-def plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return str(value)
-    return value
-
-
-def back(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: back(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [back(one) for one in value]
-    return float(value) if isinstance(value, str) and value in _SPECIAL else value
+def _lines(value: Any) -> str:
+    """JSON; of a list, each item on a line of its own."""
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    return "[\n " + ",\n ".join(map(json.dumps, value)) + "\n]"

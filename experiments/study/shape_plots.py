@@ -1,4 +1,4 @@
-"""Plots of a report that set arms side by side by what was varied: learning rate, depth and width, cost."""
+"""Plots of a report that set arms side by side by what was varied: depth and width, cost."""
 
 from __future__ import annotations
 
@@ -8,54 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from experiments.study.measured import cell_value, metric_values
-from experiments.study.plot import Plot, arms_legend, finite
+from experiments.study.measured import metric_values
+from experiments.study.plot import Plot, finite
 from experiments.study.results import Cell, Results
 from experiments.study.style import INK, axes, legend, look
-from experiments.study.tables import label, ordered, short, text
-
-
-def sweep(results: Results) -> Iterator[Plot]:
-    """The learning-rate sweep of every arm, in the metric that chose."""
-    metric = results.tuned_by or results.metric
-    lines: dict[str, tuple[list[float], list[float]]] = {}
-    lost: list[tuple[str, float]] = []
-    for arm in ordered(results):
-        at: dict[float, list[float]] = {}
-        for cell in results.cells:
-            if cell.arm == arm and cell.phase == "tune":
-                value = cell_value(cell, metric) if cell.status == "finished" else None
-                if value is None or not math.isfinite(value):
-                    lost.append((arm, cell.learning_rate))
-                else:
-                    at.setdefault(cell.learning_rate, []).append(value)
-        if at:
-            lines[arm] = (sorted(at), [float(np.mean(at[rate])) for rate in sorted(at)])
-    if not lines:
-        return
-    figure, ax = axes()
-    chosen = {arm.name: arm.learning_rate for arm in results.arms}
-    order = ordered(results)
-    for name, (rates, means) in lines.items():
-        kind = look(order.index(name))
-        ax.plot(rates, means, **kind, markersize=4)
-        if chosen.get(name) in rates:
-            best = means[rates.index(chosen[name])]
-            ax.plot(chosen[name], best, "o", color=kind["color"], markersize=10, fillstyle="none", markeredgewidth=1.4)
-    for name, rate in lost:
-        kind = look(order.index(name))
-        where = ("data", "axes fraction")
-        ax.annotate("×", (rate, 0.97), xycoords=where, color=kind["color"], ha="center", va="center", fontsize=12)  # noqa: RUF001
-    rates = sorted({rate for line in lines.values() for rate in line[0]} | {rate for _, rate in lost})
-    ax.set_xscale("log")
-    ax.set_xticks(rates if len(rates) <= 6 else rates[:: -(-len(rates) // 6)])
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set(xlabel="peak learning rate", ylabel=label(metric))
-    arms_legend(figure, results, lines)
-    caption = "The sweep that chose each arm's learning rate. A ring is the one chosen."
-    caption += " A cross at the top is one that diverged." if lost else ""
-    yield Plot("sweep", "learning_rates", f"{label(metric).capitalize()} by learning rate", caption, figure)
+from experiments.study.tables import label, short, text
 
 
 def heat(results: Results) -> Iterator[Plot]:

@@ -1,10 +1,8 @@
-"""How the plots of a report look: colours that the colour-blind tell apart, and SVG that follows the page's colours."""
+"""How the plots of a report look: colours that the colour-blind tell apart, letters that a phone shows."""
 
 from __future__ import annotations
 
-import html
 import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +27,7 @@ STYLE: dict[Any, Any] = {
     "axes.labelsize": 9.5,
     "legend.fontsize": 8.5,
     "svg.hashsalt": "strata",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -103,20 +101,3 @@ def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=192, metadata={"Software": None})
     return out.getvalue()
-
-
-def svg(figure: Figure) -> str:
-    """Without a date, so that equal figures are equal files."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return out.getvalue()
-
-
-def inline(text: str, name: str, title: str) -> str:
-    """An SVG file as part of a page: its own names, the page's colours, nothing that points elsewhere."""
-    body = text[text.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body).replace("xlink:href", "href")
-    body = re.sub(r'\b(id="|href="#|url\(#)', lambda match: f"{match[1]}{name}-", body)
-    body = body.replace(INK, "currentColor").replace(PAPER, "transparent").replace(GRID, "var(--grid)")
-    return body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)

@@ -26,6 +26,8 @@ _LABELS = {
     "non_embedding": "parameters without embeddings",
     "body": "parameters without embeddings and head",
 }
+_HEADS = {_LABELS["body"]: "body params", _LABELS["non_embedding"]: "body params", "learning rate": "rate"}
+"""Heads of columns where there is little room."""
 _SPLITS = {"val": "validation", "train": "training"}
 
 
@@ -74,14 +76,18 @@ class Table:
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
-    def rich(self, whole: Sequence[int] = (0,)) -> RichTable:
-        """For a terminal: large numbers as 1.3M. The columns at `whole` keep their width where there is too little."""
+    def rich(self, whole: Sequence[int] = ()) -> RichTable:
+        """For a terminal: large numbers as 1.3M. Where it is narrow, text folds; numbers and `whole` columns do not."""
         out = RichTable(box=SIMPLE_HEAD, pad_edge=False)
         out.padding = (0, 1, 0, 0)
         for index, name in enumerate(self.columns):
-            head = Text(name.replace("validation", "val.").replace("parameters", "params").replace(" ", "\n"))
-            side: Literal["left", "right"] = "right" if self.numeric(index) else "left"
-            out.add_column(head, no_wrap=index in whole, justify=side, vertical="bottom")
+            head = _HEADS.get(name, name.replace("validation", "val.").replace("parameters", "params"))
+            number = self.numeric(index)
+            side: Literal["left", "right"] = "right" if number else "left"
+            fixed = number or index in whole
+            out.add_column(
+                Text(head.replace(" ", "\n")), no_wrap=fixed, overflow="fold", justify=side, vertical="bottom"
+            )
         for row in self.rows:
             out.add_row(*(Text(short(value)) for value in row))
         return out
@@ -188,18 +194,14 @@ def finals(results: Results, level: float = 0.95) -> Table:
     return Table("results", columns, tuple(rows))
 
 
-DETAILS = ("tried", "at the edge of its grid", _LABELS["error"], "head dim", "hidden", "non embedding")
+DETAILS = ("tried", "at the edge of its grid", _LABELS["error"], "head dim", "hidden", _LABELS["non_embedding"])
 """Columns of the matched table that a terminal has no room for."""
 
 
 def summary(results: Results) -> Table:
     """The main table, narrow enough for a terminal: what sets the arms apart, and the metric with its interval."""
     arms, found = matched(results), finals(results)
-    keep = [
-        index
-        for index, name in enumerate(arms.columns)
-        if name not in DETAILS and (index == 0 or len({row[index] for row in arms.rows}) > 1)
-    ]
+    keep = _apart(arms)
     lost, uneven = any(row[2] for row in found.rows), len({row[1] for row in found.rows}) > 1
     rows = []
     for arm, row in zip(arms.rows, found.rows, strict=True):
@@ -209,6 +211,19 @@ def summary(results: Results) -> Table:
     last: tuple[str, ...] = (label(results.metric), "95% interval")
     last += (*(("seeds",) if uneven else ()), *(("diverged",) if lost else ()))
     return Table("summary", (*(arms.columns[index] for index in keep), *last), tuple(rows))
+
+
+def _apart(arms: Table) -> list[int]:
+    """The columns of the matched table that tell its rows apart, and none that says what another says."""
+    seen: set[tuple[Any, ...]] = set()
+    keep = [0]
+    for index, name in enumerate(arms.columns[1:], 1):
+        values = tuple(row[index] for row in arms.rows)
+        body = name == "parameters" and _LABELS["body"] in arms.columns
+        if name not in DETAILS and not body and len(set(values)) > 1 and values not in seen:
+            keep.append(index)
+            seen.add(values)
+    return keep
 
 
 def between(low: float, high: float, digits: int = 4) -> str:

@@ -151,7 +151,7 @@ def test_absl_sees_its_own_flags_only(values):
     assert values.port == 4
 
 
-WORDS = {"compare": "RUN_FOLDER"}
+WORDS = {"compare": "RUN_FOLDER RUN_FOLDER ..."}
 USAGE = "compare RUN_FOLDER RUN_FOLDER ..."
 
 

@@ -13,9 +13,9 @@ from experiments.study.engine import run_study
 from experiments.study.judge import judge_all
 from experiments.study.on_average import OnAverage
 from experiments.study.page import page
+from experiments.study.rate_plot import sweep
 from experiments.study.report import terminal_table, write_report
 from experiments.study.results import Results
-from experiments.study.shape_plots import sweep
 from experiments.study.tables import finals
 from tests.experiments.study import fake, toy
 from tests.train import toys
@@ -139,4 +139,4 @@ def test_results_from_before_there_was_a_test_split_still_open(path):
 
 def test_an_old_report_is_rendered(tmp_path):
     smallest = min(STORED, key=lambda path: path.stat().st_size)
-    assert write_report(Results.from_json(smallest.read_text()), tmp_path, files=False).exists()
+    assert write_report(Results.from_json(smallest.read_text()), tmp_path).exists()

@@ -138,6 +138,7 @@ def test_a_new_norm_and_a_new_study_touch_no_other_file(home, finished):
     assert "Is the largest component as good a norm" in page
     assert results["verdicts"][0]["verdict"] in told
     assert (home / "kept" / "results.json").read_text() == (home / "whole" / "results.json").read_text()
+    assert sorted(path.name for path in (home / "kept").iterdir()) == ["plots", "results.json", "tables"], "no page"
 
 
 def written(folder):

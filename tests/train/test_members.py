@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from arch.layers.initializers import Normal
+from arch.layers.reseeded import Reseeded
 from arch.spec import SpecError, UserError
 from tests.train import children, toys
 from tests.train.test_loop import lines, same, signal_at
@@ -200,3 +201,15 @@ def test_an_update_that_overflows_stops_no_other(run, tmp_path, ensemble):
     assert list(done.stopped) == [2]
     mine, calm = (lines(folder)[-1]["val/loss"][:2] for folder in (tmp_path / "run", ensemble[1]))
     assert mine == pytest.approx(calm, rel=1e-6)
+
+
+def test_members_that_differ_in_their_draw():
+    """The draw of a reseeded initialiser is a number like any other: a member starts as its lone run."""
+    run = toys.run(model=toys.model(init=Reseeded(Normal(0.02))))
+    members = Members(tuple({"seed": seed, "model.init.draw": draw} for seed, draw in ((0, 1), (0, 2), (1, 2))))
+    description = run.data.build().description
+    together = jax.device_get(prepare(run, description, members=members).start()["params"])
+    alone = jax.device_get(prepare(members.lone(run, 1), description).start()["params"])
+    jax.tree.map(np.testing.assert_array_equal, pick(together, 1), alone)
+    starts = {pick(together, index)["embedding"]["table"].tobytes() for index in range(len(members))}
+    assert len(starts) == len(members)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from train.data.base import Data, Progress
 from train.data.corpus import fractions
 from train.data.description import Description
 from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
+from train.data.random_windows import RandomWindows
 from train.data.tokenizers import Bytes
 
 VERSION = 2  # raise it when the same files give other windows
@@ -29,13 +30,19 @@ VERSION = 2  # raise it when the same files give other windows
 class PackageBytes(Data):
     """Windows of `length` bytes and the package they are from.
 
-    `validation` and `test` are the least fractions of bytes held out; without `test`, 0, there is no test split.
+    Attributes:
+      packages: of the standard library; the classes.
+      length: bytes of a window.
+      validation, test: the least fractions of bytes held out; without `test`, 0, there is no test split.
+      windows: how training windows are drawn; None: the files are cut from their beginnings, as those of the other
+        splits always are.
     """
 
     packages: tuple[str, ...] = ("asyncio", "email", "multiprocessing", "xml")
     length: int = 128
     validation: float = 0.2
     test: float = 0.1
+    windows: RandomWindows | None = None
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "length")
@@ -58,13 +65,14 @@ class PackageBytes(Data):
             content.update(b"".join(files))
             parts = {"validation": self.validation, "test": self.test}
             for split, chosen in divide(files, {split: parts[split] for split in parts if split in windows}).items():
-                cut = [np.frombuffer(file, np.uint8) for file in chosen]
-                pieces = [file[: len(file) // self.length * self.length].reshape(-1, self.length) for file in cut]
-                windows[split].append(np.concatenate(pieces or [np.zeros((0, self.length), np.uint8)]))
+                drawn = self.windows if split == "train" else None
+                found = drawn.draw(chosen, self.length, package) if drawn else cuts(chosen, self.length)
+                windows[split].append(found)
                 if not len(windows[split][-1]):
                     raise self.refuse("packages", f"{package} has too little source for split {split!r}")
         rows = {split: balanced(classes, self.length) for split, classes in windows.items()}
-        key = cache.digest("packages", VERSION, content.hexdigest(), dataclasses.asdict(self))
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        key = cache.digest("packages", VERSION, content.hexdigest(), fields)
         return LabelledDataset(rows, self.describe(), key)
 
 
@@ -76,6 +84,12 @@ def sources(package: str) -> list[bytes]:
     if len(found) < 2:
         raise UserError(f"packages: the standard library in {folder.parent} has fewer than two files of {package!r}")
     return sorted(found, key=lambda content: hashlib.sha256(content).digest())
+
+
+def cuts(files: Sequence[bytes], length: int) -> np.ndarray:
+    """Every whole window [n, length] of each file, from its beginning."""
+    whole = [np.frombuffer(file, np.uint8)[: len(file) // length * length].reshape(-1, length) for file in files]
+    return np.concatenate(whole or [np.zeros((0, length), np.uint8)])
 
 
 def divide(files: list[bytes], parts: Mapping[str, float]) -> dict[str, list[bytes]]:

@@ -15,6 +15,7 @@ from train.data.listops import ListOps
 from train.data.packages import PackageBytes
 from train.data.pairs import SameDocument
 from train.data.pydoc import PydocTopics
+from train.data.random_windows import RandomWindows
 from train.data.tokenizers import Tokens
 from train.data.wrappers import Ordered, WithEvaluation
 
@@ -28,6 +29,7 @@ KINDS = {
     "topics": TextClasses(WIKI, length=32, label="topic"),
     "pairs": SameDocument(WIKI, length=16),
     "packages": PackageBytes(packages=("json", "html", "urllib"), length=64),
+    "random windows": PackageBytes(("json", "html"), length=64, windows=RandomWindows(each=50)),
     "listops": ListOps(length=16, shortest=4, train=40, validation=10, test=5),
     "digits": Digits(),
     "images": SPEC,

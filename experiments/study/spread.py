@@ -4,9 +4,9 @@ A comparison is a sum over arms of weight times metric, one number a seed. Its v
 
   seeds           sigma^2 sum(w^2) / S. sigma^2 is that of what is left of all arms of one data set when the means of
                   arms and of seeds are taken off, with (A - 1)(S - 1) degrees of freedom: three seeds of four arms say
-                  more of the noise than three differences of two. Where the arms' noise differs (Levene, Bartlett),
-                  or this comparison's own is larger, it is the variance of the comparison's own differences, with
-                  S - 1 degrees of freedom.
+                  more of the noise than three differences of two. It is taken to be no less than the comparison's own
+                  differences say. Where the arms' noise differs (Levene, Bartlett), or these differences object, it is
+                  theirs alone, with S - 1 degrees of freedom.
   rows            of the mean over seeds, from stretch to stretch of the split (`stretches.py`), B - 1 degrees of
                   freedom. Seeds alone say nothing of other rows. What interacts is counted in both parts, so that
                   the sum is rather too large (two-way errors, Cameron, Gelbach and Miller 2011).
@@ -72,7 +72,7 @@ class Spreads:
             return own
         pooled = Error(max(noise.variance * square, floor) / count, noise.df)
         larger = special.fdtrc(own.df, pooled.df, own.variance / pooled.variance)
-        return own if larger < OBJECTS else pooled
+        return own if larger < OBJECTS else Error(max(own.variance, pooled.variance), pooled.df)
 
     def _pooled(self, sample: Sample) -> Error | None:
         """The noise of one arm, if the arms of `sample` are of one data set and may be taken together with others."""
@@ -95,12 +95,12 @@ class Spreads:
             if math.isfinite(value)
         ]
         step = resolution(values)
-        return step / min(map(abs, values)) if sample.log else step  # d log m = dm / m
+        return step / min(map(abs, values)) if sample.log and values else step  # d log m = dm / m
 
     def _rows(self, sample: Sample) -> Error | None:
         """Of the mean over seeds from one stretch of rows to the next; arms of other data have other rows."""
         stretches = _stretches(self.results, sample)
-        if stretches is None:
+        if not stretches:
             return None
         of: dict[str, np.ndarray] = {}
         for arm, weight in sample.weights.items():

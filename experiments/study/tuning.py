@@ -35,10 +35,12 @@ class Curve:
     Attributes:
       rates: [N], rising.
       losses: [N, K], of each tuning seed; lower is better, infinite where it diverged.
+      seeds: [K].
     """
 
     rates: tuple[float, ...]
     losses: np.ndarray
+    seeds: tuple[int, ...] = ()
 
     @property
     def means(self) -> np.ndarray:
@@ -74,7 +76,7 @@ def curves(cells: Sequence[Cell], metric: str, lower_is_better: bool) -> dict[st
     for arm, by_rate in found.items():
         rates = tuple(sorted(by_rate))
         seeds = sorted(set.intersection(*(set(by_rate[rate]) for rate in rates)))
-        made[arm] = Curve(rates, np.array([[by_rate[rate][seed] for seed in seeds] for rate in rates]))
+        made[arm] = Curve(rates, np.array([[by_rate[rate][seed] for seed in seeds] for rate in rates]), tuple(seeds))
     return made
 
 

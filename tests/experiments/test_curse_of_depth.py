@@ -12,6 +12,7 @@ from arch.models.decoder import Decoder
 from arch.spec import UserError
 from experiments.curse_of_depth import FORMS, LARGE, PAPER, arms, get_config
 from experiments.lns_sizes import SIZES, run
+from experiments.study.claims import Better
 
 SHAPES = {
     9: (4, 128, 352),
@@ -73,14 +74,19 @@ def test_every_arm_builds_with_the_parts_of_its_base():
 
 
 def test_the_small_form_is_the_calibrated_one():
+    """Widths of the injections as at 130M, several seeds at each rate, the paper's decay to a tenth."""
     study = get_config("cpu")
-    assert study.seeds == 3
-    assert [arm.model.init.std for arm in (study.arms["pre_ln"], study.arms["lns_std07"])] == [0.02, 0.07]
-    assert [study.arms[name].steps for name in ("lns", "lns_std07")] == [800, 500]
+    assert (study.seeds, study.tuning_seeds, len(study.learning_rates)) == (8, 3, 4)
     assert isinstance(study.arms["lns"].model.block, ScaledNorm)
-    assert study.arms["mix_ln"].model.block.fraction * study.arms["mix_ln"].model.depth == 4
+    assert study.primary.sentence(fake.results({"lns": [], "pre_ln": []}, metric="val/loss")).startswith(
+        "lns is better"
+    )
     for arm in study.arms.values():
-        assert (arm.model.depth, arm.model.width, arm.batch, arm.data.length) == (16, 64, 16, 64)
+        assert (arm.model.depth, arm.model.width, arm.batch, arm.data.length) == (16, 32, 16, 64)
+        assert (arm.steps, arm.optimizer.schedule.final) == (800, 0.1)
+    init = study.arms["pre_ln"].model.init
+    assert (init.std, init.base.std) == (0.02, 0.098)
+    assert init.base.std == pytest.approx(0.02 * (768 / 32) ** 0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("form", [*FORMS, *LARGE])

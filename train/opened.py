@@ -14,6 +14,7 @@ from arch.spec import UserError
 from train import folder as run_folder
 from train.checkpoint import CHECKPOINTS, Checkpoints
 from train.evaluate import evaluate_all, evaluation_batches
+from train.members import Members, pick
 from train.run import Run
 from train.setup import Program, prepare
 
@@ -64,24 +65,34 @@ class Opened:
         return [prompt + tokenizer.decode(row) for prompt, row in zip(prompts, tokens, strict=True)]
 
 
-def open_run(run: Run, folder: epath.PathLike, note: Callable[[str], None] = print) -> Opened:
+def open_run(
+    run: Run,
+    folder: epath.PathLike,
+    note: Callable[[str], None] = print,
+    members: Members | None = None,
+    replica: int = 0,
+) -> Opened:
     """The newest good checkpoint of `run` in `folder`, of which nothing is changed: another process may train there.
 
     Args:
       run: the run that was trained.
       folder: its folder.
       note: told one line where its code, or a checkpoint, is not what it was.
+      members: the replicas that were trained as one program there, of which the one with index `replica` is opened.
 
     Raises:
       UserError: the folder holds no such run, or no checkpoint.
     """
     folder = epath.Path(folder)
-    if not run_folder.check(folder, run, other=note) or not (folder / CHECKPOINTS).exists():
+    if not run_folder.check(folder, run, members, other=note) or not (folder / CHECKPOINTS).exists():
         raise UserError(f"{folder}: holds no checkpoint of this run; train it first, or give its --run_folder")
     dataset = run.data.build()
-    program = prepare(run, dataset.description)
+    program = prepare(run, dataset.description, members=members)
     with Checkpoints(folder, run.reports.keep, note=note, writes=False) as checkpoints:
         restored = checkpoints.restore(program.abstract)
     if restored is None:
         raise UserError(f"{folder}: holds no checkpoint yet; train it further")
-    return Opened(program, restored.state, dataset, restored.step)
+    if members is None:
+        return Opened(program, restored.state, dataset, restored.step)
+    alone = prepare(members.lone(run, replica), dataset.description)
+    return Opened(alone, pick(restored.state, replica), dataset, restored.step)

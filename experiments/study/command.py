@@ -13,11 +13,13 @@ from arch.spec import UserError
 from experiments.config import render
 from experiments.config.flags import Command
 from experiments.config.load import split
+from experiments.study.cells import Cells
 from experiments.study.engine import run_study
 from experiments.study.executors import Executor, InProcess
 from experiments.study.folder import claim
 from experiments.study.ray_executor import Ray
 from experiments.study.report import terminal_table, write_kept, write_report
+from experiments.study.sample import sample
 from experiments.study.study import Study
 from experiments.study.sweep import arms
 from experiments.study.sweep_text import from_text
@@ -71,6 +73,9 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     if options.results:
         write_kept(results, options.results)
     Console(soft_wrap=True, highlight=False).print(terminal_table(results))
+    said = sample(study, results, Cells(cells or at, options.trust_cells))
+    if said is not None:
+        print(f"\nsample of {said[0]}, temperature 0.8:\n  {said[1]}")
     print(f"\n{time.perf_counter() - started:.0f} s\nreport  {page}\ndata    {at / 'results.json'}")
 
 

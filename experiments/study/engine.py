@@ -140,12 +140,9 @@ class _Trainer:
         rates = self.study.learning_rates
         found = 0
         for arm, run in self.study.arms.items():
-            if rates:
-                group = Group(arm, "tune", run, tuple(_rate_rows(self.study, rates)))
-            else:
-                rows = _seed_rows(range(self.study.looks[0]), Arm(arm, {}, run.optimizer.learning_rate))
-                group = Group(arm, "seeds", run, tuple(rows), self.study.diagnostics, self.study.diagnostic_rows)
-            found += len(self.store.load(group))
+            at = Arm(arm, {}, run.optimizer.learning_rate)
+            tuned = Group(arm, "tune", run, tuple(_rate_rows(self.study, rates)))
+            found += len(self.store.load(tuned if rates else seed_group(self.study, at, range(self.study.looks[0]))))
         return found
 
     def trusted(self) -> list[str]:
@@ -228,6 +225,12 @@ def _reasons(others: dict[str, str]) -> str:
 def _rate_rows(study: Study, rates: Sequence[float]) -> list[dict[str, float]]:
     seeds = range(TUNING_SEED, TUNING_SEED + study.tuning_seeds)
     return [{"seed": seed, RATE: rate} for rate in rates for seed in seeds]
+
+
+def seed_group(study: Study, arm: Arm, seeds: Iterable[int]) -> Group:
+    """The cells of `arm` that are judged, with these seeds."""
+    rows = tuple(_seed_rows(seeds, arm))
+    return Group(arm.name, "seeds", study.arms[arm.name], rows, study.diagnostics, study.diagnostic_rows)
 
 
 def _seed_rows(seeds: Iterable[int], arm: Arm) -> list[dict[str, float]]:

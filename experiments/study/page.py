@@ -9,10 +9,11 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.study import tables
+from experiments.study import counted, tables
 from experiments.study.rates import rates
+from experiments.study.registration import lines
 from experiments.study.results import Results
-from experiments.study.tables import Table, between, text
+from experiments.study.table import Table, between, label, text
 from experiments.study.verdicts import Verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -34,7 +35,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
         ("cost", "Cost and quality", _plots(figures, "cost")),
         ("diagnostics", "Layer by layer", _layers(figures)),
         ("paper", "Beside the published numbers", _table(tables.paper(results), "") if results.paper else ""),
-        ("notes", "Notes", _list(results.notes)),
+        ("notes", "Notes", _list([*results.notes, *_looks(results), *lines(results.registration)])),
         ("provenance", "Provenance", _table(tables.provenance(results), "") if results.provenance else ""),
         ("data", "Data", _files(results)),
     ]
@@ -52,9 +53,18 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
 
 
 _RESULTS = (
-    "Intervals are at 95%: Student's, and the bias-corrected bootstrap beside it, which is too narrow with few seeds. "
-    "Differences to the best arm are paired by seed and not corrected for their number; the verdicts are."
+    "Intervals are at 95%: Student's, over seeds alone, and the bias-corrected bootstrap from 20 seeds on, below which "
+    "it is too narrow. Differences to the best arm are paired by seed and not corrected for their number; the verdicts "
+    "are. Below the arms stands what counting reaches: a claim of arms that do not beat the bar is not decided."
 )
+
+
+def _looks(results: Results) -> list[str]:
+    """What was seen while seeds were added."""
+    if len(results.looks) < 2 and results.level <= 0.95:
+        return []
+    told = "; ".join(f"{look['seeds']} seeds: {', '.join(look['verdicts'])}" for look in results.looks)
+    return [f"Seeds were added until the study was decided, each look at level {results.level:.4g}. {told}."]
 
 
 def _summary(results: Results) -> str:
@@ -69,7 +79,7 @@ def _summary(results: Results) -> str:
     ]
     parts += [f"{tuned} sweep runs"] if tuned else []
     parts += [f"{lost} diverged"] if lost else []
-    parts.append(f"{tables.label(results.metric)}, {'lower' if results.lower_is_better else 'higher'} is better")
+    parts.append(f"{label(results.metric)}, {'lower' if results.lower_is_better else 'higher'} is better")
     parts += [results.basis] if results.basis else []
     minutes = sum(cell.seconds for cell in results.cells) / 60
     return " · ".join(parts + ([f"{minutes:,.1f} minutes of training"] if minutes else []))
@@ -89,11 +99,15 @@ def _verdicts(results: Results) -> str:
         return ""
     cards = "\n".join(map(_card, verdicts))
     how = (
-        "A claim is supported if the interval of the effect lies inside the range that the claim asks for (shaded), "
-        "not supported if it lies outside, and undecided if it straddles an end. Intervals are paired over shared "
-        "seeds and corrected together by Holm's method."
+        "A claim is supported if the effect lies inside the range that the claim asks for (shaded), not supported if "
+        "it lies outside, and undecided where that cannot be told. The primary claim is tested first, at full level; "
+        "the others only if it is decided, by Holm's method, which may decide where the interval shown still touches "
+        "an end: it is wide enough to hold together with those of all other secondary claims. Intervals speak of the "
+        "errors that each names: other seeds, other rows of such data, other choices of learning rates. A bar is no "
+        "test."
     )
-    return f'<div class="verdicts">\n{cards}\n</div>\n<p class="soft">{how}</p>'
+    below = "".join(f"<p>{html.escape(line)}</p>" for line in counted.unbeaten(results))
+    return f'{below}<div class="verdicts">\n{cards}\n</div>\n<p class="soft">{how}</p>'
 
 
 def _card(verdict: Verdict) -> str:
@@ -108,11 +122,13 @@ def _card(verdict: Verdict) -> str:
     small = [f"{'margin' if fact.startswith('Improvement') else 'bar'} {text(verdict.margin)}"]
     small.append(f"{verdict.n} {'seed' if verdict.n == 1 else 'seeds'}")
     small += [f"p = {text(verdict.p, 2)}"] if not math.isnan(verdict.p) else []
+    small += [f"errors of {', '.join(verdict.errors)}"] if verdict.errors else []
     small += [verdict.note] if verdict.note else []
     tone = verdict.verdict.replace(" ", "-")
+    role = f", {verdict.role}" if verdict.role != "secondary" else ""
     return (
         f'<article class="verdict {html.escape(tone)}"><div>'
-        f'<p class="word">{_SIGNS.get(verdict.verdict, "")} {html.escape(verdict.verdict)}</p>'
+        f'<p class="word">{_SIGNS.get(verdict.verdict, "")} {html.escape(verdict.verdict)}{role}</p>'
         f'<p class="claim">{html.escape(verdict.claim)}</p>'
         + (f"<p>{html.escape(fact)}</p>" if fact else "")
         + f'<p class="soft">{html.escape(" · ".join(small))}</p></div>{_strip(verdict)}</article>'

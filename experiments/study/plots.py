@@ -16,7 +16,8 @@ from experiments.study.results import Results
 from experiments.study.shape_plots import fronts, heat
 from experiments.study.statistics import t_interval
 from experiments.study.style import GRID, axes, look, plain
-from experiments.study.tables import label, ordered, text
+from experiments.study.table import label, text
+from experiments.study.tables import ordered
 
 
 def plots(results: Results) -> Iterator[Plot]:

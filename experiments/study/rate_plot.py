@@ -14,7 +14,8 @@ from experiments.study.plot import Plot, arms_legend
 from experiments.study.rates import Sweep, chooses, sweeps
 from experiments.study.results import Results
 from experiments.study.style import axes, look
-from experiments.study.tables import label, ordered
+from experiments.study.table import label
+from experiments.study.tables import ordered
 
 
 def sweep(results: Results) -> Iterator[Plot]:

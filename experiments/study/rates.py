@@ -7,7 +7,8 @@ import math
 
 from experiments.study.measured import cell_value
 from experiments.study.results import Results
-from experiments.study.tables import Table, label, ordered
+from experiments.study.table import Table, label
+from experiments.study.tables import ordered
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,13 +9,15 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from experiments.study import tables
+from experiments.study import counted, tables
 from experiments.study.page import every_table, page
 from experiments.study.plot import Plot
 from experiments.study.plots import plots
+from experiments.study.registration import lines
 from experiments.study.results import Results
 from experiments.study.style import png, style
 from experiments.study.svg import inline, svg
+from experiments.study.table import between, text
 from experiments.study.verdicts import Verdict
 
 _TONES = {"supported": "green", "not supported": "red", "undecided": "yellow"}
@@ -65,13 +67,16 @@ def terminal_table(results: Results) -> RenderableType:
     shown.append(table.rich(whole=(metric, metric + 1)))
     basis = f"; {results.basis}" if results.basis else ""
     shown.append(Text(f"{seeds or 0} seed{'' if seeds == '1' else 's'} an arm{basis}\n", style="dim"))
+    shown += [Text(f"{line}\n", style="yellow") for line in counted.unbeaten(results)]
+    shown += [Text(f"{line}\n", style="dim") for line in list(lines(results.registration))[1:]]
     for fields in results.verdicts:
         verdict = Verdict.from_plain(fields)
         line = Text(verdict.verdict, style=f"bold {_TONES.get(verdict.verdict, '')}")
-        line.append(f": {verdict.claim}", style="not bold default")
+        role = f", {verdict.role}" if verdict.role != "secondary" else ""
+        line.append(f"{role}: {verdict.claim}", style="not bold default")
         if verdict.n:
-            ends = f" ({tables.between(verdict.low, verdict.high, 3)})" if math.isfinite(verdict.estimate) else ""
-            line.append(f"\n  {verdict.effect}: {tables.text(verdict.estimate, 3)}{ends}", style="not bold default")
+            ends = f" ({between(verdict.low, verdict.high, 3)})" if math.isfinite(verdict.estimate) else ""
+            line.append(f"\n  {verdict.effect}: {text(verdict.estimate, 3)}{ends}", style="not bold default")
         if verdict.note:
             line.append(f"\n  {verdict.note}", style="not bold dim")
         shown.append(line)

@@ -12,7 +12,7 @@ from experiments.study.measured import metric_values
 from experiments.study.plot import Plot, finite
 from experiments.study.results import Cell, Results
 from experiments.study.style import INK, axes, legend, look
-from experiments.study.tables import label, short, text
+from experiments.study.table import label, short, text
 
 
 def heat(results: Results) -> Iterator[Plot]:

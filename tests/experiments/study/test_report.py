@@ -16,12 +16,14 @@ import pytest
 from rich.console import Console
 
 from experiments.study import tables
-from experiments.study.claims import AtMost, Best, Better, Equivalent, NoWorse, RatioBelow, judge_all
+from experiments.study.claims import AtMost, Best, Better, Equivalent, NoWorse, RatioBelow
+from experiments.study.judge import judge_all
 from experiments.study.plots import plots
 from experiments.study.rates import rates
 from experiments.study.report import terminal_table, write_report
 from experiments.study.results import Results
 from experiments.study.style import look, style
+from experiments.study.table import short
 from tests.experiments.study import fake
 
 CLAIMS = (
@@ -168,7 +170,7 @@ def test_terminal_table(results):
     console.print(terminal_table(results))
     said = console.export_text()
     for row in tables.summary(results).rows:
-        assert all(tables.short(value) in said for value in row)
+        assert all(short(value) in said for value in row)
     assert max(map(len, said.splitlines())) <= 80
     assert said.count("supported:") == sum("supported" in fields["verdict"] for fields in results.verdicts)
 
@@ -201,7 +203,7 @@ def test_tables_of_real_studies_fit_a_terminal(file):
         assert max(map(len, said)) <= 80
         assert "parameters without embeddings" not in tables.summary(one).columns
         assert "…" not in "".join(said)
-        numbers = [tables.short(value) for row in tables.summary(one).rows for value in row[1:]]
+        numbers = [short(value) for row in tables.summary(one).rows for value in row[1:]]
         assert all(number in "\n".join(said) for number in numbers)
 
 
@@ -209,7 +211,7 @@ def test_names_fold_where_it_is_narrow_and_numbers_do_not():
     found = fake.study()
     said = seen(found, width=56)
     assert max(map(len, said)) <= 56
-    numbers = [tables.short(value) for row in tables.summary(found).rows for value in row[1:]]
+    numbers = [short(value) for row in tables.summary(found).rows for value in row[1:]]
     assert all(number in "\n".join(said) for number in numbers)
 
 

@@ -89,6 +89,7 @@ def demo(hold: Hold = "params", tolerance: float = 0.005) -> Study:
     two = arms["depth=2"]
     assert isinstance(two.model, Decoder)
     assert isinstance(two.model.block, PreNorm)
+    assert isinstance(two.model.block.mixer, Attention)
     mixer = dataclasses.replace(two.model.block.mixer, position=NoPosition())
     blind = dataclasses.replace(two.model, block=dataclasses.replace(two.model.block, mixer=mixer))
     return Study(
@@ -102,6 +103,7 @@ def demo(hold: Hold = "params", tolerance: float = 0.005) -> Study:
         match=Match(hold, tolerance),
         seeds=4,
         diagnostics=("depth",),
+        diagnostic_rows=16,
         notes=(
             "This is early in training, 330 thousand tokens: wide models learn faster at first, and deeper ones come "
             "nearer with more (experiments/LOG.md).",

@@ -238,6 +238,7 @@ def _seed_rows(seeds: Iterable[int], arm: Arm) -> list[dict[str, float]]:
 
 
 def _beyond(grid: Sequence[float], end: int) -> float:
-    """The rate that goes on from the lowest (-1) or highest (1) of a grid."""
+    """The rate beyond the lowest (-1) or highest (1) of a grid: one more of its last steps, at most fourfold."""
     last, before = (grid[0], grid[1]) if end < 0 else (grid[-1], grid[-2])
-    return float(f"{last * last / before:.6g}")
+    step = min(max(last / before, 0.25), 4.0)
+    return float(f"{last * step:.6g}")

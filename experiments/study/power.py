@@ -74,4 +74,7 @@ def smallest(seeds: int, comparisons: int, arms: int, alpha: float = ALPHA) -> f
     df = (seeds - 1) * max(arms - 1, 1)
     bound = special.stdtrit(df, 1 - alpha / comparisons / 2)
     power = lambda effect: 1 - special.nctdtr(df, effect * math.sqrt(seeds), bound) - POWER  # noqa: E731
-    return float(optimize.brentq(power, 0.0, 1000.0))
+    high = 0.5
+    while power(high) < 0:  # a bracket far above the answer leaves the range of the distribution
+        high *= 1.5
+    return float(optimize.brentq(power, 0.0, high))

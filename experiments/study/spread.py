@@ -123,7 +123,7 @@ class Spreads:
         return Error(variance, RATES_DF) if variance else None
 
 
-RATES_DF = 4.0
+RATES_DF = 2.0
 """Degrees of freedom that a cost of learning rates is known with: tuning seeds are few."""
 
 

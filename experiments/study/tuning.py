@@ -54,10 +54,11 @@ class Curve:
 
     @property
     def edge(self) -> int:
-        """-1 or 1 where the best rate is the lowest or highest of several, else 0."""
+        """-1 or 1 where the best rate is the lowest or highest of several, and better than its neighbour; else 0."""
         if len(self.rates) < 2 or not math.isfinite(self.means[self.best]):
             return 0
-        return -1 if self.best == 0 else 1 if self.best == len(self.rates) - 1 else 0
+        end = -1 if self.best == 0 else 1 if self.best == len(self.rates) - 1 else 0
+        return end if self.means[self.best] < self.means[self.best - end] else 0
 
     def chosen(self) -> float:
         """The rate to take."""

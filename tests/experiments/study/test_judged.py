@@ -89,7 +89,7 @@ def test_what_was_judged_on_is_said(judged_on, line):
 
 
 def test_a_study_is_tuned_on_validation_and_judged_on_test(tmp_path):
-    data = toys.Toy(rows=24, held_out=5, test=9)
+    data = toys.Toy(rows=24, held_out=5, test=83)
     run = toys.run(model=toys.model(depth=1), data=data, steps=2, reports=Reports(log=0, evaluate=1, checkpoint=2))
     study = toy.study(arms={"a": run}, claims=(AtMost("a", "val/loss", 99.0), AtMost("a", "val/loss", 0.1)))
     found = run_study(study, "toy", tmp_path)
@@ -98,6 +98,11 @@ def test_a_study_is_tuned_on_validation_and_judged_on_test(tmp_path):
     assert found.arms[0].learning_rate == min(tried, key=tried.get)
     seeds = [cell for cell in found.cells if cell.phase == "seeds"]
     assert list(found.values("a").values()) == [cell.metrics[TEST] for cell in seeds]
+    for cell in found.cells:  # 83 rows are 11 batches, each a stretch
+        kept = {name: len(values) for name, values in cell.stretches.items()}
+        assert kept == ({"test/loss": 11, TEST: 11} if cell.phase == "seeds" else {})
+    for cell in seeds:
+        assert sum(cell.stretches[TEST]) / 11 == pytest.approx(cell.metrics[TEST], rel=0.02)
     assert finals(found).rows[0][3] == pytest.approx(sum(cell.metrics[TEST] for cell in seeds) / 2)
     assert [v["metric"] for v in found.verdicts] == ["test/loss"] * 2
     assert [v["verdict"] for v in found.verdicts] == ["supported", "not supported"]

@@ -216,6 +216,8 @@ def _notes(
     finite = sample.finite
     if not sample.every and len(finite) > 1 and max(finite) - min(finite) <= 1e-12 * max(map(abs, finite)):
         notes.append("no spread over seeds was seen; the metric's resolution is taken for it")
+    if question.estimate and "rows" not in question.estimate.errors and sample.metric.startswith(("val/", "test/")):
+        notes.append("speaks of other seeds on these rows, not of other rows")
     if len(outcomes) > 1:
         notes.append(f"the hardest of {len(outcomes)} comparisons is shown")
     if family > 1 and question.tested:

@@ -92,6 +92,14 @@ def test_a_cell_without_rows_leaves_them_out():
     assert list(estimate(dataclasses.replace(one, cells=cells), Better("a0", "a1")).errors) == ["seeds"]
 
 
+def test_what_an_interval_speaks_of_is_said():
+    with_them = with_rows(noisy(2, 4), {arm: np.ones((4, 20)) for arm in ("a0", "a1")})
+    verdict = Better("a0", "a1").judge(with_them)
+    assert (verdict.errors, "rows" in verdict.note) == (("seeds", "rows"), False)
+    without = Better("a0", "a1").judge(fake.results(noisy(2, 4)))
+    assert (without.errors, without.note) == (("seeds",), "speaks of other seeds on these rows, not of other rows")
+
+
 def test_the_choice_of_rates_is_an_error_of_its_own():
     found = fake.results(noisy(2, 4))
     rng = np.random.default_rng(1)

@@ -12,6 +12,7 @@ from arch.models.decoder import Decoder
 from arch.spec import UserError
 from experiments.curse_of_depth import FORMS, LARGE, PAPER, arms, get_config
 from experiments.lns_sizes import SIZES, run
+from experiments.study.claims import Better
 
 SHAPES = {
     9: (4, 128, 352),
@@ -77,9 +78,7 @@ def test_the_small_form_is_the_calibrated_one():
     study = get_config("cpu")
     assert (study.seeds, study.tuning_seeds, len(study.learning_rates)) == (8, 3, 4)
     assert isinstance(study.arms["lns"].model.block, ScaledNorm)
-    assert study.primary.sentence(fake.results({"lns": [], "pre_ln": []}, metric="val/loss")).startswith(
-        "lns is better"
-    )
+    assert study.primary == Better("lns", than="pre_ln")
     for arm in study.arms.values():
         assert (arm.model.depth, arm.model.width, arm.batch, arm.data.length) == (16, 32, 16, 64)
         assert (arm.steps, arm.optimizer.schedule.final) == (800, 0.1)

@@ -73,18 +73,6 @@ def test_identical_arms_are_equivalent_and_none_is_better():
     assert word(NoWorse("a", "b", 0.001), arms) == "undecided", "the values have steps of 0.01"
 
 
-def test_no_spread_seen_is_not_no_spread():
-    """Two equal differences gave p = 0. Their variance is at least that of rounding to the metric's step."""
-    verdict = Better("a", "b").judge(fake.results({"a": [1.0, 1.1], "b": [1.2, 1.3]}))
-    assert (verdict.verdict, verdict.estimate) == ("undecided", pytest.approx(0.2))
-    half = math.tan(math.pi / 2 * 0.95) * math.sqrt(2 * 0.1**2 / 12 / 2)
-    assert verdict.high - verdict.estimate == pytest.approx(half, rel=1e-6)
-    assert "no spread over seeds was seen" in verdict.note
-    ratio = RatioBelow("a", "b", fake.METRIC, 1.0, every_seed=False)
-    same = ratio.judge(fake.results({"a": [1.0, 1.0], "b": [1.5, 1.5]}))
-    assert same.verdict == "undecided"
-
-
 def test_best_and_monotone_need_every_comparison():
     arms = {"a": LOW, "b": HIGH, "c": [1.5, 1.52, 1.49]}
     assert word(Best("a"), arms) == "supported"
@@ -122,54 +110,6 @@ def test_direction_follows_the_metric():
     assert word(Better("a", "b"), arms) == "supported"
     assert word(Better("a", "b", metric="val/accuracy"), arms) == "not supported"
     assert word(Better("a", "b", metric="val/accuracy", lower_is_better=True), arms) == "supported"
-
-
-def test_divergence_is_counted_beside_the_finite_seeds():
-    """Of ten seeds one lost says nothing against a clear lead; many more on one side decide by themselves."""
-    rng = np.random.default_rng(0)
-    lead = {"a": 1.0 + 0.01 * rng.normal(size=10), "b": 1.2 + 0.01 * rng.normal(size=10)}
-    once = {"a": [NAN, *lead["a"][1:]], "b": lead["b"]}
-    verdict = Better("a", "b").judge(fake.results(once))
-    assert verdict.verdict == "supported"
-    assert "a diverged in 1 of 10 seeds" in verdict.note
-    level = {"a": 1 + 0.01 * rng.normal(size=10), "b": 1 + 0.01 * rng.normal(size=10)}
-    often = {"a": level["a"], "b": [NAN] * 7 + [*level["b"][7:]]}
-    assert stats.fisher_exact([[7, 3], [0, 10]], alternative="greater").pvalue < 0.0125
-    assert word(Better("a", "b"), often) == "supported"
-    assert word(Better("b", "a"), often) == "not supported"
-    assert word(Equivalent("a", "b", 9.0), often) == "not supported"
-    against = {"a": lead["a"], "b": [NAN] * 7 + [0.5, 0.51, 0.49]}
-    assert word(Better("a", "b"), against) == "undecided", "where it is finite b leads, and it is seldom finite"
-
-
-def test_three_seeds_that_all_diverged_are_too_few():
-    """3 of 3 against 0 of 3 has an exact two-sided p of 0.1, and half the level."""
-    always = {"a": LOW, "b": [NAN, NAN, NAN]}
-    assert word(Better("a", "b"), always) == "undecided"
-    assert word(Better("b", "a"), always) == "undecided"
-    eight = {"a": [1.0 + 0.001 * i for i in range(8)], "b": [NAN] * 8}
-    found = Better("a", "b").judge(fake.results(eight))
-    assert (found.verdict, math.isnan(found.estimate)) == ("supported", True)
-    assert word(Better("b", "a"), eight) == "not supported"
-    assert word(Better("a", "b"), {"a": [NAN] * 3, "b": [NAN] * 3}) == "undecided"
-
-
-def test_a_baseline_that_diverged_supports_no_ratio():
-    """It was supported, with an estimate of 0."""
-    lost = {"a": LOW, "b": [NAN, NAN, NAN]}
-    for every in (True, False):
-        verdict = RatioBelow("a", "b", fake.METRIC, 2.0, every_seed=every).judge(fake.results(lost))
-        assert (verdict.verdict, math.isnan(verdict.estimate)) == ("undecided", True)
-    once = RatioBelow("a", "b", fake.METRIC, 2.0).judge(fake.results({"a": LOW, "b": [NAN, 1.0, 1.0]}))
-    assert (once.verdict, once.n) == ("supported", 2)
-    assert word(RatioBelow("a", "b", fake.METRIC, 2.0), {"a": [1.0, NAN, 0.99], "b": LOW}) == "not supported"
-
-
-def test_a_bar_in_the_mean_is_not_reached_by_a_mean_that_is_unknown():
-    assert word(AtMost("a", fake.METRIC, 5.0), {"a": [1.0, NAN, 0.99]}) == "not supported"
-    assert word(AtMost("a", fake.METRIC, 5.0, every_seed=False), {"a": [1.0, NAN, 0.99]}) == "undecided"
-    assert word(AtMost("a", fake.METRIC, 5.0, every_seed=False), {"a": [NAN, NAN, NAN]}) == "not supported"
-    assert word(AtLeast("a", fake.METRIC, 0.1), {"a": [1.0, NAN, 0.99]}, lower=False) == "not supported"
 
 
 def test_a_bar_is_no_test():
@@ -240,62 +180,6 @@ def test_verdicts_survive_the_results_file():
     back = plain.Results.from_json(json.dumps(json.loads(kept.to_json())))
     again = tuple(Verdict.from_plain(fields) for fields in back.verdicts)
     assert repr(again) == repr(verdicts)
-
-
-def test_claims_on_one_comparison_share_its_interval():
-    """A second claim on the same difference, from either side, costs nothing."""
-    arms = {"a": [1.0, 1.03, 0.99, 1.01], "b": [1.05, 1.04, 1.06, 1.05]}
-    found = fake.results(arms)
-    alone = Better("a", "b").judge(found)
-    assert (alone.verdict, alone.role) == ("supported", "primary")
-    crowd = [Better("a", "b"), *[NoWorse("b", "a", 0.001 * index) for index in range(1, 9)], Equivalent("a", "b", 0.1)]
-    together = judge_all(crowd, found)
-    assert together[0] == alone
-    assert {verdict.level for verdict in together} == {0.95}
-
-
-def test_the_primary_claim_goes_first_and_the_others_behind_it():
-    rng = np.random.default_rng(0)
-    shift = {"a": 0.0, "b": 0.05, "c": 1.0, "d": 1.0}
-    values = {arm: by + 0.02 * rng.normal(size=6) for arm, by in shift.items()}
-    found = fake.results(values)
-    clear, doubtful, small = Better("a", "c"), Better("a", "b", margin=0.04), Better("a", "b")
-    first, *rest = judge_all([clear, small, Better("c", "d")], found)
-    assert (first.role, first.level) == ("primary", 0.95)
-    assert [v.role for v in rest] == ["secondary"] * 2
-    assert {v.level for v in rest} == {0.975}, "two others, which hold together"
-    assert "corrected for 2 comparisons" in rest[0].note
-    shut = judge_all([doubtful, clear, small], found)
-    assert [v.verdict for v in shut] == ["undecided", "undecided", "supported"], (
-        "the third is on the primary comparison"
-    )
-    assert "stands behind the primary claim, which is undecided" in shut[1].note
-    together = judge_all([doubtful, clear], found, primary=False)
-    assert together[1].verdict == "supported"
-    assert {v.role for v in together} == {"secondary"}
-
-
-def test_bars_are_not_counted_and_are_not_primary():
-    arms = {"a": [1.0, 1.03, 0.99, 1.01], "b": [1.05, 1.04, 1.06, 1.05]}
-    bars = [AtMost("a", fake.METRIC, 5.0 + index) for index in range(8)]
-    verdicts = judge_all([*bars, Better("a", "b")], fake.results(arms))
-    assert [v.role for v in verdicts] == ["bar"] * 8 + ["primary"]
-    assert verdicts[-1].p == Better("a", "b").judge(fake.results(arms)).p
-
-
-def test_below_the_baseline_nothing_is_concluded():
-    """No arm of the claim is better than what a model has to beat; one that is suffices."""
-    bars = [{"data": "", "name": "bigram", "bar": True, "values": {fake.METRIC: 1.1}}]
-    arms = {"a": LOW, "b": HIGH, "c": [1.3, 1.31, 1.29]}
-    found = fake.results(arms, baselines=bars)
-    assert Better("a", "b").judge(found).verdict == "supported"
-    below = Better("b", "c").judge(found)
-    assert below.verdict == "undecided"
-    assert "no conclusion: no arm beats the baseline: bigram (1.1)" in below.note
-    assert Better("b", "c").judge(fake.results(arms)).verdict == "supported"
-    assert AtMost("c", fake.METRIC, 2.0).judge(found).verdict == "supported", "a bar is about the arm alone"
-    other = [{**bars[0], "data": "elsewhere"}]
-    assert Better("b", "c").judge(fake.results(arms, baselines=other)).verdict == "supported"
 
 
 def test_noise_is_seldom_decided():

@@ -47,6 +47,24 @@ def test_divergence_is_counted_beside_the_finite_seeds():
     assert word(Better("a", "b"), against) == "undecided", "where it is finite b leads, and it is seldom finite"
 
 
+def test_two_tests_have_half_the_level_each():
+    """With a lost seed the p of the others counts twice, beside that of the numbers of lost seeds."""
+    rng = np.random.default_rng(4)
+    a, b = 1.0 + 0.1 * rng.normal(size=8), 1.05 + 0.1 * rng.normal(size=8)
+    finite = stats.ttest_rel(a[1:], b[1:]).pvalue
+    verdict = Better("a", "b").judge(fake.results({"a": [NAN, *a[1:]], "b": b}))
+    assert verdict.p == pytest.approx(2 * finite)
+
+
+def test_a_ratio_of_seeds_that_are_left_over_is_not_supported():
+    """Where the arm diverges more often than what it is divided by, the ratio of the rest says nothing for it."""
+    rng = np.random.default_rng(0)
+    arms = {"a": [NAN] * 7 + [1.0, 1.01, 0.99], "b": 2.0 + 0.001 * rng.normal(size=10)}
+    assert word(RatioBelow("a", "b", fake.METRIC, 1.0, every_seed=False), arms) == "undecided"
+    fine = {"a": 1.0 + 0.01 * rng.normal(size=10), "b": arms["b"]}
+    assert word(RatioBelow("a", "b", fake.METRIC, 1.0, every_seed=False), fine) == "supported"
+
+
 def test_three_seeds_that_all_diverged_are_too_few():
     """3 of 3 against 0 of 3 has an exact two-sided p of 0.1, and half the level."""
     always = {"a": LOW, "b": [NAN, NAN, NAN]}

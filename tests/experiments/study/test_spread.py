@@ -40,6 +40,16 @@ def test_two_arms_have_their_paired_difference():
     assert (found.df, found.standard_error) == (5, pytest.approx(difference.std(ddof=1) / math.sqrt(6)))
 
 
+def test_the_noise_is_no_less_than_the_comparisons_own():
+    """Somewhat noisier than the rest, too little for a test to object: its own variance, all degrees of freedom."""
+    values = noisy(4, 5, seed=2)
+    table = np.array(list(values.values()))
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    i, j = max(pairs, key=lambda pair: np.var(table[pair[0]] - table[pair[1]]))
+    found = estimate(fake.results(values), Better(f"a{i}", f"a{j}"))
+    assert (found.df, found.standard_error**2) == (12, pytest.approx(np.var(table[i] - table[j], ddof=1) / 5))
+
+
 def test_arms_of_other_data_and_lost_arms_are_not_taken_together():
     values = noisy(4, 5)
     apart = fake.results(values, data={"a0": "x", "a1": "x", "a2": "y", "a3": "y"})

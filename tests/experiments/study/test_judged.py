@@ -133,7 +133,10 @@ def test_a_study_cannot_be_tuned_on_test():
         toy.study(metric="test/loss")
 
 
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.parent.name)
+OLD = [path for path in STORED if Results.from_json(path.read_text()).judged_on == ""]
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda path: path.parent.name)
 def test_results_from_before_there_was_a_test_split_still_open(path):
     found = Results.from_json(path.read_text())
     assert (found.judged_on, found.tuned_by, found.basis) == ("", "", "")

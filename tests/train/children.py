@@ -24,7 +24,7 @@ def start(module: str, *words: object, devices: int = 1, **environment: str) -> 
     )
 
 
-def finish(child: subprocess.Popen[str], timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def finish(child: subprocess.Popen[str], timeout: float = 500) -> subprocess.CompletedProcess[str]:
     """Waits for the child; it is killed if it takes longer."""
     try:
         out, err = child.communicate(timeout=timeout)

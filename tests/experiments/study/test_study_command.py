@@ -108,7 +108,7 @@ def start(home, *words):
 
 
 def launch(home, *words, check=True):
-    done = children.finish(start(home, *words), 400)
+    done = children.finish(start(home, *words), 800)
     assert not check or done.returncode == 0, done.stderr[-4000:]
     return done
 

@@ -112,6 +112,10 @@ class Cells:
     def __init__(self, folder: Path, trust: bool = False):
         self.folder, self.trust = Path(folder), trust
 
+    def count(self) -> int:
+        """How many cells are in the folder, of whatever study, grid and code."""
+        return len(list((self.folder / "cells").glob("*.json")))
+
     def load(self, group: Group) -> dict[str, Cell]:
         """Key -> cell of those that are finished, named as this group names them."""
         found = {}

@@ -73,7 +73,11 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     if options.results:
         write_kept(results, options.results)
     Console(soft_wrap=True, highlight=False).print(terminal_table(results))
-    said = sample(study, results, Cells(cells or at, options.trust_cells))
+    try:
+        said = sample(study, results, Cells(cells or at, options.trust_cells))
+    except UserError as error:  # the study is finished all the same
+        print(f"\nno sample: {error}")
+        said = None
     if said is not None:
         print(f"\nsample of {said[0]}, temperature 0.8:\n  {said[1]}")
     print(f"\n{time.perf_counter() - started:.0f} s\nreport  {page}\ndata    {at / 'results.json'}")

@@ -63,7 +63,7 @@ def run_study(
     store, executor = Cells(cells or folder, trust_cells), executor or InProcess()
     store.settle()
     train = _Trainer(study, store, executor, note)
-    registration = register(folder, study, train.finished())
+    registration = register(folder, study, store.count())
     results = Results(
         name=name,
         question=study.question,
@@ -134,16 +134,6 @@ class _Trainer:
     note: Note
     done: list[Cell] = dataclasses.field(default_factory=list)
     others: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def finished(self) -> int:
-        """How many of the cells that it begins with there are."""
-        rates = self.study.learning_rates
-        found = 0
-        for arm, run in self.study.arms.items():
-            at = Arm(arm, {}, run.optimizer.learning_rate)
-            tuned = Group(arm, "tune", run, tuple(_rate_rows(self.study, rates)))
-            found += len(self.store.load(tuned if rates else seed_group(self.study, at, range(self.study.looks[0]))))
-        return found
 
     def trusted(self) -> list[str]:
         """What a reader has to know of cells that other code has trained."""

@@ -36,10 +36,15 @@ def plan(study: Study) -> dict[str, Any]:
 
 
 def register(folder: Path, study: Study, cells: int) -> dict[str, Any]:
-    """Registers `study`, of which so many `cells` are finished, or finds how it differs from what is registered.
+    """Registers `study`, or finds how it differs from what is registered.
+
+    Args:
+      folder: of the study.
+      study: as it is now.
+      cells: how many are in its folder of cells, also those of another grid: whoever edits may have seen them.
 
     Returns:
-      hash, cells (finished when it was registered) and edits: each with field, was, now and cells.
+      hash, cells (there when it was registered) and edits: each with field, was, now and cells.
     """
     path, now = Path(folder) / FILE, plan(study)
     kept = json.loads(path.read_text()) if path.exists() else {}

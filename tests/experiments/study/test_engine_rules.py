@@ -137,6 +137,16 @@ def test_what_is_told_before_anything_is_trained(tmp_path):
     assert found.registration["cells"] == 0
 
 
+def test_an_edit_is_listed_with_all_cells_that_were_there(tmp_path):
+    """Also where the edit changes the grid, so that none of the cells is one of the new study's."""
+    best = parabola(dict.fromkeys(ARMS, 2e-3))
+    first, trained = run(tmp_path, best, learning_rates=(1e-3, 2e-3, 4e-3), tuning_seeds=1)
+    edited, _ = run(tmp_path, best, learning_rates=(1.1e-3, 2.1e-3, 4.1e-3), tuning_seeds=1)
+    (edit,) = edited.registration["edits"]
+    assert (first.registration["cells"], first.registration["edits"]) == (0, [])
+    assert (edit["field"], edit["cells"]) == ("learning_rates", len(trained))
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [

@@ -6,6 +6,7 @@ On two simulated devices, in processes of their own.
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def get_config(form=""):
         model=Decoder(vocab=256, width=32, depth=2, norm=PeakNorm(),
                       block=PreNorm(mixer=Attention(heads=2), feed_forward=GatedMLP(hidden=88), norm=PeakNorm())),
         data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
-        batch=4, steps=4, mesh=Mesh(fsdp=2), reports=Reports(log=1, evaluate=2, checkpoint=1, keep=1),
+        batch=4, steps=4, mesh=Mesh(fsdp=2), reports=Reports(log=1, evaluate=2, checkpoint=1, keep=1, prompt="the "),
     )
     peak = match(base, depth=(1, 2), hold="params", tolerance=0.05)
     rms = dataclasses.replace(base, model=Decoder(vocab=256, width=32, depth=2, block=PreNorm(
@@ -138,6 +139,7 @@ def test_a_new_norm_and_a_new_study_touch_no_other_file(home, finished):
     page = (home / "whole" / "report.html").read_text()
     assert "Is the largest component as good a norm" in page
     assert results["verdicts"][0]["verdict"] in told
+    assert re.search(r"sample of (depth=1|depth=2|rms), temperature 0.8:\n  the ", told), "of the best arm's first seed"
     assert (home / "kept" / "results.json").read_text() == (home / "whole" / "results.json").read_text()
     assert sorted(path.name for path in (home / "kept").iterdir()) == ["plots", "results.json", "tables"], "no page"
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from arch import cost
 from arch.decode.sampling import Greedy, Sample
 from arch.decode.strategy import Strategy
-from arch.models.base import Causal, EncoderDecoder
+from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
 from experiments.config import golden, render
 from experiments.config.flags import Command
@@ -72,7 +72,7 @@ def generate(
         raise UserError(
             f"generate needs a causal model, which goes on token by token; {type(run.model).__name__} is none"
         )
-    if isinstance(run.model, EncoderDecoder):
+    if isinstance(run.model, Seq2Seq):
         raise UserError(f"generate has a prompt alone, and {type(run.model).__name__} reads a source; in Python: "
                         "arch.decode.generate(model, prompts, new, source=Inputs(...))")  # fmt: skip
     prompts = list(prompts) or ([run.reports.prompt] if run.reports.prompt else [])

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 
 from arch.cost import abstract
-from arch.models.base import Causal, EncoderDecoder, Model
+from arch.models.base import Causal, Model, Seq2Seq
 from arch.spec import Problem, Spec, SpecError, at_least, one_of
 from train.data.base import Data
 from train.data.description import Description
@@ -102,7 +102,9 @@ class Run(Spec):
 
     def _unfit(self, data: Description) -> Iterator[SpecError]:
         """What the data, as far as it is known before it is built, does not allow."""
-        for field, needed, what in (("vocab", data.vocab, "tokens"), ("classes", data.classes, "classes")):
+        needs = (("vocab", data.vocab, "tokens"), ("source_vocab", data.source_vocab, "source tokens"),
+                 ("classes", data.classes, "classes"))  # fmt: skip
+        for field, needed, what in needs:
             if needed is not None and getattr(self.model, field, needed) < needed:
                 yield self.model.refuse(field, f"must be at least {needed}, the {what} of the data")
         demands = self.objective.demands
@@ -116,7 +118,7 @@ class Run(Spec):
         """Why a prompt cannot be continued; "" if it can."""
         if not data.text:
             return f"{type(self.data).__name__} is no running text that a prompt can be continued in"
-        if isinstance(self.model, EncoderDecoder):
+        if isinstance(self.model, Seq2Seq):
             return f"{type(self.model).__name__} continues a source"
         return "" if isinstance(self.model, Causal) else f"{type(self.model).__name__} is not causal, continues nothing"
 

@@ -1,7 +1,7 @@
 """The contract of all models: what they can do, what they are called with, and what they answer.
 
 A spec's type says what it can do: `Causal` (each token's logits depend on what came before it alone: it generates),
-`Bidirectional` (logits of every token from the whole row), `EncoderDecoder` (a causal model of a target, given a
+`Bidirectional` (logits of every token from the whole row), `Seq2Seq` (a causal model of a target, given a
 source), `Classification` (one set of logits a row). What needs one of them demands it by that type.
 
 A model is called `model(inputs, ...) -> Output` with an `Inputs` record, whatever it reads.
@@ -43,7 +43,7 @@ class Bidirectional:
     """Logits [B, T, V] of each token from the whole row."""
 
 
-class EncoderDecoder(Causal):
+class Seq2Seq(Causal):
     """A causal model of a target whose `Inputs` have a `source`; with a cache, the source is read by the first call."""
 
 

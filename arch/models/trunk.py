@@ -18,11 +18,11 @@ from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNorm
 from arch.context import Context
 from arch.layers.caches import Room, write
-from arch.layers.embeddings import Embedding
+from arch.layers.embeddings import Embedding, EmbeddingLayer
 from arch.layers.initializers import Initializer, Normal
 from arch.layers.norms import Norm, RMSNorm
 from arch.layers.positions import NoPosition, Position
-from arch.models.base import Cache, Inputs, Network, Output
+from arch.models.base import Cache, Inputs, Model, Network, Output
 from arch.params import Maker
 from arch.sharding import RESIDUAL_AXES, constrain
 from arch.spec import Problem, Spec, UserError, at_least
@@ -40,7 +40,7 @@ class Trunk(Spec):
       depth: L.
       block: what a layer is, or a pattern of such blocks.
       stack: how layers make depth.
-      embedding: the token table.
+      embedding: the token table; None: that of the other half of a pair.
       position: positions shared by all layers (learned, sinusoidal, ALiBi, T5 relative).
       norm: the norm after the last layer, or None.
       init: how every weight starts.
@@ -51,7 +51,7 @@ class Trunk(Spec):
     depth: int = 8
     block: Block | Pattern = PreNorm()
     stack: Stack = Sequential()
-    embedding: Embedding = Embedding()
+    embedding: Embedding | None = Embedding()
     position: Position = NoPosition()
     norm: Norm | None = RMSNorm()
     init: Initializer = Normal()
@@ -60,6 +60,8 @@ class Trunk(Spec):
         yield from at_least(self, 1, "vocab", "width", "depth")
         if not self.position.in_model:
             yield Problem("position", self.position, "belongs to attention: Attention(position=...)")
+        if self.embedding is None and isinstance(self, Model):
+            yield Problem("embedding", None, "must be an Embedding; only half of a pair can look up in the other's")
 
     def first_block(self) -> Block:
         """The block, or the first of a pattern."""
@@ -70,7 +72,8 @@ class TrunkNetwork(Network):
     """The parts of a trunk, and the way of tokens through them. As it is, it is a half of a model of several."""
 
     def __init__(self, spec: Trunk, make: Maker):
-        self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
+        if spec.embedding is not None:
+            self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
         heads = getattr(spec.first_block().mixer, "heads", None)
         self.position = spec.position.build(spec.width, heads, make.at("position"))
         self.stack = spec.stack.build(spec.block, spec.width, spec.depth, make.at("stack"))
@@ -89,9 +92,10 @@ class TrunkNetwork(Network):
         raise UserError(f"{type(self).__name__} has no head to answer with; a model that it is a half of calls hidden")
 
     def hidden(
-        self, inputs: Inputs, ctx: Context, cache: Cache | None = None
+        self, inputs: Inputs, ctx: Context, cache: Cache | None = None, embedding: EmbeddingLayer | None = None
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
-        """The hidden states of `inputs.tokens`, and the cache after them.
+        """The hidden states of `inputs.tokens`, and the cache after them. `embedding`: the table of the other half,
+        for a trunk that has none.
 
         Raises:
           ValueError: more tokens than positions.
@@ -106,7 +110,7 @@ class TrunkNetwork(Network):
             raise UserError("coordinates were given, and no part of the model reads them; AxialRotary does")
         ctx, cache = placed(inputs, ctx, cache)
         ctx = ctx.replace(bias=self.position.bias(ctx.positions, ctx.key_positions))
-        x_BTD = self.position.embed(self.embedding(tokens), self.position.places(ctx))
+        x_BTD = self.position.embed((embedding or self.embedding)(tokens), self.position.places(ctx))
         x_BTD = constrain(x_BTD, RESIDUAL_AXES)
         x_BTD, layers = self.stack(ctx.tap("embed", x_BTD), ctx)
         if hasattr(self, "norm"):

@@ -7,7 +7,7 @@ import math
 import jax
 
 from arch.decode.sampling import Sample
-from arch.models.base import Causal, EncoderDecoder
+from arch.models.base import Causal, Seq2Seq
 from experiments.study.cells import Cells
 from experiments.study.engine import seed_group
 from experiments.study.measured import metric_values
@@ -34,7 +34,7 @@ def sample(study: Study, results: Results, cells: Cells) -> tuple[str, str] | No
     run, (arm,) = study.arms[best], [arm for arm in results.arms if arm.name == best]
     prompt, group = run.reports.prompt, seed_group(study, arm, range(study.looks[0]))
     folder = cells.group_folder(group)
-    if prompt is None or not isinstance(run.model, Causal) or isinstance(run.model, EncoderDecoder):
+    if prompt is None or not isinstance(run.model, Causal) or isinstance(run.model, Seq2Seq):
         return None
     if not folder.exists():
         return None

@@ -29,7 +29,7 @@ BODY, HEAD = 2 * (attention(T) + mlp(T)), product(T, D, VOCAB)
 LOCAL = "PreNorm(mixer=Attention(heads=2,mask=SlidingWindow(window=4)),feed_forward=MLP(hidden=32))"
 REZERO = f"{PARTS}.mixed:ReZero(start=0.2,mixer=Attention(heads=2),feed_forward=GatedMLP(hidden=24))"
 ENCODING = "PreNorm(mixer=Attention(heads=2,mask=Bidirectional()),feed_forward=MLP(hidden=32))"
-CROSS = f"(cross,{PARTS}.encoder_decoder:CrossAttention(heads=2))"
+CROSS = "(cross,CrossAttention(heads=2))"
 DECODING = f"PreNorm(mixer=Attention(heads=2),feed_forward=MLP(hidden=32),extra=({CROSS},))"
 SMALL = "vocab=16,width=16,depth=1"
 TRUNKS = f"encoder=Trunk({SMALL},block={ENCODING}),decoder=Trunk({SMALL},block={DECODING})"
@@ -77,9 +77,9 @@ CASES: dict[str, Case] = {
     ),
     "encoder-decoder": Case(
         words=(
-            f"model={PARTS}.encoder_decoder:Seq2Seq({TRUNKS})",
-            f"objective={PARTS}.encoder_decoder:NextOfTarget",
-            f"data={PARTS}.encoder_decoder:Reversed(length=8,vocab=16)",
+            f"model=EncoderDecoder({TRUNKS},head=Untied)",
+            "objective=SequenceToSequence",
+            "data=tests.train.reversed_pairs:Reversed(length=8,vocab=16)",
         ),
         sites={
             "encoder.attn_out": (1, B, 8, D),

@@ -17,8 +17,8 @@ from arch.models.base import Inputs
 from arch.spec import UserError
 from tests.extension.cases import CASES, COUPLED, B, D, T, mlp, product
 from tests.extension.harness import command_line, difference, evaluation, steps, untapped
-from tests.extension.parts.encoder_decoder import Reversed
 from tests.extension.parts.stream import Frequencies, Rehearsed
+from tests.train.reversed_pairs import Reversed
 from tests.train.test_loop import signal_at
 from train.data.order import ByClass, Label, values
 from train.data.wrappers import Ordered

@@ -23,6 +23,7 @@ class Description:
       arrays: name -> (shape of one row, dtype) of the arrays of a batch.
       splits: the names of its splits: "train", and those to evaluate on ("validation", "test", ...).
       vocab: V, token ids are below it; None: no tokens.
+      source_vocab: of pairs of texts, V of the source, whose arrays begin with "source"; None: there is no source.
       classes: how many labels there are; None: no labels, or not known before it is built.
       token_bytes: UTF-8 bytes that each token stands for, [V]; None: no tokens, or not known before it is built.
       mask: id of the mask token; None: there is none.
@@ -33,6 +34,7 @@ class Description:
     arrays: Mapping[str, tuple[Shape, Any]]
     splits: tuple[str, ...] = ("train", "validation")
     vocab: int | None = None
+    source_vocab: int | None = None
     classes: int | None = None
     token_bytes: np.ndarray | None = None
     mask: int | None = None

@@ -1,0 +1,67 @@
+"""Sequence to sequence: cross-entropy of each token of the target, given the source and what came before it.
+
+A batch has `source` and `source_segments`, int32 [B, S], and `tokens` and `segments`, int32 [B, T + 1]: the target, with
+the tokens that begin and end it. Packed rows hold several pairs: a document of the target and
+that of the same number in the source, with `positions` [B, T + 1] and `source_positions` [B, S].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arch.models.base import Inputs, Output, Seq2Seq
+from arch.spec import Problem, between
+from train.objectives.base import Loss, Objective, Task
+from train.objectives.next_token import Targets, cross_entropy
+from train.objectives.next_token import prepare as of_target
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceToSequence(Objective):
+    """Cross-entropy of the target's tokens, in nats a token (`loss`), and in bits a byte of the target.
+
+    `label_smoothing`: share of each target's probability that is spread over the whole vocabulary in what is
+    minimised (arXiv 1706.03762, section 5.4); `loss` is reported without it.
+    """
+
+    label_smoothing: float = 0.0
+
+    demands: ClassVar[tuple[type, ...]] = (Seq2Seq,)
+    unit: ClassVar[Literal["tokens", "rows"]] = "tokens"
+
+    def problems(self) -> Iterator[Problem]:
+        yield from between(self, 0, 0.999, "label_smoothing")
+
+    def build(self, description):
+        known = description.token_bytes
+        token_bytes = np.zeros(description.vocab or 0) if known is None else np.asarray(known)
+        return Task(prepare, lambda output, targets: self.loss(output, targets, token_bytes.astype(np.float32)))
+
+    def loss(self, output: Output, targets: Targets, token_bytes: np.ndarray) -> Loss:
+        """The sums over all targets."""
+        tokens, weights = targets
+        nats, log_z = cross_entropy(output.logits, tokens)
+        total, weight = jnp.sum(nats * weights), jnp.sum(weights)
+        sums = {"nats": total, "bytes": jnp.sum(jnp.asarray(token_bytes)[tokens] * weights), "targets": weight}
+        if isinstance(self.label_smoothing, jax.Array) or self.label_smoothing:  # traced, it may be any number
+            even = log_z - jnp.mean(output.logits.astype(jnp.float32), axis=-1)
+            total = total + self.label_smoothing * jnp.sum((even - nats) * weights)
+        return Loss(total, weight, sums)
+
+    def metrics(self, loss):
+        nats, targets = loss.sums["nats"], jnp.maximum(loss.sums["targets"], 1.0)
+        return {"loss": nats / targets, "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))}
+
+
+def prepare(batch: Mapping[str, jax.Array], keys: jax.Array) -> tuple[Inputs, Targets]:
+    """Target rows of T + 1 tokens as T inputs and the T that follow them, and the source."""
+    inputs, targets = of_target(batch, keys)
+    source = Inputs(batch["source"], batch.get("source_positions"), batch["source_segments"])
+    return dataclasses.replace(inputs, source=source), targets

@@ -1,8 +1,8 @@
 """Sequence to sequence: cross-entropy of each token of the target, given the source and what came before it.
 
-A batch has `source` and `source_segments`, int32 [B, S], and `tokens` and `segments`, int32 [B, T + 1]: the target, with
-the tokens that begin and end it. Packed rows hold several pairs: a document of the target and
-that of the same number in the source, with `positions` [B, T + 1] and `source_positions` [B, S].
+A batch has `source` and `source_segments`, int32 [B, S], and `tokens` and `segments`, int32 [B, T + 1]: the target with
+the tokens that begin and end it. Packed rows hold several pairs, a document of the target and that of the same number
+in the source, and have `positions` [B, T + 1] and `source_positions` [B, S] as well.
 """
 
 from __future__ import annotations

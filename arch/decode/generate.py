@@ -70,17 +70,13 @@ def generate(
     for row, prompt in enumerate(prompts):
         tokens[row, width - len(prompt) :] = prompt
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    several = strategy.rows
-    tokens, lengths = np.repeat(tokens, several, axis=0), np.repeat(lengths, several)
-    source = jax.tree.map(lambda x: jnp.repeat(x, several, axis=0) if x.shape[0] == len(prompts) else x, source)
     graphdef, params, buffers = split(model)
     key = jax.random.key(0) if key is None else key
     end = -1 if stop is None else stop
     found = decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end))
     out, scores, written, ranks = jax.tree.map(np.asarray, found)
-    if ranks is not None:
-        best = ranks.reshape(-1, several).argmax(axis=1) + several * np.arange(len(prompts))
-        out, scores, written = out[best], scores[best], written[best]
+    best = ranks.reshape(len(prompts), -1).argmax(axis=1) + len(ranks) // len(prompts) * np.arange(len(prompts))
+    out, scores, written = out[best], scores[best], written[best]
     there = np.arange(new)[None] < written[:, None]
     out, scores = np.where(there, out, end), np.where(there, scores, np.float32(0))
     done = np.cumsum(out == end, axis=1) > 0

@@ -23,11 +23,17 @@ RUN_FOLDER = flags.DEFINE_string("run_folder", None, "Where the run is kept, als
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 PROFILE_START = flags.DEFINE_integer("profile_start", None, "First step to record with the profiler.", lower_bound=1)
 PROFILE_STEPS = flags.DEFINE_integer("profile_steps", 5, "How many steps to record.", lower_bound=1)
-PROMPT = flags.DEFINE_multi_string("prompt", [], "generate: text to continue; may be given several times.")
+PROMPT = flags.DEFINE_multi_string("prompt", [], "generate: text to continue, of an encoder-decoder the source; may be "
+                                   "given several times.")  # fmt: skip
 TOKENS = flags.DEFINE_integer("tokens", 200, "generate: how many tokens.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "generate: 0 is greedy.", lower_bound=0.0)
 TOP_K = flags.DEFINE_integer("top_k", None, "generate: only the K most probable tokens.", lower_bound=1)
 TOP_P = flags.DEFINE_float("top_p", None, "generate: only the nucleus of this probability.", lower_bound=0.0)
+BEAM = flags.DEFINE_integer("beam", None, "generate: beam search with so many hypotheses.", lower_bound=1)
+LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.0, "generate --beam: alpha of GNMT.", lower_bound=0.0)
+COVERAGE = flags.DEFINE_float("coverage", 0.0, "generate --beam: beta of GNMT, of a source.", lower_bound=0.0)
+PRUNE = flags.DEFINE_float("prune", None, "generate --beam: nats below the best that are not tried.", lower_bound=0.0)
+ATTENTION = flags.DEFINE_string("attention", None, "generate: SVG file for a picture of what was attended to.")
 SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
 OUT = flags.DEFINE_string("out", None, "Folder for the report. Default: none of compare, STUDY_FOLDER of report.")
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
@@ -79,15 +85,21 @@ def train_study(command: Command) -> None:
 def generate(command: Command) -> None:
     from experiments import verbs
 
+    given = [name for name in ("length_penalty", "coverage", "prune") if flags.FLAGS[name].present]
+    if given and BEAM.value is None:
+        raise UserError(f"--{given[0]} belongs to beam search: give --beam as well")
+    if BEAM.value is not None:
+        strategy = verbs.beam(BEAM.value, LENGTH_PENALTY.value, COVERAGE.value, PRUNE.value)
+    else:
+        strategy = verbs.sampling(TEMPERATURE.value, TOP_K.value, TOP_P.value)
     verbs.generate(
         command,
         run_folder(command),
         PROMPT.value,
+        strategy,
         tokens=TOKENS.value,
-        temperature=TEMPERATURE.value,
-        top_k=TOP_K.value,
-        top_p=TOP_P.value,
         seed=SAMPLE_SEED.value,
+        attention=ATTENTION.value,
     )
 
 

@@ -88,7 +88,7 @@ def test_masked_next_token_is_next_token_on_the_masked_row_at_the_chosen_targets
     call = jax.jit(lambda inputs: model(inputs))
     objective = MaskedNextToken(rate=0.5)
     task, hidden = objective.build(data), objective.hide(batch, KEYS[:1], data)
-    assert 2 < np.asarray(hidden.chosen).sum() < 8
+    assert 1 < np.asarray(hidden.chosen).sum() < 7
     inputs, targets = task.prepare(batch, KEYS[:1])
     mine = task.loss(call(inputs), targets)
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from arch.answers import Sum
-from arch.models.base import Output
+from arch.models.base import Inputs, Output
 from arch.params import merge
 from arch.sharding import Placement, activations
 from arch.spec import UserError
@@ -34,12 +34,14 @@ ROW = "row"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """What a pass over rows adds up to: the objective's loss, and what the model's parts answered."""
+    """What a pass over rows adds up to: the objective's loss, what the model's parts answered, and how many tokens the
+    model read (float32 scalar; sources count, padding does not)."""
 
     loss: Loss
     losses: Mapping[str, Sum]
     metrics: Mapping[str, Sum]
     statistics: Mapping[str, Any]
+    read: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +86,27 @@ class Forward:
             model = merge(self.graphdef, params, buffers)
             output: Output = model(inputs, training=training, key=key, **looks)
             loss = self.task.loss(output, targets)
-        return Sums(loss, output.losses, output.metrics, output.statistics), output
+        return Sums(loss, output.losses, output.metrics, output.statistics, tokens_read(inputs)), output
+
+
+def tokens_read(inputs: Inputs) -> jax.Array:
+    """How many tokens a model is given, of a source and of the other row of a pair too; float32, without padding."""
+    total = jnp.zeros((), jnp.float32)
+    for one in (inputs, inputs.source, inputs.second):
+        if one is not None and one.segments is not None:
+            total += jnp.sum((one.segments > 0).astype(jnp.float32))
+        elif one is not None and one.tokens is not None:
+            total += jnp.float32(one.tokens.size)
+    return total
 
 
 def report(objective: Objective, sums: Sums) -> dict[str, jax.Array]:
     """Name -> value: the objective's metrics, `loss/NAME` of each part's loss summed over layers, and each part's
-    metrics, the mean over layers."""
+    metrics, the mean over layers. Of an objective that counts tokens also `target_fraction`: targets, each with its
+    weight, over tokens read."""
     told = objective.metrics(sums.loss)
+    if objective.unit == "tokens":
+        told = {**told, "target_fraction": sums.loss.weight / jnp.maximum(sums.read, 1.0)}
     parts = {f"loss/{name}": jnp.sum(one.value) for name, one in sums.losses.items()}
     parts |= {name: jnp.mean(one.value) for name, one in sums.metrics.items()}
     twice = sorted(set(parts) & {*told, *OWN})

@@ -102,11 +102,7 @@ class Run(Spec):
 
     def _unfit(self, data: Description) -> Iterator[SpecError]:
         """What the data, as far as it is known before it is built, does not allow."""
-        needs = (("vocab", data.vocab, "tokens"), ("source_vocab", data.source_vocab, "source tokens"),
-                 ("classes", data.classes, "classes"))  # fmt: skip
-        for field, needed, what in needs:
-            if needed is not None and getattr(self.model, field, needed) < needed:
-                yield self.model.refuse(field, f"must be at least {needed}, the {what} of the data")
+        yield from self.objective.unfit(self.model, data)
         demands = self.objective.demands
         if demands and not isinstance(self.model, demands):
             kinds = " or ".join(kind.__name__ for kind in demands)

@@ -108,9 +108,8 @@ def prepare(
     """
     for error in run.conflicts(None if devices is None else len(devices)):
         raise error
-    tokens = data.vocab or 0
-    if getattr(run.model, "vocab", tokens) < tokens:
-        raise run.model.refuse("vocab", f"must be at least {tokens}, the tokens of the data")
+    for error in run.objective.unfit(run.model, data):
+        raise error
     mesh = run.mesh.build(devices)
     module = run.abstract_model()
     graphdef, params, buffers = split_module(module)

@@ -65,6 +65,8 @@ class Inputs:
       images: float [B, ...].
       source: what the encoder of a pair reads; None: nothing, or it was read already.
       second: the other row of a pair of rows.
+      prefix: bool [B, T], the tokens that all tokens of their document may see, also those before them (prefix language
+        models, arXiv 1910.10683, section 3.2.1); None: none. With a cache, a prefix is given by one call.
     """
 
     tokens: Any = None
@@ -74,6 +76,7 @@ class Inputs:
     images: Any = None
     source: Inputs | None = None
     second: Inputs | None = None
+    prefix: Any = None
 
     @property
     def present(self) -> list[str]:
@@ -92,6 +95,7 @@ class Cache:
       segments: int32 [B, S], its document; 0: nothing there.
       index: int32 [B], how many tokens each row holds: where its next one goes.
       memory: whatever else the model keeps by row, [B, ...], such as the padding of an encoder's output.
+      prefix: bool [B, S], which of them are of a prefix; None: none was given yet.
     """
 
     layers: Any
@@ -99,6 +103,7 @@ class Cache:
     segments: jax.Array
     index: jax.Array
     memory: Any = None
+    prefix: jax.Array | None = None
 
     @classmethod
     def empty(cls, layers: Any, room: Room, memory: Any = None) -> Cache:
@@ -117,7 +122,7 @@ class Cache:
         """Row b becomes what row `rows[b]` was: beams that went on from others."""
         take = lambda leaf: jnp.take(leaf, rows, axis=0)  # noqa: E731
         layers = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=1), self.layers)
-        rest = jax.tree.map(take, (self.positions, self.segments, self.index, self.memory))
+        rest = jax.tree.map(take, (self.positions, self.segments, self.index, self.memory, self.prefix))
         return Cache(layers, *rest)
 
 

@@ -68,11 +68,11 @@ CASES: dict[str, Case] = {
     "masked language model": Case(
         words=(
             f"model=Encoder(vocab=33,width=16,depth=2,block={ENCODING})",
-            f"objective={PARTS}.masked:MaskedTokens(rate=0.3,mask=32)",
+            "objective=MaskedLM(rate=0.3)",
             "steps=12",
         ),
-        sites={"attn_out": (2, B, T + 1, D), "logits": (B, T + 1, 33)},
-        flops=2 * (attention(T + 1) + mlp(T + 1)) + product(T + 1, D, 33),
+        sites={"attn_out": (2, B, T, D), "logits": (B, T, 33)},
+        flops=2 * (attention(T) + mlp(T)) + product(T, D, 33),
         meshes=(ROWS,),
     ),
     "encoder-decoder": Case(

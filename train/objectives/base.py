@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 
-from arch.models.base import Inputs, Output
-from arch.spec import Spec
+from arch.models.base import Inputs, Model, Output
+from arch.spec import Spec, SpecError
 from train.data.base import Dataset
 from train.data.baselines import Baseline
 from train.data.description import Description
@@ -61,6 +61,30 @@ class Objective(Spec, abc.ABC):
 
     unit: ClassVar[Literal["tokens", "rows"]] = "rows"
     """What the speed of training counts: tokens that the model reads (a pair's target, not its source), or rows."""
+
+    def extra_tokens(self, description: Description) -> int:
+        """How many token ids of its own it uses, of data of this description: the first ones above the data's
+        vocabulary, V, V + 1, ... (a mask that the data lacks, sentinels)."""
+        return 0
+
+    def needs(self, description: Description) -> dict[str, tuple[int, str]]:
+        """Field of the model -> the least that it must be, and what of the data needs so many. A field that a model
+        does not have asks nothing of it. What only building the data can tell is left out."""
+        extra, told = self.extra_tokens(description), {}
+        more = f" and the {extra} of {type(self).__name__}" if extra else ""
+        if description.vocab is not None:
+            told["vocab"] = description.vocab + extra, f"the tokens of the data{more}"
+        if description.source_vocab is not None:
+            told["source_vocab"] = description.source_vocab, "the source tokens of the data"
+        if description.classes is not None:
+            told["classes"] = description.classes, "the classes of the data"
+        return told
+
+    def unfit(self, model: Model, description: Description) -> Iterator[SpecError]:
+        """What of `model` does not suit it on data of this description; here what it `needs`."""
+        for field, (least, what) in self.needs(description).items():
+            if getattr(model, field, least) < least:
+                yield model.refuse(field, f"must be at least {least}, {what}")
 
     @abc.abstractmethod
     def build(self, description: Description) -> Task:

@@ -92,7 +92,7 @@ CASES: dict[str, Case] = {
         decodes=True,
     ),
     "lstm": Case(
-        words=(f"model.block.mixer={PARTS}.lstm:LSTM(hidden=12)",),
+        words=("model.block.mixer=LSTM(hidden=12)",),
         sites={"lstm.h": (2, B, T, 12), "attn_out": (2, B, T, D)},
         flops=2 * (product(T, D, 48) + product(T, 12, 48) + product(T, 12, D) + mlp(T)) + HEAD,
         decodes=True,

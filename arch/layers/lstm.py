@@ -81,7 +81,7 @@ class BidirectionalLSTMLayer(nnx.Module):
         self.o = spec.linear.build([(2 * hidden, "mlp")], [(width, "embed")], make, name="o", role="residual")
 
     def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:
-        return Result(self.o(self.both(ctx, {"x": x_BTD})))
+        return Result(self.o(self.both(ctx, {"x": x_BTD}).x))
 
 
 class BothDirections(nnx.Module):
@@ -91,6 +91,6 @@ class BothDirections(nnx.Module):
         self.forward = Recurrence(cell, reads, hidden, make.at("forward"))
         self.backward = Recurrence(cell, reads, hidden, make.at("backward"), reverse=True)
 
-    def __call__(self, ctx: Context, read: dict[str, Float[Array, "B T _"]]) -> Float[Array, "B T H2"]:
+    def __call__(self, ctx: Context, read: dict[str, Float[Array, "B T _"]]) -> Result:
         ways = [getattr(self, way)(ctx.scope(way), read).x for way in ("forward", "backward")]
-        return jnp.concatenate(ways, axis=-1)
+        return Result(jnp.concatenate(ways, axis=-1))

@@ -44,7 +44,7 @@ def test_it_is_the_formula_over_the_document(kind):
     q, x, p = (jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree) for tree in (q, x, params))
     hidden = np.tanh((q @ p["q"]["kernel"])[:, None] + x @ p["k"]["kernel"] + p.get("bias", 0.0))
     v = p["v"] if kind == "plain" else p["gain"] * p["v"] / np.linalg.norm(p["v"])
-    seen = (SEGMENTS == DOCUMENTS[:, None]) & (SEGMENTS > 0)
+    seen = (DOCUMENTS[:, None] == SEGMENTS) & (SEGMENTS > 0)
     weights = np.exp(hidden @ v) * seen
     weights /= weights.sum(1, keepdims=True)
     assert pattern.shape == (B, 1, 1, S)

@@ -35,6 +35,10 @@ SMALL = "vocab=16,width=16,depth=1"
 TRUNKS = f"encoder=Trunk({SMALL},block={ENCODING}),decoder=Trunk({SMALL},block={DECODING})"
 
 
+RECURRENT = "vocab=16,width=16,cell=LSTMCell(clip=AnnealedClip(start=0.5,end=0.1,steps=3)),init=Uniform(limit=0.3)"
+PAIRS = ("encoder-decoder", "recurrent translator")
+
+
 def codes(kind: str) -> tuple[str, ...]:
     return (f"model.stack.between=((1,{PARTS}.quantiser:{kind}(codes=8)),)",)
 
@@ -91,8 +95,31 @@ CASES: dict[str, Case] = {
         flops=3 * attention(8) + 2 * mlp(8) + product(8, D, 16),
         decodes=True,
     ),
+    "recurrent translator": Case(
+        words=(
+            f"model=GNMT(encoder=RecurrentEncoder({RECURRENT},depth=3),decoder=RecurrentDecoder({RECURRENT},depth=2),"
+            "head=ClippedHead)",
+            "objective=SequenceToSequence",
+            "data=tests.train.reversed_pairs:Reversed(length=8,vocab=16)",
+        ),
+        sites={
+            "encoder.lstm.h": (2, B, 8, D),
+            "encoder.backward.lstm.h": (1, B, 8, D),
+            "decoder.resid_post": (2, B, 8, D),
+            "decoder.attn.pattern": (B, 1, 8, 8),
+        },
+        # Layers of the encoder read D (twice), 2D and D; those of the decoder D and the context.
+        flops=9 * product(8, D, 4 * D)
+        + 6 * product(8, D, 4 * D)
+        + 2 * product(8, D, D)
+        + product(64, D, 1)
+        + product(64, 1, D)
+        + product(8, D, 16),
+        decodes=True,
+        meshes=(SPREAD, ROWS),
+    ),
     "lstm": Case(
-        words=(f"model.block.mixer={PARTS}.lstm:LSTM(hidden=12)",),
+        words=("model.block.mixer=LSTM(hidden=12)",),
         sites={"lstm.h": (2, B, T, 12), "attn_out": (2, B, T, D)},
         flops=2 * (product(T, D, 48) + product(T, 12, 48) + product(T, 12, D) + mlp(T)) + HEAD,
         decodes=True,

@@ -11,7 +11,7 @@ import pytest
 
 from arch.models.base import Inputs
 from experiments.config.stored import from_json, to_json
-from tests.extension.cases import CASES, COUPLED
+from tests.extension.cases import CASES, COUPLED, PAIRS
 from tests.extension.harness import ROWS, command_line, continued, difference, resumed, steps, tapped, untapped
 from tests.train import children
 from train.estimate import row_flops
@@ -82,9 +82,7 @@ def test_cached_decoding_is_the_full_forward(name):
     done = steps(command_line(*CASES[name].words))
     rng = np.random.default_rng(0)
     tokens = lambda length: rng.integers(1, 16, (3, length)).astype(np.int32)  # noqa: E731
-    source = (
-        None if name != "encoder-decoder" else Inputs(tokens=tokens(5), segments=np.tril(np.ones((3, 5), np.int32), 2))
-    )
+    source = None if name not in PAIRS else Inputs(tokens=tokens(5), segments=np.tril(np.ones((3, 5), np.int32), 2))
     whole, once, again = continued(done.model, Inputs(tokens=tokens(12), source=source), cut=7, back=3)
     np.testing.assert_allclose(once, whole, atol=2e-5)
     np.testing.assert_allclose(again, whole[:, -3:], atol=2e-5)

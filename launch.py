@@ -39,6 +39,7 @@ OUT = flags.DEFINE_string("out", None, "Folder for the report. Default: none of 
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
+SUITE = flags.DEFINE_string("suite", None, "evaluate: the scores of a suite: language, translation, or MODULE:NAME.")
 CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
                                 "a run that it has begun.")  # fmt: skip
@@ -106,7 +107,7 @@ def generate(command: Command) -> None:
 def evaluate(command: Command) -> None:
     from experiments import verbs
 
-    verbs.evaluate(command, run_folder(command))
+    verbs.evaluate(command, run_folder(command), SUITE.value)
 
 
 def inspect(command: Command) -> None:
@@ -130,7 +131,7 @@ def report(command: Command) -> None:
 VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "train": (train, "train a model or a study, or go on with the one in --run_folder"),
     "generate": (generate, "continue a --prompt with a trained model"),
-    "evaluate": (evaluate, "the validation loss of a trained model"),
+    "evaluate": (evaluate, "the metrics of a trained model, or its scores in a --suite"),
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
     "compare": (compare, "trained runs side by side: what differs, costs, metrics, verdicts"),
     "report": (report, "the page, tables and plots of trained studies, from their results.json"),

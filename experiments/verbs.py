@@ -17,10 +17,12 @@ from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
 from experiments.config import golden, render
 from experiments.config.flags import Command
+from experiments.suites.base import score
 from train import loop
 from train.data.base import Dataset
 from train.distributed import is_main
 from train.estimate import estimate, row_flops
+from train.evaluate import TEST
 from train.objectives.base import Objective
 from train.opened import Opened, open_run
 from train.profiling import Window
@@ -98,9 +100,22 @@ def beam(width: int, length_penalty: float, coverage: float, prune: float | None
     return Beam(width, length_penalty, Coverage(coverage) if coverage else None, prune)
 
 
-def evaluate(command: Command, folder: str) -> None:
-    """The metrics of the newest checkpoint in `folder` on all splits but train, beside the baselines."""
+def evaluate(command: Command, folder: str, suite: str | None = None) -> None:
+    """The metrics of the newest checkpoint in `folder` on all splits but train, beside the baselines; with `suite`, the
+    scores of that suite on its test split."""
     run = _run(command)
+    if suite is not None:
+        from experiments.suites.catalogue import named
+
+        scores = named(suite, run)
+        opened = open_run(run, folder)
+        split = TEST if TEST in opened.dataset.rows else "validation"
+        found = score(scores, opened, split)
+        if is_main():
+            print(f"{folder}, step {opened.step:,}, suite {suite} on {split}")
+            for name, value in found.items():
+                print(f"{name:<28} {value:.4f}")
+        return
     opened = open_run(run, folder)
     metrics = opened.evaluate()
     if is_main():

@@ -67,6 +67,10 @@ class Objective(Spec, abc.ABC):
         vocabulary, V, V + 1, ... (a mask that the data lacks, sentinels)."""
         return 0
 
+    def mask_token(self, description: Description) -> int | None:
+        """The id by which it hides a token, of data of this description; None: it hides none."""
+        return None
+
     def needs(self, description: Description) -> dict[str, tuple[int, str]]:
         """Field of the model -> the least that it must be, and what of the data needs so many. A field that a model
         does not have asks nothing of it. What only building the data can tell is left out."""

@@ -58,6 +58,9 @@ class MaskedLM(Objective):
     def extra_tokens(self, description):
         return int(description.mask is None)
 
+    def mask_token(self, description):
+        return description.vocab if description.mask is None else description.mask
+
     def build(self, description):
         known = token_bytes(description, self.extra_tokens(description))
         return Task(
@@ -68,7 +71,7 @@ class MaskedLM(Objective):
     def hide(self, batch: Mapping[str, jax.Array], keys: jax.Array, description: Description) -> Hidden:
         """The rows of a batch [B, T + 1] with some tokens hidden."""
         tokens, vocab = batch["tokens"], description.vocab or 0
-        mask = vocab if description.mask is None else description.mask
+        mask = self.mask_token(description)
         draw = lambda tokens, open_, key: hide(  # noqa: E731
             tokens, open_, key, rate=self.rate, mask=mask, vocab=vocab
         )

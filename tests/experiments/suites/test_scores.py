@@ -68,7 +68,8 @@ def test_what_each_family_is_shown(models):
     rows = rows_of(asked)
     found, _ = log_probabilities(asked, rows, which, "left")
     for value, (row, place) in zip(found, which, strict=True):
-        out = models["decoder"].model(Inputs(rows["tokens"][row : row + 1, :place]))
+        before = slice(row, row + 1), slice(0, place)
+        out = models["decoder"].model(Inputs(rows["tokens"][before], None, rows["segments"][before]))
         assert value == pytest.approx(log_softmax(out.logits[0, -1])[rows["tokens"][row, place]], abs=1e-4)
 
     asked = Asked(models["encoder"], "validation", 4, batch=3)
@@ -78,7 +79,8 @@ def test_what_each_family_is_shown(models):
             tokens = rows["tokens"][row : row + 1].copy()
             tokens[0, place] = V  # the mask that the objective has added
             seen = tokens[:, : place + 1] if sees == "left" else tokens
-            out = models["encoder"].model(Inputs(seen))
+            documents = rows["segments"][row : row + 1, : seen.shape[1]]
+            out = models["encoder"].model(Inputs(seen, None, documents))
             assert value == pytest.approx(log_softmax(out.logits[0, place])[rows["tokens"][row, place]], abs=1e-4)
 
 
@@ -129,10 +131,11 @@ def test_what_cannot_be_scored_is_said_before_anything_is(models):
         named("nothing", RUNS["decoder"])
     assert named("language", RUNS["encoder"]) == SUITES["language"]
     assert named("experiments.suites.catalogue:LANGUAGE", RUNS["encoder"]) == SUITES["language"]
+    run = dataclasses.replace(RUNS["encoder"], objective=Predicts())
+    program = dataclasses.replace(models["encoder"].program, run=run)
+    maskless = dataclasses.replace(models["encoder"], program=program)
     with pytest.raises(UserError, match="hides no tokens"):
-        run = dataclasses.replace(RUNS["encoder"], objective=Predicts())
-        program = dataclasses.replace(models["encoder"].program, run=run)
-        score((Cloze(rows=2),), dataclasses.replace(models["encoder"], program=program), "validation")
+        score((Cloze(rows=2),), maskless, "validation")
     pair = EncoderDecoder(encoder=Trunk(V, 16, 1, SEEING), decoder=Trunk(V, 16, 1, reading(BLOCK)))
     pairs = toys.run(model=pair, data=Reversed(length=8, vocab=V), objective=SequenceToSequence())
     assert "reads a source" in Retrieval().refusal(pairs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -116,8 +117,8 @@ class AttentionLayer(nnx.Module):
         bias = self.position.bias(ctx.positions, ctx.key_positions)
         if ctx.bias is not None:
             bias = ctx.bias if bias is None else bias + ctx.bias
-        places, documents = (ctx.positions, ctx.key_positions), (ctx.segments, ctx.key_segments)
-        sight = Sight(self.mask, *places, *documents, cached=cache is not None, key_prefix=ctx.key_prefix)
+        known: dict[str, Any] = {"cached": cache is not None, "key_prefix": ctx.key_prefix}
+        sight = Sight(self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, **known)
         z_BTNK = attend(q_BTNK, k_BSHK, v_BSHK, sight=sight, bias=bias, scores=self.scores, tap=tap)
         return Result(self.o(tap("attn.z", z_BTNK)), cache)
 

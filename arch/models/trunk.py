@@ -152,7 +152,7 @@ def placed(inputs: Inputs, ctx: Context, cache: Cache | None) -> tuple[Context, 
         index=cache.index,
         cache=cache.layers,
     )
-    now = {"positions": key_positions, "segments": key_segments, "prefix": key_prefix}
+    now: dict[str, Any] = {"positions": key_positions, "segments": key_segments, "prefix": key_prefix}
     return ctx, dataclasses.replace(cache, **now, index=cache.index + jnp.int32(T))
 
 

@@ -85,10 +85,15 @@ class Objective(Spec, abc.ABC):
         return told
 
     def unfit(self, model: Model, description: Description) -> Iterator[SpecError]:
-        """What of `model` does not suit it on data of this description; here what it `needs`."""
+        """What of `model` does not suit it on data of this description: what it `needs`, and its `refusals`."""
         for field, (least, what) in self.needs(description).items():
             if getattr(model, field, least) < least:
                 yield model.refuse(field, f"must be at least {least}, {what}")
+        yield from self.refusals(model)
+
+    def refusals(self, model: Model) -> Iterator[SpecError]:
+        """What of a model of the right kind does not suit it, whatever the data."""
+        return iter(())
 
     @abc.abstractmethod
     def build(self, description: Description) -> Task:

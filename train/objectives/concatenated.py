@@ -70,8 +70,7 @@ class Concatenated(SequenceToSequence):
 class PrefixConcatenated(Concatenated):
     """`Concatenated`, with the source as a prefix: its tokens are read from both sides, as an encoder reads them."""
 
-    def unfit(self, model, description):
-        yield from super().unfit(model, description)
+    def refusals(self, model):
         yield from without_prefixes(model)
 
     def prepare(self, batch, keys, offset):

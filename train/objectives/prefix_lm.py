@@ -28,8 +28,7 @@ class PrefixLM(NextToken):
     of the row. A document of one token is all prefix.
     """
 
-    def unfit(self, model, description):
-        yield from super().unfit(model, description)
+    def refusals(self, model):
         yield from without_prefixes(model)
 
     def build(self, description):

@@ -33,19 +33,48 @@ from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.spec import Problem, Spec, at_least
 from arch.stacks import FirstThen
+from train.optim.phases import Phase, Phases, pretraining
+from train.optim.rules import Rules
+from train.optim.stable_adamw import StableAdamW
 
 VOCAB = 50_368
+PRETRAINING = 1.7e12
 NORM = LayerNorm(eps=1e-5, bias=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a size was trained: the peak, weight decay, and tokens of the two warm-ups."""
+    """How a size was trained.
+
+    Attributes:
+      learning_rate: the peak.
+      weight_decay: decoupled; gains and biases have none.
+      warmup: of the learning rate, in tokens, among those of pre-training.
+      batch_warmup: of the batch, in tokens.
+      extension, decay: tokens of the second and the third phase, in rows of 7,999; pre-training has rows of 1,024.
+    """
 
     learning_rate: float
     weight_decay: float
     warmup: float
     batch_warmup: float
+    extension: float = 250e9
+    decay: float = 50e9
+
+    def optimizer(self, *, step_tokens: int, before: float = 0.0) -> StableAdamW:
+        """The optimiser of a run with updates of `step_tokens`, after `before` tokens: peak, 1 - sqrt to a half of it,
+        1 - sqrt to 0.04 of that. Pre-training begins at 0, extension at 1.7e12, decay behind both."""
+        phases = (*pretraining(PRETRAINING, self.warmup), Phase(self.extension, 0.5, "sqrt"))
+        schedule = Phases(phases=(*phases, Phase(self.decay, 0.02, "sqrt")), step_tokens=step_tokens, before=before)
+        return StableAdamW(
+            learning_rate=self.learning_rate,
+            schedule=schedule,
+            weight_decay=self.weight_decay,
+            decay=Rules(((r"gain$|bias$", 0.0), (".*", 1.0))),
+            b1=0.9,
+            b2=0.98,
+            eps=1e-6,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,5 +138,5 @@ SIZES = {
     "68M": Size(19, 512, 768, 8, Recipe(3e-3, 3e-4, 3e9, 75e9)),
     "150M": Size(22, 768, 1152, 12, Recipe(8e-4, 1e-5, 3e9, 50e9)),
     "400M": Size(28, 1024, 2624, 16, Recipe(5e-4, 1e-5, 2e9, 10e9)),
-    "1B": Size(28, 1792, 3840, 28, Recipe(5e-4, 5e-5, 2e9, 3e9)),
+    "1B": Size(28, 1792, 3840, 28, Recipe(5e-4, 5e-5, 2e9, 3e9, 83.3e9, 16.7e9)),
 }

@@ -10,7 +10,7 @@ import pytest
 from arch import cost
 from arch.layers.masks import Causal, LocalWindow, SlidingWindow
 from arch.models.base import Inputs
-from arch.params import merge, metadata, split
+from arch.params import merge, metadata, roles, split
 from arch.spec import SpecError
 from arch.taps import Tap
 from experiments.ettin_sizes import SIZES, Size
@@ -143,6 +143,30 @@ def test_scores_depend_on_distance_alone_and_each_base_on_its_own_layers():
     near = scores(kept, theta_global=160_000.0, theta_local=100.0)
     np.testing.assert_array_equal(near[0], silent[1][0])
     assert np.abs(near[1] - silent[1][1]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["17M", "1B"])
+def test_the_rate_goes_through_the_phases(name):
+    recipe = SIZES[name].recipe
+    ends = np.cumsum([1.7e12, *((83.3e9, 16.7e9) if name == "1B" else (250e9, 50e9))])
+    rates = []
+    for before, end, length in zip((0, *ends[:2]), ends, (1024, 7999, 7999), strict=True):
+        schedule = recipe.optimizer(step_tokens=4608 * length, before=float(before)).schedule
+        last = int((end - before) / (4608 * length)) - 1
+        multiplier = schedule.build(last + 1)
+        rates.append([float(multiplier(0)), float(multiplier(last))])
+    np.testing.assert_allclose([last for _, last in rates], [1.0, 0.5, 0.02], atol=1e-3)
+    assert rates[0][0] == pytest.approx(4608 * 1024 / recipe.warmup, rel=1e-3)
+    assert 0.45 < rates[2][0] < 0.5 < 0.95 < rates[1][0] < 1
+
+
+def test_gains_and_biases_do_not_decay():
+    model = cost.abstract(TINY.encoder(**THETA))
+    treatments = SIZES["17M"].recipe.optimizer(step_tokens=1).treatments(split(model)[1], roles=roles(model))
+    assert {path for path, one in treatments.items() if not one.decay} == {
+        path for path in treatments if "norm" in path or path == "head.bias"
+    }
+    assert treatments["embedding.table"].decay == 1.0
 
 
 def test_the_last_layer_must_be_global():

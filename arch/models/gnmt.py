@@ -176,7 +176,7 @@ class GNMTNetwork(Network):
 
 
 class EncoderLayers(nnx.Module):
-    """The encoder: `first.*`, then `layers.*`. Tap sites: embed; those of `RecurrentStack`; those of both directions."""
+    """The encoder: `first.*`, then `layers.*`. Tap sites: embed, memory; those of `first` and of `RecurrentStack`."""
 
     def __init__(self, spec: RecurrentEncoder, make: Maker):
         if spec.embedding is not None:

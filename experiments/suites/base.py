@@ -54,13 +54,7 @@ class Asked:
 
     @functools.cached_property
     def _call(self) -> Any:
-        graphdef, params, buffers = split(self.opened.model)
-
-        def call(params: Any, buffers: Any, inputs: Inputs) -> Output:
-            out: Output = merge(graphdef, params, buffers)(inputs)
-            return dataclasses.replace(out, cache=None, losses={}, metrics={}, statistics={})
-
-        return functools.partial(jax.jit(call), params, buffers)
+        return functools.partial(_output, *split(self.opened.model))
 
     def outputs(self, inputs: Inputs) -> Iterator[tuple[slice, Output]]:
         """The model's output on each `batch` of rows, on the host: (which rows, output)."""
@@ -71,6 +65,13 @@ class Asked:
             part = jax.tree.map(lambda x: np.pad(x[which], [(0, missing)] + [(0, 0)] * (x.ndim - 1)), inputs)  # noqa: B023
             out = jax.device_get(self._call(part))
             yield which, jax.tree.map(lambda x: x[: which.stop - which.start], out)  # noqa: B023
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _output(graphdef: Any, params: Any, buffers: Any, inputs: Inputs) -> Output:
+    """Compiled once for all models of one shape."""
+    out: Output = merge(graphdef, params, buffers)(inputs)
+    return dataclasses.replace(out, cache=None, losses={}, metrics={}, statistics={})
 
 
 @dataclasses.dataclass(frozen=True)

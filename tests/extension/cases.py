@@ -35,6 +35,10 @@ SMALL = "vocab=16,width=16,depth=1"
 TRUNKS = f"encoder=Trunk({SMALL},block={ENCODING}),decoder=Trunk({SMALL},block={DECODING})"
 
 
+READING = "Decoder(vocab=20,width=16,depth=1,block=PreNorm(mixer=Attention(heads=2),feed_forward=MLP(hidden=32)))"
+TEACHER = f"Pretrained(model={READING},start={PARTS}.teacher:Drawn(model={READING}))"
+
+
 def codes(kind: str) -> tuple[str, ...]:
     return (f"model.stack.between=((1,{PARTS}.quantiser:{kind}(codes=8)),)",)
 
@@ -90,6 +94,17 @@ CASES: dict[str, Case] = {
         },
         flops=3 * attention(8) + 2 * mlp(8) + product(8, D, 16),
         decodes=True,
+    ),
+    "distillation": Case(
+        words=(
+            f"model=EncoderDecoder({TRUNKS},head=Untied)",
+            f"objective=Distill(teacher={TEACHER},reads=PrefixConcatenated,alpha=0.5,divergence=JensenShannon)",
+            "data=tests.train.reversed_pairs:Reversed(length=8,vocab=16)",
+        ),
+        sites={"encoder.attn_out": (1, B, 8, D), "decoder.cross_out": (1, B, 8, D)},
+        # The teacher goes forward alone: its layer over source and target counts a third.
+        flops=3 * attention(8) + 2 * mlp(8) + product(8, D, 16) + (attention(16) + mlp(16) + product(16, D, 20)) // 3,
+        meshes=(SPREAD, ROWS),
     ),
     "lstm": Case(
         words=(f"model.block.mixer={PARTS}.lstm:LSTM(hidden=12)",),

@@ -44,6 +44,7 @@ def generate(
     key: jax.Array | None = None,
     stop: int | None = None,
     source: Inputs | None = None,
+    prefixes: Sequence[int] | None = None,
 ) -> Decoded:
     """Continues each of `prompts` by up to `new` tokens, ending a row early at token `stop`.
 
@@ -55,6 +56,7 @@ def generate(
       key: of draws; None: that of seed 0.
       stop: the token that ends a row.
       source: what an encoder-decoder reads, one row a prompt.
+      prefixes: how many first tokens of each prompt are a prefix, read from both sides (`Inputs.prefix`); None: none.
 
     Raises:
       ValueError: a prompt is empty, `new` is not positive, or the model has no positions for that many tokens.
@@ -74,9 +76,13 @@ def generate(
     tokens, lengths = np.repeat(tokens, several, axis=0), np.repeat(lengths, several)
     source = jax.tree.map(lambda x: jnp.repeat(x, several, axis=0) if x.shape[0] == len(prompts) else x, source)
     graphdef, params, buffers = split(model)
+    prefix = None
+    if prefixes is not None:
+        place = np.arange(width)[None] - (width - lengths[:, None])
+        prefix = (place >= 0) & (place < np.repeat(np.asarray(prefixes, np.int32), several)[:, None])
     key = jax.random.key(0) if key is None else key
     end = -1 if stop is None else stop
-    found = decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end))
+    found = decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end), prefix)
     out, scores, written, ranks = jax.tree.map(np.asarray, found)
     if ranks is not None:
         best = ranks.reshape(-1, several).argmax(axis=1) + several * np.arange(len(prompts))

@@ -42,9 +42,11 @@ def decode(
     source: Inputs | None,
     key: jax.Array,
     stop: jax.Array,
+    prefix: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Tokens, their log-probabilities [B, new], how many of them were written [B], and the strategy's ranks [B].
 
+    `prefix` is that of the prompts, bool [B, P] (`Inputs.prefix`).
     Ends early once every row has stopped. B counts all rows of a prompt, which come one after another.
     """
     model = merge(graphdef, params, buffers)
@@ -56,7 +58,7 @@ def decode(
     ahead, room = strategy.ahead, P + new + strategy.ahead
     dtype = jax.tree.leaves(params)[0].dtype
     cache = model.init_cache(B, room, dtype, snapshots=ahead if ahead > 1 else 0)
-    prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source)
+    prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source, prefix=prefix)
     first = model(prompt, cache=cache)
 
     def turn(run: Run, fed: jax.Array, logits: jax.Array, cache: Cache) -> Run:

@@ -19,6 +19,7 @@ from arch.models.base import Inputs, Output
 from arch.params import merge
 from arch.sharding import Placement, activations
 from arch.spec import UserError
+from train.beside import Arrays, Graphs
 from train.objectives.base import Loss, Objective, Task
 
 Params = Mapping[str, Any]
@@ -52,11 +53,29 @@ class Forward:
       graphdef: the model without its parameters and buffers.
       task: the objective on the data.
       placement: where activations go on the mesh; None: nowhere in particular.
+      beside: the models that the objective keeps beside the trained one.
+      frozen: their arrays.
     """
 
     graphdef: Any
     task: Task
     placement: Placement | None = None
+    beside: Graphs = Graphs()
+    frozen: Arrays = dataclasses.field(default_factory=dict)
+
+    def holding(self, frozen: Arrays) -> Forward:
+        """The pass with these arrays of the models beside."""
+        return dataclasses.replace(self, frozen=frozen)
+
+    def prepared(self, arrays: Batch, keys: jax.Array) -> tuple[Inputs, Any]:
+        """Inputs and targets of rows, each with its random key."""
+        return self.task.prepare(arrays, keys, **self.beside.models(self.frozen))
+
+    def still(self, frozen: Arrays, batch: Batch) -> tuple[Inputs, Any]:
+        """What comes before the model on rows that are not numbered, which no gradient goes through."""
+        batch = numbered(batch)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch[ROW])
+        return self.holding(frozen).prepared({name: array for name, array in batch.items() if name != ROW}, keys)
 
     def __call__(
         self,
@@ -82,11 +101,11 @@ class Forward:
         arrays = {name: array for name, array in batch.items() if name != ROW}
         keys = jax.vmap(jax.random.fold_in, (None, 0))(rows_key, batch[ROW])
         with contextlib.nullcontext() if self.placement is None else activations(self.placement):
-            inputs, targets = self.task.prepare(arrays, keys)
+            inputs, targets = self.prepared(arrays, keys)
             model = merge(self.graphdef, params, buffers)
             output: Output = model(inputs, training=training, key=key, **looks)
-            loss = self.task.loss(output, targets)
-        return Sums(loss, output.losses, output.metrics, output.statistics, tokens_read(inputs)), output
+            loss, own = self.task.loss(output, targets), self.task.losses(output, targets)
+        return Sums(loss, {**output.losses, **own}, output.metrics, output.statistics, tokens_read(inputs)), output
 
 
 def tokens_read(inputs: Inputs) -> jax.Array:

@@ -30,6 +30,7 @@ from arch.buffers import advance
 from arch.models.base import Output
 from arch.params import merge
 from arch.sharding import RowsCoupled, activations, constrain
+from train.beside import Arrays
 from train.forward import Batch, Forward, Params, Sums, numbered, report
 from train.mesh import MeshPlacement
 from train.objectives.base import Objective
@@ -64,6 +65,10 @@ class Learner:
     accumulate: int
     seed: int
     dtype: Any
+
+    def holding(self, *frozen: Arrays) -> Learner:
+        """The steps with the arrays of the frozen models that the objective reads, if it reads any."""
+        return dataclasses.replace(self, forward=self.forward.holding(*frozen)) if frozen else self
 
     @property
     def placement(self) -> MeshPlacement:
@@ -169,13 +174,13 @@ class Learner:
         learner, add_rows = (self, _together) if shapes is None else (self.alone(), self.placement.add_rows)
         if shapes is None and self.accumulate > 1:
             shapes, _ = jax.eval_shape(self.probe, params, buffers, batch, key)
-        shared = None
+        shared, frozen = None, self.forward.frozen
         if shapes is not None and shapes.losses:
-            weigh = lambda whole, rows: learner.weights(whole[0], whole[1], rows, whole[2])  # noqa: E731
-            shared = factors(*add_rows(weigh, (params, buffers, key), batch))
+            weigh = lambda whole, rows: learner.holding(whole[3]).weights(whole[0], whole[1], rows, whole[2])  # noqa: E731
+            shared = factors(*add_rows(weigh, (params, buffers, key, frozen), batch))
         # All that the rows are worked on with goes in as an argument: under `vmap` each device gets its replicas' own.
-        add = lambda whole, rows: learner.sums(whole[0], whole[1], rows, whole[2], whole[3])  # noqa: E731
-        sums, grads = add_rows(add, (params, buffers, key, shared), batch)
+        add = lambda whole, rows: learner.holding(whole[4]).sums(whole[0], whole[1], rows, whole[2], whole[3])  # noqa: E731
+        sums, grads = add_rows(add, (params, buffers, key, shared, frozen), batch)
         # A factor, not a division: XLA's CPU backend divides in passes of their own, and multiplies in the update's.
         factor = 1 / divisor(sums.loss.weight)
         return sums, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
@@ -254,7 +259,9 @@ class Learner:
             return self.evaluated(params, buffers, batch, rows_key)
         alone = self.alone()
         return self.placement.add_rows(
-            lambda whole, rows: alone.evaluated(whole[0], whole[1], rows, rows_key), (params, buffers), batch
+            lambda whole, rows: alone.holding(whole[2]).evaluated(whole[0], whole[1], rows, rows_key),
+            (params, buffers, self.forward.frozen),
+            batch,
         )
 
     def evaluated(self, params: Params, buffers: Params, batch: Batch, rows_key: jax.Array) -> Sums:

@@ -44,11 +44,12 @@ def decode(
     source: Inputs | None,
     key: jax.Array,
     stop: jax.Array,
+    prefix: jax.Array | None = None,
 ) -> Outcome:
     """What was written after each prompt, or the strategy's own outcome.
 
     Ends early once every row has stopped. A prompt, and the source of an encoder-decoder, is read once, whatever the
-    number of the strategy's rows; then each prompt's rows come one after another.
+    number of the strategy's rows; then each prompt's rows come one after another. `prefix` is that of the prompts, bool [B, P] (`Inputs.prefix`).
     """
     model = merge(graphdef, params, buffers)
     B, P = tokens_BP.shape
@@ -60,7 +61,8 @@ def decode(
     dtype = jax.tree.leaves(params)[0].dtype
     cache = model.init_cache(B, room, dtype, snapshots=ahead if ahead > 1 else 0)
     tap = Tap(save=strategy.watch) if strategy.watch else None
-    first = model(Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source), cache=cache, tap=tap)
+    prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source, prefix=prefix)
+    first = model(prompt, cache=cache, tap=tap)
     last = dataclasses.replace(first, logits=first.logits[:, -1:])
     if strategy.rows > 1:
         rows = jnp.repeat(jnp.arange(B, dtype=jnp.int32), strategy.rows)

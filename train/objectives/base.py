@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 
+from arch.answers import Sum
 from arch.models.base import Inputs, Model, Output
 from arch.spec import Spec, SpecError
 from train.data.base import Dataset
@@ -44,12 +45,16 @@ class Task(NamedTuple):
     Attributes:
       prepare: `(batch, keys) -> (inputs, targets)`. `keys` are random keys [B], one a row, which depend on the row and
         the step alone: whatever is drawn from them is the same on any number of devices, hosts and micro-batches. In
-        evaluation they depend on the row alone. Targets are any tree of arrays.
+        evaluation they depend on the row alone. Targets are any tree of arrays. The models that the objective keeps
+        beside (`Objective.frozen`) come as further arguments, by their names.
       loss: `(output, targets) -> Loss`.
+      losses: `(output, targets) -> name -> Sum`: what is added to the loss with a weight of its own, as parts of the
+        model add to it (`arch.answers`); reported as `loss/NAME`.
     """
 
-    prepare: Callable[[Batch, jax.Array], tuple[Inputs, Any]]
+    prepare: Callable[..., tuple[Inputs, Any]]
     loss: Callable[[Output, Any], Loss]
+    losses: Callable[[Output, Any], Mapping[str, Sum]] = lambda output, targets: {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +99,12 @@ class Objective(Spec, abc.ABC):
     def refusals(self, model: Model) -> Iterator[SpecError]:
         """What of a model of the right kind does not suit it, whatever the data."""
         return iter(())
+
+    @property
+    def frozen(self) -> Mapping[str, Any]:
+        """Name -> a trained model (`train.frozen.Pretrained`) that it reads and that is not trained; `Task.prepare` is
+        given it by that name."""
+        return {}
 
     @abc.abstractmethod
     def build(self, description: Description) -> Task:

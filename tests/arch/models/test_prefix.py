@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
+from arch.decode.generate import generate
 from arch.layers.attend import Sight
 from arch.layers.attention import Attention
 from arch.layers.feed_forward import MLP
@@ -113,3 +114,19 @@ def test_a_mixer_that_knows_of_no_prefix_is_refused(mixer):
     with pytest.raises(UserError, match=f"a prefix was given, and mixer={type(mixer).__name__} does not know"):
         jax.eval_shape(lambda: model(Inputs(jnp.asarray(TOKENS), prefix=jnp.asarray(PREFIX))))
     jax.eval_shape(lambda: model(Inputs(jnp.asarray(TOKENS))))
+
+
+def test_generating_behind_a_prefix_is_the_full_forward_again_and_again(network):
+    """Source and first token of a target as a prompt, of which the source is the prefix; unequal lengths."""
+    call, model = network
+    prompts, prefixes = [[3, 4, 5, 6, 1], [7, 8, 1]], [4, 2]
+    found = generate(model, prompts, 3, prefixes=prefixes)
+    for row, prompt in enumerate(prompts):
+        text = list(prompt)
+        for _ in range(3):
+            tokens = np.zeros((2, T), np.int32)
+            tokens[:, : len(text)] = text
+            prefix = jnp.broadcast_to(jnp.arange(T)[None] < prefixes[row], (2, T))
+            text.append(int(np.argmax(call(Inputs(jnp.asarray(tokens), prefix=prefix)).logits[0, len(text) - 1])))
+        assert found.tokens[row].tolist() == text[len(prompt) :]
+    assert (generate(model, prompts, 3).tokens != found.tokens).any()

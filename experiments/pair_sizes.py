@@ -54,8 +54,8 @@ class Parts:
 
     def pair(self, vocab: int, width: int, source_layers: int, target_layers: int) -> EncoderDecoder:
         """The pair of these layers; its encoder looks tokens up in the decoder's table."""
-        block = {"feed_forward": self.feed_forward, "norm": NORM, "dropout": self.dropout}
-        mixer = {"position": self.own, **self.attention}
+        block: dict[str, Any] = {"feed_forward": self.feed_forward, "norm": NORM, "dropout": self.dropout}
+        mixer: dict[str, Any] = {"position": self.own, **self.attention}
         shape: dict[str, Any] = {"vocab": vocab, "width": width, "norm": NORM, "init": self.init}
         reads = PreNorm(mixer=Attention(mask=Bidirectional(), **mixer), **block)
         writes = reading(PreNorm(mixer=Attention(mask=Causal(), **mixer), **block), CrossAttention(**self.attention))

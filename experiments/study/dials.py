@@ -156,5 +156,5 @@ def _put(spec: Any, path: list[str], number: int, optional: bool) -> Any:
         return spec
     old = getattr(spec, name)
     if rest:
-        return dataclasses.replace(spec, **{name: _put(old, rest, number, optional)})  # type: ignore[type-var]
+        return dataclasses.replace(spec, **{name: _put(old, rest, number, optional)})
     return spec if optional and old is None else dataclasses.replace(spec, **{name: number})

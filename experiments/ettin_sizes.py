@@ -33,6 +33,7 @@ from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.spec import Problem, Spec, at_least
 from arch.stacks import FirstThen
+from train.batch_warmup import BatchWarmup
 from train.optim.phases import Phase, Phases, pretraining
 from train.optim.rules import Rules
 from train.optim.stable_adamw import StableAdamW
@@ -61,9 +62,10 @@ class Recipe:
     extension: float = 250e9
     decay: float = 50e9
 
-    def optimizer(self, *, step_tokens: int, before: float = 0.0) -> StableAdamW:
+    def optimizer(self, *, step_tokens: int | BatchWarmup, before: float = 0.0) -> StableAdamW:
         """The optimiser of a run with updates of `step_tokens`, after `before` tokens: peak, 1 - sqrt to a half of it,
-        1 - sqrt to 0.04 of that. Pre-training begins at 0, extension at 1.7e12, decay behind both."""
+        1 - sqrt to 0.04 of that. Pre-training begins at 0 with a `BatchWarmup` of `batch_warmup` tokens, extension at
+        1.7e12, decay behind both."""
         phases = (*pretraining(PRETRAINING, self.warmup), Phase(self.extension, 0.5, "sqrt"))
         schedule = Phases(phases=(*phases, Phase(self.decay, 0.02, "sqrt")), step_tokens=step_tokens, before=before)
         return StableAdamW(

@@ -60,7 +60,7 @@ def explain(program: Program, state: State, batch: Batch) -> str:
         return _flags(jax.grad(loss)(learner.cast(params)))
 
     params, buffers, frozen = state["params"], state["buffers"], program.frozen()
-    for index in range(learner.accumulate):
+    for index in range(learner.accumulate if learner.taken is None else int(learner.taken(state["step"]))):
         which = batch, state["step"], jnp.int32(index)
         flags, sites = jax.device_get(forward(frozen, params, buffers, *which))
         where, losses = _first_site(sites), [name for name, good in flags.items() if not good.all()]

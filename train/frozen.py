@@ -55,7 +55,7 @@ def load(models: Mapping[str, Pretrained], wanted: Arrays) -> Arrays:
     """
     found = {}
     for name, one in models.items():
-        state = begin(one.start, dict(wanted[name]), lambda line: None, replicas=False)
+        state = begin(one.start, dict(wanted[name]), lambda line: None)
         for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
             if isinstance(leaf, jax.ShapeDtypeStruct):
                 which = jax.tree_util.keystr(path[1:], simple=True, separator=".")

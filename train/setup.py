@@ -19,6 +19,7 @@ from arch.params import Buffer, logical_axes, merge, roles
 from arch.params import split as split_module
 from arch.spec import UserError
 from train import mesh as meshes
+from train.batch_warmup import BatchWarmup
 from train.beside import Arrays, graphs
 from train.compilation import options, start_options
 from train.data.description import Description
@@ -136,7 +137,8 @@ def prepare(
             tx=run.optimizer.build(params, run.steps, roles=roles(module), axes=axes, seed=run.seed),
             split=split,
             rate=lambda step: run.optimizer.learning_rate * multiplier(step),
-            accumulate=run.accumulate,
+            accumulate=run.micro_batches,
+            taken=run.accumulate.taken if isinstance(run.accumulate, BatchWarmup) else None,
             seed=run.seed,
             dtype=DTYPES[run.precision],
         )
@@ -282,7 +284,7 @@ def _try_steps(
     with _one_program(members):
         jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(members),)), go)
         weights = state["params"], state["buffers"]
-        jax.eval_shape(program.eval_step, *weights, batch(run.batch // run.accumulate, eval_rows, ()))
+        jax.eval_shape(program.eval_step, *weights, batch(run.batch // run.micro_batches, eval_rows, ()))
 
 
 NEEDS_A_VALUE = (

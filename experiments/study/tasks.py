@@ -142,7 +142,7 @@ def _panels(group: Group, trained: Trained, index: int, rate: float) -> dict[str
     """The panels of replica `index`, each value its mean over batches that have the rows asked for in all."""
     if not group.diagnostics:
         return {}
-    size, state = group.run.batch // group.run.accumulate, pick(trained.state, index)
+    size, state = group.run.batch // group.run.micro_batches, pick(trained.state, index)
     whole = trained.dataset.validation(size, jax.process_index(), jax.process_count())
     # The last batch of a split is filled up with rows of zeros, which would count in a mean over batches.
     most = max(1, len(trained.dataset.rows["validation"]) // size)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arch.spec import Problem, Spec, above, at_least, between, one_of
+from train.batch_warmup import BatchWarmup
 from train.optim.schedules import FALLEN, Multiplier, Schedule, Shape
 
 
@@ -54,12 +55,13 @@ class Phases(Schedule):
 
     Attributes:
       phases: in order.
-      step_tokens: how many tokens an update of this run has: its rows times their length.
+      step_tokens: how many tokens an update of this run has, its rows times their length; where the batch warms up
+        (`Run.accumulate`), the same `BatchWarmup`.
       before: tokens of `phases` that earlier runs went through.
     """
 
     phases: tuple[Phase, ...] = (Phase(1e6, 1.0),)
-    step_tokens: int = 1
+    step_tokens: int | BatchWarmup = 1
     before: float = 0.0
 
     def problems(self) -> Iterator[Problem]:
@@ -68,7 +70,8 @@ class Phases(Schedule):
             yield Problem("warmup", self.warmup, "must be a phase: Phase(tokens, 1.0)")
         if not self.phases:
             yield Problem("phases", self.phases, "must hold at least one Phase")
-        yield from at_least(self, 1, "step_tokens")
+        if not isinstance(self.step_tokens, BatchWarmup):
+            yield from at_least(self, 1, "step_tokens")
         yield from at_least(self, 0, "before")
 
     @property
@@ -78,7 +81,8 @@ class Phases(Schedule):
 
     def steps(self) -> int:
         """How many updates of this run take the phases to their end."""
-        return math.ceil((self.tokens - self.before) / self.step_tokens)
+        left, step = self.tokens - self.before, self.step_tokens
+        return step.updates_for(left) if isinstance(step, BatchWarmup) else math.ceil(left / step)
 
     def build(self, steps: int) -> Multiplier:
         """The multiplier of update 0 .. steps - 1, by the tokens that have been read with it.
@@ -88,13 +92,16 @@ class Phases(Schedule):
         if steps > self.steps():
             raise self.refuse("phases", f"have tokens for {self.steps():,} updates; the run has {steps:,}")
         ends = np.cumsum([phase.tokens for phase in self.phases])
+        step = self.step_tokens
+        warming, step_tokens = (step, step.step_tokens) if isinstance(step, BatchWarmup) else (None, step)
 
         def multiplier(index: jax.typing.ArrayLike) -> jax.Array:
             at = jnp.asarray(index).astype(jnp.float32) + 1.0
+            at = at if warming is None else warming.steps_read(at)
             value, start = jnp.zeros_like(at), 0.0
             for phase, end in zip(self.phases, ends, strict=True):
-                # In updates of this run, not in tokens, of which float32 cannot count trillions one by one.
-                first, last = ((float(tokens) - self.before) / self.step_tokens for tokens in (end - phase.tokens, end))
+                # In whole steps of this run, not in tokens, of which float32 cannot count trillions one by one.
+                first, last = ((float(tokens) - self.before) / step_tokens for tokens in (end - phase.tokens, end))
                 left = 1.0 - FALLEN[phase.shape](jnp.clip((at - first) / (last - first), 0.0, 1.0))
                 value = jnp.where(at > first, phase.to + (start - phase.to) * left, value)
                 start = phase.to

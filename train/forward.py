@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from arch.answers import Sum
-from arch.models.base import Output
+from arch.models.base import Inputs, Output
 from arch.params import merge
 from arch.sharding import Placement, activations
 from arch.spec import UserError
@@ -77,14 +77,22 @@ class Forward:
           training: as in a model's call.
           looks: `tap` and `keep`, as in a model's call.
         """
-        arrays = {name: array for name, array in batch.items() if name != ROW}
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(rows_key, batch[ROW])
         with contextlib.nullcontext() if self.placement is None else activations(self.placement):
-            inputs, targets = self.task.prepare(arrays, keys)
+            inputs, targets = self.inputs(params, buffers, batch, rows_key)
             model = merge(self.graphdef, params, buffers)
             output: Output = model(inputs, training=training, key=key, **looks)
             loss = self.task.loss(output, targets)
         return Sums(loss, output.losses, output.metrics, output.statistics), output
+
+    def inputs(self, params: Params, buffers: Params, batch: Batch, rows_key: jax.Array) -> tuple[Inputs, Any]:
+        """What the model reads of a batch, drawn from the model itself where the task does, and the targets."""
+        arrays = {name: array for name, array in batch.items() if name != ROW}
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(rows_key, batch[ROW])
+        inputs, targets = self.task.prepare(arrays, keys)
+        if self.task.draw is None:
+            return inputs, targets
+        model = merge(self.graphdef, *jax.lax.stop_gradient((params, buffers)))
+        return jax.lax.stop_gradient(self.task.draw(model, inputs, targets, keys))
 
 
 def report(objective: Objective, sums: Sums) -> dict[str, jax.Array]:

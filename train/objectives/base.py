@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 
-from arch.models.base import Inputs, Output
+from arch.models.base import Inputs, Network, Output
 from arch.spec import Spec
 from train.data.base import Dataset
 from train.data.baselines import Baseline
@@ -46,10 +46,15 @@ class Task(NamedTuple):
         the step alone: whatever is drawn from them is the same on any number of devices, hosts and micro-batches. In
         evaluation they depend on the row alone. Targets are any tree of arrays.
       loss: `(output, targets) -> Loss`.
+      draw: `(model, inputs, targets, keys) -> (inputs, targets)`, for a task whose inputs the model makes itself, such
+        as continuations that it is then judged on: what the forward pass reads in place of what `prepare` made. `model`
+        is the network; no gradient goes through what it answers here, nor do its losses and statistics count. A row of
+        the batch may become several, one after another. None: nothing is drawn.
     """
 
     prepare: Callable[[Batch, jax.Array], tuple[Inputs, Any]]
     loss: Callable[[Output, Any], Loss]
+    draw: Callable[[Network, Inputs, Any, jax.Array], tuple[Inputs, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

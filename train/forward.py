@@ -98,14 +98,22 @@ class Forward:
           training: as in a model's call.
           looks: `tap` and `keep`, as in a model's call.
         """
-        arrays = {name: array for name, array in batch.items() if name != ROW}
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(rows_key, batch[ROW])
         with contextlib.nullcontext() if self.placement is None else activations(self.placement):
-            inputs, targets = self.prepared(arrays, keys)
+            inputs, targets = self.inputs(params, buffers, batch, rows_key)
             model = merge(self.graphdef, params, buffers)
             output: Output = model(inputs, training=training, key=key, **looks)
             loss, own = self.task.loss(output, targets), self.task.losses(output, targets)
         return Sums(loss, {**output.losses, **own}, output.metrics, output.statistics, tokens_read(inputs)), output
+
+    def inputs(self, params: Params, buffers: Params, batch: Batch, rows_key: jax.Array) -> tuple[Inputs, Any]:
+        """What the model reads of a batch, drawn from the model itself where the task does, and the targets."""
+        arrays = {name: array for name, array in batch.items() if name != ROW}
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(rows_key, batch[ROW])
+        inputs, targets = self.prepared(arrays, keys)
+        if self.task.draw is None:
+            return inputs, targets
+        model = merge(self.graphdef, *jax.lax.stop_gradient((params, buffers)))
+        return jax.lax.stop_gradient(self.task.draw(model, inputs, targets, keys))
 
 
 def tokens_read(inputs: Inputs) -> jax.Array:

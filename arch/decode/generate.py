@@ -76,7 +76,7 @@ def generate(
     prefix = None
     if prefixes is not None:
         place = np.arange(width)[None] - (width - lengths[:, None])
-        prefix = (place >= 0) & (place < np.repeat(np.asarray(prefixes, np.int32), several)[:, None])
+        prefix = (place >= 0) & (place < np.asarray(prefixes, np.int32)[:, None])
     key = jax.random.key(0) if key is None else key
     end = -1 if stop is None else stop
     found = decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end), prefix)

@@ -49,7 +49,8 @@ def decode(
     """What was written after each prompt, or the strategy's own outcome.
 
     Ends early once every row has stopped. A prompt, and the source of an encoder-decoder, is read once, whatever the
-    number of the strategy's rows; then each prompt's rows come one after another. `prefix` is that of the prompts, bool [B, P] (`Inputs.prefix`).
+    number of the strategy's rows; then each prompt's rows come one after another. `prefix` is that of
+    the prompts, bool [B, P] (`Inputs.prefix`).
     """
     model = merge(graphdef, params, buffers)
     B, P = tokens_BP.shape

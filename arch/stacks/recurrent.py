@@ -22,7 +22,7 @@ from arch.layers.lstm_cell import Cell
 from arch.layers.recurrence import Recurrence
 from arch.params import Maker, stack_layers
 from arch.sharding import RESIDUAL_AXES, constrain
-from arch.stacks.base import Remat, layer_inputs, run_part, turn, variables
+from arch.stacks.base import Loop, Remat, layer_inputs, run_part, turn, variables
 from arch.stacks.sequential import in_order
 
 
@@ -72,7 +72,7 @@ class RecurrentStack(nnx.Module):
     ):
         self.remat, self.depth = remat, 1 + len(reads)
         groups = [(dict(key), list(group)) for key, group in itertools.groupby(reads)]
-        first, self.spans, sections = 1, [], {}
+        first, spans, sections = 1, [], {}
         for number, (widths, group) in enumerate(groups):
             layers = tuple(range(first, first + len(group)))
             onto = residual_from if widths["x"] == hidden else None
@@ -81,9 +81,9 @@ class RecurrentStack(nnx.Module):
                 return RecurrentLayer(cell, widths, hidden, one, onto, rate)
 
             sections[str(number)] = stack_layers(build, make.at("layers"), self.depth, layers)
-            self.spans.append(layers)
+            spans.append(layers)
             first += len(group)
-        self.spans = tuple(self.spans)
+        self.spans = tuple(spans)
         self.sections = nnx.Dict(sections)
 
     def init_cache(self, room: Room) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class RecurrentStack(nnx.Module):
 
             keys, _ = layer_inputs(ctx, layers)
             cache = None if ctx.cache is None else ctx.cache[str(number)]
-            loop = "scan" if len(layers) > 1 else "unroll"  # one layer may write another width than it reads
+            loop: Loop = "scan" if len(layers) > 1 else "unroll"  # one layer may write another width than it reads
             z_BTD, out = turn(body, z_BTD, layers, (stacked, keys, cache), loop, self.remat)
             caches[str(number)], answer, taps = out
             ctx.answers.add(section, answer)

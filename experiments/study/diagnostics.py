@@ -24,7 +24,7 @@ from arch.context import Keep
 from arch.params import logical_axes, roles, split
 from arch.probe import depth
 from arch.taps import Tap
-from train.forward import ROW, Params, numbered
+from train.forward import Params, numbered
 from train.optim.schedules import Constant
 from train.setup import Program
 from train.step import EVALUATION, State, divisor
@@ -85,8 +85,7 @@ def _examine(program: Program, params: Params, state: State, batch: Any, **looks
     sums, output = learner.forward(
         learner.cast(params), state["buffers"], batch, None, keys, training=False, **looks
     )  # fmt: skip
-    rows = {name: array for name, array in batch.items() if name != ROW}
-    inputs, _ = learner.forward.task.prepare(rows, jax.vmap(jax.random.fold_in, (None, 0))(keys, batch[ROW]))
+    inputs, _ = learner.forward.inputs(learner.cast(params), state["buffers"], batch, keys)
     return sums.loss.total / divisor(sums.loss.weight), output, inputs.segments
 
 

@@ -35,7 +35,7 @@ def test_rows_are_within_half_a_step():
     np.testing.assert_allclose(rows.scales, np.abs(kernel).max(0))
     gap = np.abs(np.asarray(dequantized(rows)) - kernel)
     assert (gap <= np.asarray(rows.scales) / 254 * 1.001).all()
-    assert gap.max() > np.asarray(rows.scales).max() / 300, "nothing was rounded"
+    assert (gap > np.asarray(rows.scales) / 300)[:, :2].any(), "nothing was rounded"
     assert (int(rows.values.min()), int(rows.values[0, 0, 0])) == (-127, -127)
 
 

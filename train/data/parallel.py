@@ -26,9 +26,11 @@ class ParallelCorpus:
     target: str = "target"
 
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
-        """(text, translation) in the order on disk. Those with a blank side are left out."""
-        pairs = self.corpus.columns(split, self.source, self.target)
-        return ((source, target) for source, target in pairs if source.strip() and target.strip())
+        """(text, translation) in the order on disk, without NUL characters. Those with a blank side are left out."""
+        for sides in self.corpus.columns(split, self.source, self.target):
+            source, target = (side.replace("\0", "") for side in sides)
+            if source.strip() and target.strip():
+                yield source, target
 
     def swapped(self) -> ParallelCorpus:
         return dataclasses.replace(self, source=self.target, target=self.source)

@@ -1,3 +1,4 @@
+import builtins
 import itertools
 
 import numpy as np
@@ -155,6 +156,26 @@ def test_baselines_are_those_of_the_targets_as_documents(pairs, layout):
     for one, other in zip(found, wanted, strict=False):
         assert one.values == pytest.approx(other.values)
     assert [one.name for one in found if one.bar] == [found[-1].name]
+
+
+@pytest.mark.parametrize("layout", [OnePair(), PackedPairs()])
+def test_data_is_what_it_says(pairs, layout):
+    """Nothing is opened to describe it; what is told is true of every split, and building tells only more."""
+    data = ParallelText(pairs, WordPieces(400), Bytes(), source_length=130, length=140, layout=layout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builtins, "open", None)
+        patch.setattr("train.data.cache.entry", None)
+        before = data.describe()
+    dataset = data.build()
+    after = dataset.description
+    assert before.splits == after.splits == tuple(dataset.rows)
+    assert (before.arrays, before.vocab, before.source_vocab) == (after.arrays, after.vocab, after.source_vocab)
+    assert (before.token_bytes, len(after.token_bytes), before.text) == (None, 400, False)
+    batches = [next(dataset.train(4, seed=0)), *(next(iter(dataset.evaluation(s, 4))) for s in after.evaluated)]
+    for batch in batches:
+        assert {name: (a.shape, a.dtype.type) for name, a in batch.items()} == before.batch(4)
+        assert batch["tokens"].max() < 400
+        assert batch["source"].max() < 256
 
 
 def test_fields_that_are_not_defined():

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from arch.spec import Problem, Spec, one_of
 from train.data import cache
 from train.data.base import Progress, silent
-from train.data.corpus import Corpus, Record, Source, folded_hash
+from train.data.corpus import Corpus, Record, Source, folded_hash, read_many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,11 @@ class ParallelCorpus:
     target: str = "target"
 
     def pairs(self, split: str) -> Iterator[tuple[str, str]]:
-        """(text, translation) in the order on disk. Those with a blank side are left out."""
-        pairs = self.corpus.columns(split, self.source, self.target)
-        return ((source, target) for source, target in pairs if source.strip() and target.strip())
+        """(text, translation) in the order on disk, without NUL characters. Those with a blank side are left out."""
+        for sides in self.corpus.columns(split, self.source, self.target):
+            source, target = (side.replace("\0", "") for side in sides)
+            if source.strip() and target.strip():
+                yield source, target
 
     def swapped(self) -> ParallelCorpus:
         return dataclasses.replace(self, source=self.target, target=self.source)
@@ -106,7 +108,12 @@ class _InTurn(Sequence[Record]):
         return 2 * len(self._records)
 
     def __getitem__(self, index: Any) -> Any:
-        return {"text": self._records[index // 2][self._names[index % 2]]}
+        return self.__getitems__(range(index, index + 1))[0]
+
+    def __getitems__(self, indices: range) -> list[Record]:
+        first = indices[0] // 2
+        records = read_many(self._records, range(first, indices[-1] // 2 + 1))
+        return [{"text": records[index // 2 - first][self._names[index % 2]]} for index in indices]
 
 
 def distinct(records: Iterable[Record]) -> list[Record]:

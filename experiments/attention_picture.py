@@ -59,7 +59,7 @@ def weights(opened: Opened, prompt: str, text: str) -> tuple[np.ndarray, list[st
     pattern = np.concatenate(each).mean(axis=0)[: len(own)]  # row t writes token t
     if not pair:
         return pattern, _shown(tokenizer, own), ["", *_shown(tokenizer, own)]
-    read = opened.dataset.source_tokenizer.encode(prompt)[:MOST]
+    read = opened.dataset.source_tokenizer.encode(prompt)[:MOST]  # without the token that ends it
     return pattern[:, : len(read)], _shown(tokenizer, own), _shown(opened.dataset.source_tokenizer, read)
 
 

@@ -75,8 +75,8 @@ class Opened:
         Raises:
           UserError: one is empty, or longer than the encoder's positions.
         """
-        rows = [tokenizer.encode(text) for text in sources]
-        if any(not row for row in rows):
+        rows = [[*tokenizer.encode(text), tokenizer.eos] for text in sources]
+        if any(len(row) < 2 for row in rows):
             raise UserError("a source must hold at least one token; it is empty")
         longest, limit = max(map(len, rows)), self.model.source_limit
         if limit is not None and longest > limit:

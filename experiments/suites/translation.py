@@ -19,13 +19,15 @@ from train.run import Run
 class Translation(Score):
     """`bleu`, `chrf_score` and `length_ratio` (bytes written over bytes of the references) on the split's own pairs.
 
-    `strategy`: how it is decoded; `batch`: sources of one call.
+    `strategy`: how it is decoded; `batch`: sources of one call; `called`: a word before the names, where a suite has
+    several.
     """
 
     kinds: ClassVar[tuple[type, ...]] = (Seq2Seq,)
 
     strategy: Strategy = Beam(4, length_penalty=0.6)
     batch: int = 64
+    called: str = ""
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
@@ -55,8 +57,9 @@ class Translation(Score):
         wanted = [tokenizer.decode(row[there > 0].tolist())
                   for row, there in zip(rows["tokens"], rows["segments"], strict=True)]  # fmt: skip
         bytes_of = lambda texts: sum(len(text.encode()) for text in texts)  # noqa: E731
-        return {
+        found = {
             "bleu": float(BLEU().corpus_score(written, [wanted]).score),
             "chrf_score": float(CHRF().corpus_score(written, [wanted]).score),
             "length_ratio": bytes_of(written) / max(bytes_of(wanted), 1),
         }
+        return {f"{self.called}_{name}" if self.called else name: value for name, value in found.items()}

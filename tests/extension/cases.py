@@ -85,7 +85,7 @@ CASES: dict[str, Case] = {
         words=(
             f"model=EncoderDecoder({TRUNKS},head=Untied)",
             "objective=SequenceToSequence",
-            "data=tests.train.reversed_pairs:Reversed(length=8,vocab=16)",
+            "data=train.data.reversal:Reversed(length=8,vocab=16)",
         ),
         sites={
             "encoder.attn_out": (1, B, 8, D),
@@ -102,7 +102,7 @@ CASES: dict[str, Case] = {
             f"model=GNMT(encoder=RecurrentEncoder({RECURRENT},depth=3),decoder=RecurrentDecoder({RECURRENT},depth=2),"
             "head=ClippedHead)",
             "objective=SequenceToSequence",
-            "data=tests.train.reversed_pairs:Reversed(length=8,vocab=16)",
+            "data=train.data.reversal:Reversed(length=8,vocab=16)",
         ),
         sites={
             "encoder.lstm.h": (2, B, 8, D),
@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
         words=(
             f"model=EncoderDecoder({TRUNKS},head=Untied)",
             f"objective=Distill(teacher={TEACHER},reads=PrefixConcatenated,alpha=0.5,divergence=JensenShannon)",
-            "data=tests.train.reversed_pairs:Reversed(length=8,vocab=16)",
+            "data=train.data.reversal:Reversed(length=8,vocab=16)",
         ),
         sites={"encoder.attn_out": (1, B, 8, D), "decoder.cross_out": (1, B, 8, D)},
         # The teacher goes forward alone: its layer over source and target counts a third.

@@ -18,9 +18,9 @@ from arch.spec import UserError
 from tests.extension.cases import CASES, COUPLED, B, D, T, mlp, product
 from tests.extension.harness import command_line, difference, evaluation, steps, untapped
 from tests.extension.parts.stream import Frequencies, Rehearsed
-from tests.train.reversed_pairs import Reversed
 from tests.train.test_loop import signal_at
 from train.data.order import ByClass, Label, values
+from train.data.reversal import Reversed
 from train.data.wrappers import Ordered
 from train.loop import train
 from train.members import Members

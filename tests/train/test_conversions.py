@@ -17,7 +17,7 @@ from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.trunk import Trunk
-from tests.train.reversed_pairs import Reversed
+from train.data.reversal import Reversed
 from train.loop import train
 from train.mesh import Mesh
 from train.objectives.masked_lm import MaskedLM

@@ -23,7 +23,7 @@ from experiments.suites.likelihood import Choice, Cloze, NextToken, log_probabil
 from experiments.suites.retrieval import Retrieval, ndcg
 from experiments.suites.translation import Translation
 from tests.train import toys
-from tests.train.reversed_pairs import Reversed
+from train.data.reversal import Reversed
 from train.loop import train
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.next_token import NextToken as Predicts

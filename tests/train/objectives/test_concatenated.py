@@ -16,7 +16,7 @@ from arch.layers.mixers.linear_attention import LinearAttention
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from tests.train import toys
-from tests.train.reversed_pairs import Reversed
+from train.data.reversal import Reversed
 from train.objectives.concatenated import Concatenated, PrefixConcatenated
 from train.objectives.sequence_to_sequence import SequenceToSequence
 

@@ -20,9 +20,9 @@ from tests.arch import tiny
 from tests.extension.parts.teacher import Drawn
 from tests.train import toys
 from tests.train.objectives.test_concatenated import PAIRS, packed
-from tests.train.reversed_pairs import Reversed
 from train.beside import graphs
 from train.checkpoint import Checkpoints
+from train.data.reversal import Reversed
 from train.forward import Forward, numbered
 from train.frozen import Pretrained, load, placed
 from train.identity import identify

@@ -1,23 +1,35 @@
-"""A task for encoder-decoders: a row of random tokens, to be repeated from its end."""
+"""A task for encoder-decoders that needs no text: a row of random tokens, to be repeated from its end.
+
+It can be learnt to the last token, and only through the source: a first check of any sequence-to-sequence model.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
+from arch.spec import Problem, at_least
 from train.data.base import Data, Dataset
 from train.data.description import Description
 
 
 @dataclasses.dataclass(frozen=True)
 class Reversed(Data):
-    """Sources of 2 to `length` random tokens below `vocab`; the target is token 0, then the source from its end."""
+    """Sources of 2 to `length` random tokens, 1 to `vocab` - 1; the target is token 0, then the source from its end.
+
+    `rows` to train on and `held_out` to validate on; rows are one pair each.
+    """
 
     length: int = 8
     vocab: int = 16
     rows: int = 32
     held_out: int = 10
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 2, "length", "vocab")
+        yield from at_least(self, 1, "rows", "held_out")
 
     def describe(self):
         source, target = ((self.length,), np.int32), ((self.length + 1,), np.int32)

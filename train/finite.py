@@ -44,8 +44,8 @@ def explain(program: Program, state: State, batch: Batch) -> str:
         frozen: Any, params: Params, buffers: Params, *which: Any
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         tap = Tap(save=SITES, strict=False)
-        pass_ = learner.forward.holding(frozen)
-        sums, output = pass_(learner.cast(params), buffers, *micro_batch(*which), training=True, tap=tap)
+        forward = learner.holding(frozen).forward
+        sums, output = forward(learner.cast(params), buffers, *micro_batch(*which), training=True, tap=tap)
         told = {"the loss": sums.loss.total, **{f"the loss {name}": one.total for name, one in sums.losses.items()}}
         told |= {f"the statistics of {path}": value for path, value in sums.statistics.items()}
         flags = {name: jnp.stack([_finite(leaf) for leaf in jax.tree.leaves(value)]) for name, value in told.items()}
@@ -54,8 +54,8 @@ def explain(program: Program, state: State, batch: Batch) -> str:
     @jit
     def backward(frozen: Any, params: Params, buffers: Params, *which: Any) -> Params:
         def loss(compute: Params) -> jax.Array:
-            pass_ = learner.forward.holding(frozen)
-            return learner.total(pass_(compute, buffers, *micro_batch(*which), training=True)[0])
+            forward = learner.holding(frozen).forward
+            return learner.total(forward(compute, buffers, *micro_batch(*which), training=True)[0])
 
         return _flags(jax.grad(loss)(learner.cast(params)))
 

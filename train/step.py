@@ -68,9 +68,9 @@ class Learner:
     dtype: Any
     taken: Callable[[jax.Array], jax.Array] | None = None
 
-    def holding(self, *frozen: Arrays) -> Learner:
+    def holding(self, frozen: Arrays | None = None) -> Learner:
         """The steps with the arrays of the frozen models that the objective reads, if it reads any."""
-        return dataclasses.replace(self, forward=self.forward.holding(*frozen)) if frozen else self
+        return dataclasses.replace(self, forward=self.forward.holding(frozen)) if frozen else self
 
     @property
     def placement(self) -> MeshPlacement:

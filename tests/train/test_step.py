@@ -99,7 +99,8 @@ def test_a_step_is_the_optimisers_update(program, batch, gradients, state):
     tx = RUN.optimizer.build(before, RUN.steps, roles=roles(RUN.abstract_model()))
     updates, _ = tx.update(grads, tx.init(before), before)
     after, metrics = program.train_step(state, batch, fine())
-    close(after["params"], optax.apply_updates(before, updates), rtol=1e-5, atol=5e-6)  # of a rate of 1e-2
+    # Two programs round differently, and Adam divides the smallest gradients by their own size: 1e-3 of a step.
+    close(after["params"], optax.apply_updates(before, updates), rtol=1e-5, atol=2e-5)
     squares = [np.sum(np.square(np.asarray(leaf, np.float64))) for leaf in jax.tree.leaves(grads)]
     np.testing.assert_allclose(metrics["grad_norm"], np.sqrt(np.sum(squares)), rtol=1e-5)
     assert float(metrics["learning_rate"]) == pytest.approx(1e-2)

@@ -112,8 +112,8 @@ def test_a_mixer_that_knows_of_no_prefix_is_refused(mixer):
     graphdef, params, buffers = drawn(Decoder(vocab=19, width=16, depth=2, block=Cycle((known, blind))))
     model = merge(graphdef, params, buffers)
     with pytest.raises(UserError, match=f"a prefix was given, and mixer={type(mixer).__name__} does not know"):
-        jax.eval_shape(lambda: model(Inputs(jnp.asarray(TOKENS), prefix=jnp.asarray(PREFIX))))
-    jax.eval_shape(lambda: model(Inputs(jnp.asarray(TOKENS))))
+        jax.eval_shape(lambda: model(Inputs(jnp.asarray(TOKENS), prefix=jnp.asarray(PREFIX))).logits)
+    jax.eval_shape(lambda: model(Inputs(jnp.asarray(TOKENS))).logits)
 
 
 def test_generating_behind_a_prefix_is_the_full_forward_again_and_again(network):

@@ -23,16 +23,23 @@ RUN_FOLDER = flags.DEFINE_string("run_folder", None, "Where the run is kept, als
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 PROFILE_START = flags.DEFINE_integer("profile_start", None, "First step to record with the profiler.", lower_bound=1)
 PROFILE_STEPS = flags.DEFINE_integer("profile_steps", 5, "How many steps to record.", lower_bound=1)
-PROMPT = flags.DEFINE_multi_string("prompt", [], "generate: text to continue; may be given several times.")
+PROMPT = flags.DEFINE_multi_string("prompt", [], "generate: text to continue, of an encoder-decoder the source; may be "
+                                   "given several times.")  # fmt: skip
 TOKENS = flags.DEFINE_integer("tokens", 200, "generate: how many tokens.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "generate: 0 is greedy.", lower_bound=0.0)
 TOP_K = flags.DEFINE_integer("top_k", None, "generate: only the K most probable tokens.", lower_bound=1)
 TOP_P = flags.DEFINE_float("top_p", None, "generate: only the nucleus of this probability.", lower_bound=0.0)
+BEAM = flags.DEFINE_integer("beam", None, "generate: beam search with so many hypotheses.", lower_bound=1)
+LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.0, "generate --beam: alpha of GNMT.", lower_bound=0.0)
+COVERAGE = flags.DEFINE_float("coverage", 0.0, "generate --beam: beta of GNMT, of a source.", lower_bound=0.0)
+PRUNE = flags.DEFINE_float("prune", None, "generate --beam: nats below the best that are not tried.", lower_bound=0.0)
+ATTENTION = flags.DEFINE_string("attention", None, "generate: SVG file for a picture of what was attended to.")
 SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
 OUT = flags.DEFINE_string("out", None, "Folder for the report. Default: none of compare, STUDY_FOLDER of report.")
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
+SUITE = flags.DEFINE_string("suite", None, "evaluate: the scores of a suite: language, translation, or MODULE:NAME.")
 CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
                                 "a run that it has begun.")  # fmt: skip
@@ -79,22 +86,28 @@ def train_study(command: Command) -> None:
 def generate(command: Command) -> None:
     from experiments import verbs
 
+    given = [name for name in ("length_penalty", "coverage", "prune") if flags.FLAGS[name].present]
+    if given and BEAM.value is None:
+        raise UserError(f"--{given[0]} belongs to beam search: give --beam as well")
+    if BEAM.value is not None:
+        strategy = verbs.beam(BEAM.value, LENGTH_PENALTY.value, COVERAGE.value, PRUNE.value)
+    else:
+        strategy = verbs.sampling(TEMPERATURE.value, TOP_K.value, TOP_P.value)
     verbs.generate(
         command,
         run_folder(command),
         PROMPT.value,
+        strategy,
         tokens=TOKENS.value,
-        temperature=TEMPERATURE.value,
-        top_k=TOP_K.value,
-        top_p=TOP_P.value,
         seed=SAMPLE_SEED.value,
+        attention=ATTENTION.value,
     )
 
 
 def evaluate(command: Command) -> None:
     from experiments import verbs
 
-    verbs.evaluate(command, run_folder(command))
+    verbs.evaluate(command, run_folder(command), SUITE.value)
 
 
 def inspect(command: Command) -> None:
@@ -118,7 +131,7 @@ def report(command: Command) -> None:
 VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "train": (train, "train a model or a study, or go on with the one in --run_folder"),
     "generate": (generate, "continue a --prompt with a trained model"),
-    "evaluate": (evaluate, "the validation loss of a trained model"),
+    "evaluate": (evaluate, "the metrics of a trained model, or its scores in a --suite"),
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
     "compare": (compare, "trained runs side by side: what differs, costs, metrics, verdicts"),
     "report": (report, "the page, tables and plots of trained studies, from their results.json"),

@@ -75,6 +75,7 @@ class Context:
       positions: int32 [1 or B, T], position of each token in its document; a numpy array where known while tracing.
       segments: int32 [B, T], document of each token, 0 for padding; None: one document, no padding.
       key_positions, key_segments: the same for the S places attended to; equal to the above without a cache.
+      key_prefix: bool [B, S], which of those places are of a prefix, which its whole document sees; None: none.
       coordinates: int32 [1 or B, T, A], where each token is along A axes (row and column of an image's patch), for
         positions of more than one axis; None: `positions` is all there is. Masks go by `positions`.
       index: int32 [B], the place in the cache where each row's T tokens are written; None without a cache.
@@ -93,6 +94,7 @@ class Context:
     segments: jax.Array | None
     key_positions: jax.Array | np.ndarray
     key_segments: jax.Array | None
+    key_prefix: jax.Array | None = None
     coordinates: jax.Array | np.ndarray | None = None
     index: Any = None
     cache: Any = None

@@ -63,8 +63,8 @@ class Maker:
         """A weight of shape `inputs + outputs`, drawn by the initialiser.
 
         `role` says what the weight is for: "embedding", "position", "linear", "value" (of attention), "feed_forward"
-        (into its hidden layer), "residual" (writes into the residual stream), "head" or "codebook". The sizes of
-        `inputs` multiply to the fan-in.
+        (into its hidden layer), "residual" (writes into the residual stream), "head", "transform" (of the last states,
+        before a head) or "codebook". The sizes of `inputs` multiply to the fan-in.
         """
         sizes = (*inputs, *outputs)
         shape = tuple(size for size, _ in sizes)

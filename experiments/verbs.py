@@ -10,16 +10,19 @@ import jax
 from rich.console import Console
 
 from arch import cost
+from arch.decode.beam import Beam, Coverage
 from arch.decode.sampling import Greedy, Sample
 from arch.decode.strategy import Strategy
 from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
 from experiments.config import golden, render
 from experiments.config.flags import Command
+from experiments.suites.base import score
 from train import loop
 from train.data.base import Dataset
 from train.distributed import is_main
 from train.estimate import estimate, row_flops
+from train.evaluate import TEST
 from train.objectives.base import Objective
 from train.opened import Opened, open_run
 from train.profiling import Window
@@ -59,34 +62,60 @@ def generate(
     command: Command,
     folder: str,
     prompts: Sequence[str],
+    strategy: Strategy = Sample(0.8),
     *,
     tokens: int = SAMPLE_TOKENS,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
+    attention: str | None = None,
 ) -> None:
-    """Continues `prompts` with the newest checkpoint in `folder`. Temperature 0 is greedy."""
+    """Continues `prompts` with the newest checkpoint in `folder`; an encoder-decoder translates them. `attention`: SVG
+    file for a picture of what was attended to in the first."""
     run = _run(command)
     if not isinstance(run.model, Causal):
         raise UserError(
             f"generate needs a causal model, which goes on token by token; {type(run.model).__name__} is none"
         )
-    if isinstance(run.model, Seq2Seq):
-        raise UserError(f"generate has a prompt alone, and {type(run.model).__name__} reads a source; in Python: "
-                        "arch.decode.generate(model, prompts, new, source=Inputs(...))")  # fmt: skip
     prompts = list(prompts) or ([run.reports.prompt] if run.reports.prompt else [])
     if not prompts:
         raise UserError("generate needs a --prompt")
-    strategy: Strategy = Greedy() if temperature == 0 else Sample(temperature, top_k, top_p)
     opened = open_run(run, folder)
-    for text in opened.continuations(prompts, tokens, strategy, jax.random.key(seed)):
+    go = opened.translations if isinstance(run.model, Seq2Seq) else opened.continuations
+    texts = go(prompts, tokens, strategy, jax.random.key(seed))
+    for text in texts:
         print(text)
+    if attention is not None:
+        from experiments.attention_picture import draw  # plots take a while to import
+
+        draw(opened, prompts[0], texts[0], Path(attention))
+        print(f"attention    {attention}")
 
 
-def evaluate(command: Command, folder: str) -> None:
-    """The metrics of the newest checkpoint in `folder` on all splits but train, beside the baselines."""
+def sampling(temperature: float, top_k: int | None, top_p: float | None) -> Strategy:
+    """A draw from the model, cut; temperature 0 is greedy."""
+    return Greedy() if temperature == 0 else Sample(temperature, top_k, top_p)
+
+
+def beam(width: int, length_penalty: float, coverage: float, prune: float | None) -> Strategy:
+    """Beam search."""
+    return Beam(width, length_penalty, Coverage(coverage) if coverage else None, prune)
+
+
+def evaluate(command: Command, folder: str, suite: str | None = None) -> None:
+    """The metrics of the newest checkpoint in `folder` on all splits but train, beside the baselines; with `suite`, the
+    scores of that suite on its test split."""
     run = _run(command)
+    if suite is not None:
+        from experiments.suites.catalogue import named
+
+        scores = named(suite, run)
+        opened = open_run(run, folder)
+        split = TEST if TEST in opened.dataset.rows else "validation"
+        found = score(scores, opened, split)
+        if is_main():
+            print(f"{folder}, step {opened.step:,}, suite {suite} on {split}")
+            for name, value in found.items():
+                print(f"{name:<28} {value:.4f}")
+        return
     opened = open_run(run, folder)
     metrics = opened.evaluate()
     if is_main():

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from arch import cost
 from arch.params import split
+from train.beside import graphs
 from train.forward import Forward, numbered
 from train.run import Run
 from train.setup import prepare
@@ -33,15 +34,19 @@ class Estimate:
 
 
 def row_flops(run: Run) -> int:
-    """FLOPs of one row forward through model and objective; a training step is three times that, a row."""
+    """FLOPs of one row forward through model and objective; a training step is three times that, a row. Those of frozen
+    models, which go forward alone, count a third."""
     graphdef, params, buffers = split(run.abstract_model())
-    forward = Forward(graphdef, run.objective.build(run.data.describe()))
+    beside, frozen = graphs(run.objective.frozen)
+    forward = Forward(graphdef, run.objective.build(run.data.describe()), beside=beside)
     key, batch = jax.eval_shape(lambda: jax.random.key(0)), _batch(run, 1)
 
-    def loss(params: Any, buffers: Any, batch: Any, key: Any) -> jax.Array:
-        return forward(params, buffers, numbered(batch), None, key, training=False)[0].loss.total
+    def loss(frozen: Any, params: Any, buffers: Any, batch: Any, key: Any) -> Any:
+        sums, _ = forward.holding(frozen)(params, buffers, numbered(batch), None, key, training=False)
+        return sums.loss.total, sums.losses
 
-    return cost.flops(loss, params, buffers, batch, key)
+    still = cost.flops(forward.still, frozen, batch)
+    return cost.flops(loss, frozen, params, buffers, batch, key) - 2 * still // 3
 
 
 def _batch(run: Run, rows: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -20,7 +20,7 @@ TEST = "test"
 
 def evaluation_batches(program: Program, dataset: Dataset) -> dict[str, EvaluationBatches]:
     """Split -> the batches of this process, of every split of `dataset` that is evaluated on."""
-    batch, processes = program.run.batch // program.run.accumulate, (jax.process_index(), jax.process_count())
+    batch, processes = program.run.batch // program.run.micro_batches, (jax.process_index(), jax.process_count())
     return {split: dataset.evaluation(split, batch, *processes) for split in dataset.description.evaluated}
 
 

@@ -40,25 +40,29 @@ def explain(program: Program, state: State, batch: Batch) -> str:
         return rows, model_key, jax.random.fold_in(key, OBJECTIVE)
 
     @jit
-    def forward(params: Params, buffers: Params, *which: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    def forward(
+        frozen: Any, params: Params, buffers: Params, *which: Any
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         tap = Tap(save=SITES, strict=False)
-        sums, output = learner.forward(learner.cast(params), buffers, *micro_batch(*which), training=True, tap=tap)
+        pass_ = learner.forward.holding(frozen)
+        sums, output = pass_(learner.cast(params), buffers, *micro_batch(*which), training=True, tap=tap)
         told = {"the loss": sums.loss.total, **{f"the loss {name}": one.total for name, one in sums.losses.items()}}
         told |= {f"the statistics of {path}": value for path, value in sums.statistics.items()}
         flags = {name: jnp.stack([_finite(leaf) for leaf in jax.tree.leaves(value)]) for name, value in told.items()}
         return flags, {site: _each_layer(site, value) for site, value in output.taps.items()}
 
     @jit
-    def backward(params: Params, buffers: Params, *which: Any) -> Params:
+    def backward(frozen: Any, params: Params, buffers: Params, *which: Any) -> Params:
         def loss(compute: Params) -> jax.Array:
-            return learner.total(learner.forward(compute, buffers, *micro_batch(*which), training=True)[0])
+            pass_ = learner.forward.holding(frozen)
+            return learner.total(pass_(compute, buffers, *micro_batch(*which), training=True)[0])
 
         return _flags(jax.grad(loss)(learner.cast(params)))
 
-    params, buffers = state["params"], state["buffers"]
-    for index in range(learner.accumulate):
+    params, buffers, frozen = state["params"], state["buffers"], program.frozen()
+    for index in range(learner.accumulate if learner.taken is None else int(learner.taken(state["step"]))):
         which = batch, state["step"], jnp.int32(index)
-        flags, sites = jax.device_get(forward(params, buffers, *which))
+        flags, sites = jax.device_get(forward(frozen, params, buffers, *which))
         where, losses = _first_site(sites), [name for name, good in flags.items() if not good.all()]
         if where or losses:
             only = "only the loss is not finite" if losses == ["the loss"] else f"not finite: {', '.join(losses)}"
@@ -67,7 +71,7 @@ def explain(program: Program, state: State, batch: Batch) -> str:
                 if bad := unfinite(program, tree):
                     return f"{place}; the {kind} {bad[0]} is not finite itself"
             return place
-        bad = _paths(backward(params, buffers, *which))
+        bad = _paths(backward(frozen, params, buffers, *which))
         if bad:
             return f"the forward pass is finite, but the gradient of {', '.join(bad[:3])} is not"
     return "each gradient is finite, but the sum of their squares is not"

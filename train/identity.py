@@ -19,6 +19,7 @@ import numpy as np
 from arch import renames
 from arch.spec import Reference, Spec, differences, flatten, reference, walk
 from train.code import code
+from train.start import Start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +58,18 @@ def identify(run: Spec, *, modules: Sequence[str] = (), start: str | None = None
     Args:
       run: with a field `data`.
       modules: further ones whose code counts.
-      start: digest of the checkpoint that it starts from.
+      start: digest of the checkpoint that it starts from. Frozen models that an objective reads count with it.
 
     Raises:
       UserError: data that is not there.
     """
     roots = frozenset({*modules, *(part.__module__ for part in _parts(run))})
-    source = getattr(run, "start", None)
-    start = start if source is None else source.digest()
+    sources = [part.digest() for path, part in walk(run) if path and isinstance(part, Start)]
+    own = getattr(run, "start", None) is not None
+    if len(sources) == own:
+        start = sources[0] if own else start
+    else:  # frozen models as well; one that is gone says nothing of what was read
+        start = None if None in sources else digest([start, *sources])
     return Identity(_fields(flatten(run, name=reference)), contents(getattr(run, "data", None)), start, code(roots))
 
 

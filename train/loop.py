@@ -137,7 +137,10 @@ class _Loop:
         state = self.program.start()
         if self.run.start is None:
             return state
-        return begin(self.run.start, state, _say, replicas=self.program.members is not None)
+        members = self.program.members
+        if members is None:
+            return begin(self.run.start, state, _say)
+        return begin(self.run.start, state, _say, [members.lone(self.run, i).start for i in range(len(members))])
 
     def go(self) -> Trained:
         """All the steps that are left."""

@@ -95,9 +95,9 @@ class Mesh(Spec):
             yield error
             return
         parts = sizes["data"] * sizes["fsdp"]
-        if run.batch % (run.accumulate * parts):
-            whole = f"accumulate * mesh.data * mesh.fsdp = {run.accumulate} * {sizes['data']} * {sizes['fsdp']}"
-            yield run.refuse("batch", f"must be a multiple of {whole} = {run.accumulate * parts}")
+        if run.batch % (run.micro_batches * parts):
+            whole = f"accumulate * mesh.data * mesh.fsdp = {run.micro_batches} * {sizes['data']} * {sizes['fsdp']}"
+            yield run.refuse("batch", f"must be a multiple of {whole} = {run.micro_batches * parts}")
         processes = jax.process_count()
         if parts % processes:
             yield self.refuse("tensor", f"leaves data * fsdp = {parts}, which the {processes} processes must divide")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
-from arch.decode.generate import generate
+from arch.decode.generate import BUCKET, generate
 from arch.decode.strategy import Strategy
+from arch.models.base import Inputs
 from arch.spec import UserError
 from train import folder as run_folder
 from train.checkpoint import CHECKPOINTS, Checkpoints
@@ -55,14 +58,49 @@ class Opened:
         """
         tokenizer = self.dataset.tokenizer
         encoded = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
-        compute = self.program.learner.cast(self.state["params"])
-        model = self.program.model({**self.state, "params": compute})
+        return [prompt + text for prompt, text in zip(prompts, self._decoded(encoded, new, strategy, key), strict=True)]
+
+    def translations(self, sources: Sequence[str], new: int, strategy: Strategy, key: Any) -> list[str]:
+        """The target, of up to `new` tokens, that an encoder-decoder writes for each of `sources`.
+
+        Raises:
+          UserError: the model has no positions for a source, or for that many tokens.
+        """
+        encoded = self.encoded(self.dataset.source_tokenizer, sources)
+        return self._decoded([[self.dataset.tokenizer.bos]] * len(sources), new, strategy, key, encoded)
+
+    def encoded(self, tokenizer: Any, sources: Sequence[str]) -> Inputs:
+        """`sources` as the encoder reads them in training, padded on the right to one length.
+
+        Raises:
+          UserError: one is empty, or longer than the encoder's positions.
+        """
+        rows = [tokenizer.encode(text) for text in sources]
+        if any(not row for row in rows):
+            raise UserError("a source must hold at least one token; it is empty")
+        longest, limit = max(map(len, rows)), self.model.source_limit
+        if limit is not None and longest > limit:
+            raise UserError(f"a source of {longest} tokens does not fit the {limit} positions of the encoder")
+        length = -(-longest // BUCKET) * BUCKET
+        tokens = np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
+        there = np.array([[1] * len(row) + [0] * (length - len(row)) for row in rows], np.int32)
+        return Inputs(tokens, None, there)
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """The `Network`, in the type of the computation."""
+        return self.program.model({**self.state, "params": self.program.learner.cast(self.state["params"])})
+
+    def _decoded(
+        self, prompts: Sequence[Sequence[int]], new: int, strategy: Strategy, key: Any, source: Inputs | None = None
+    ) -> list[str]:
+        tokenizer = self.dataset.tokenizer
         try:
-            out = generate(model, encoded, new, strategy=strategy, key=key, stop=tokenizer.eos)
+            told = {"strategy": strategy, "key": key, "stop": tokenizer.eos, "source": source}
+            out = generate(self.model, prompts, new, **told)
         except ValueError as error:
             raise UserError(str(error)) from error
-        tokens = [row[:length].tolist() for row, length in zip(out.tokens, out.lengths, strict=True)]
-        return [prompt + tokenizer.decode(row) for prompt, row in zip(prompts, tokens, strict=True)]
+        return [tokenizer.decode(row[:length].tolist()) for row, length in zip(out.tokens, out.lengths, strict=True)]
 
 
 def open_run(

@@ -11,12 +11,14 @@ import jax
 from arch.cost import abstract
 from arch.models.base import Causal, Model, Seq2Seq
 from arch.spec import Problem, Spec, SpecError, at_least, one_of
+from train.batch_warmup import BatchWarmup
 from train.data.base import Data
 from train.data.description import Description
 from train.mesh import Mesh
 from train.objectives.base import Objective
 from train.objectives.next_token import NextToken
 from train.optim.optimizers import AdamW, Optimizer
+from train.optim.phases import Phases
 from train.start import Start
 
 Precision = Literal["float32", "bfloat16"]
@@ -56,7 +58,7 @@ class Run(Spec):
       optimizer: how it learns.
       batch: rows a step, over all devices and micro-batches.
       steps: updates.
-      accumulate: micro-batches that a step is cut into.
+      accumulate: micro-batches that a step is cut into; `BatchWarmup`: of which the first updates take few.
       seed: of parameters, data order and dropout.
       precision: type of the computation; parameters, their updates, softmax and loss stay float32.
       mesh: how devices are laid out.
@@ -70,7 +72,7 @@ class Run(Spec):
     optimizer: Optimizer = AdamW()
     batch: int = 32
     steps: int = 1000
-    accumulate: int = 1
+    accumulate: int | BatchWarmup = 1
     seed: int = 0
     precision: Precision = "float32"
     mesh: Mesh = Mesh()
@@ -78,11 +80,25 @@ class Run(Spec):
     start: Start | None = None
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 1, "batch", "steps", "accumulate")
+        yield from at_least(self, 1, "batch", "steps")
+        if not isinstance(self.accumulate, BatchWarmup):
+            yield from at_least(self, 1, "accumulate")
         yield from at_least(self, 0, "seed")
         yield from one_of(self, "precision", get_args(Precision))
-        if self.accumulate > 0 and self.batch % self.accumulate:
-            yield Problem("batch", self.batch, f"must be a multiple of accumulate={self.accumulate}")
+        if self.micro_batches > 0 and self.batch % self.micro_batches:
+            yield Problem("batch", self.batch, f"must be a multiple of accumulate={self.micro_batches}")
+        if isinstance(schedule := self.optimizer.schedule, Phases):
+            clocks = [one if isinstance(one, BatchWarmup) else None for one in (schedule.step_tokens, self.accumulate)]
+            if clocks[0] != clocks[1]:
+                allowed = (
+                    "must be the BatchWarmup of accumulate, or a number where that is one: phases go by tokens read"
+                )
+                yield Problem("optimizer.schedule.step_tokens", schedule.step_tokens, allowed)
+
+    @property
+    def micro_batches(self) -> int:
+        """How many micro-batches a whole step is cut into."""
+        return self.accumulate.most if isinstance(self.accumulate, BatchWarmup) else self.accumulate
 
     def conflicts(self, device_count: int | None = None) -> Iterator[SpecError]:
         """What is wrong between parts that are each right by themselves: widths and heads, batch and devices.
@@ -102,11 +118,7 @@ class Run(Spec):
 
     def _unfit(self, data: Description) -> Iterator[SpecError]:
         """What the data, as far as it is known before it is built, does not allow."""
-        needs = (("vocab", data.vocab, "tokens"), ("source_vocab", data.source_vocab, "source tokens"),
-                 ("classes", data.classes, "classes"))  # fmt: skip
-        for field, needed, what in needs:
-            if needed is not None and getattr(self.model, field, needed) < needed:
-                yield self.model.refuse(field, f"must be at least {needed}, the {what} of the data")
+        yield from self.objective.unfit(self.model, data)
         demands = self.objective.demands
         if demands and not isinstance(self.model, demands):
             kinds = " or ".join(kind.__name__ for kind in demands)

@@ -19,9 +19,13 @@ from arch.params import Buffer, logical_axes, merge, roles
 from arch.params import split as split_module
 from arch.spec import UserError
 from train import mesh as meshes
+from train.batch_warmup import BatchWarmup
+from train.beside import Arrays, graphs
 from train.compilation import options, start_options
 from train.data.description import Description
 from train.forward import ROW, Forward, Params, Sums
+from train.frozen import Bound, reader
+from train.frozen import placed as frozen_arrays
 from train.members import MemberBatches, Members, Values, substitute
 from train.optim import state_axes
 from train.run import Run
@@ -47,6 +51,7 @@ class Program:
       start: `() -> state` before the first step. Each device makes its own part; the numbers depend on the seeds alone.
       train_step: `(state, batch, go) -> (state, metrics)`; the state that goes in is donated.
       eval_step: `(params, buffers, batch) -> Sums`.
+      frozen: `() -> arrays` of the frozen models that the objective reads, where they lie; read once.
       counted: what the speed of a replica counts, "tokens" or "rows", and how many of them a step has.
     """
 
@@ -58,6 +63,7 @@ class Program:
     start: Callable[[], State]
     train_step: Callable[[State, Mapping[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
     eval_step: Callable[[Params, Params, Mapping[str, jax.Array]], Sums]
+    frozen: Callable[[], Arrays]
     counted: tuple[str, int]
 
     @property
@@ -88,12 +94,16 @@ class Program:
         return merge(self.learner.forward.graphdef, state["params"], state["buffers"])
 
     def step_flops(self, batch: Mapping[str, Any]) -> int:
-        """Model FLOPs of one step of all replicas: three forward passes, without what rematerialisation repeats."""
+        """Model FLOPs of one step of all replicas: three forward passes, without what rematerialisation repeats; one of
+        frozen models."""
         told, replicas = [self.abstract["params"], self.abstract["buffers"], dict(batch)], 1
         if self.members is not None:
             drop = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)  # noqa: E731
             told, replicas = jax.tree.map(drop, told), len(self.members)
-        return 3 * replicas * cost.flops(self.learner.eval_step, *told)
+        _, shapes = graphs(self.run.objective.frozen)
+        own = lambda frozen, *told: self.learner.holding(frozen).eval_step(*told)  # noqa: E731
+        still = cost.flops(self.learner.forward.still, shapes, told[-1])
+        return replicas * (3 * cost.flops(own, shapes, *told) - 2 * still)
 
 
 def prepare(
@@ -108,25 +118,27 @@ def prepare(
     """
     for error in run.conflicts(None if devices is None else len(devices)):
         raise error
-    tokens = data.vocab or 0
-    if getattr(run.model, "vocab", tokens) < tokens:
-        raise run.model.refuse("vocab", f"must be at least {tokens}, the tokens of the data")
+    for error in run.objective.unfit(run.model, data):
+        raise error
     mesh = run.mesh.build(devices)
     module = run.abstract_model()
     graphdef, params, buffers = split_module(module)
     axes = logical_axes(module)
+    beside, _ = graphs(run.objective.frozen)
+    held = frozen_arrays(run.objective.frozen, mesh, DTYPES[run.precision])
     split = Split(frozenset(run.optimizer.frozen(params)))
     trained, _ = split(params)
 
     def learner_of(run: Run) -> Learner:
         multiplier = run.optimizer.schedule.build(run.steps)
         return Learner(
-            forward=Forward(graphdef, run.objective.build(data), meshes.MeshPlacement(mesh)),
+            forward=Forward(graphdef, run.objective.build(data), meshes.MeshPlacement(mesh), beside),
             objective=run.objective,
             tx=run.optimizer.build(params, run.steps, roles=roles(module), axes=axes, seed=run.seed),
             split=split,
             rate=lambda step: run.optimizer.learning_rate * multiplier(step),
-            accumulate=run.accumulate,
+            accumulate=run.micro_batches,
+            taken=run.accumulate.taken if isinstance(run.accumulate, BatchWarmup) else None,
             seed=run.seed,
             dtype=DTYPES[run.precision],
         )
@@ -143,7 +155,7 @@ def prepare(
         "opt_state": state_axes(learner.tx, trained, split(axes)[0]),
     }
     abstract = jax.eval_shape(learner.start, params, buffers)
-    steps = Steps((), lambda: initial(run), learner.train_step, learner.eval_step)
+    steps = Steps((), lambda: initial(run), *_steps(learner, bool(beside)))
     rows = meshes.batch_sharding(mesh)
     train_rows = rows
     if members is not None:
@@ -160,16 +172,19 @@ def prepare(
     platform = mesh.devices.flat[0].platform
     jit = functools.partial(jax.jit, compiler_options=options(platform))
     own = tuple(jax.tree.map(lambda _: whole, value) for value in steps.first)
+    given = (jax.tree.map(lambda leaf: leaf.sharding, held),) if beside else ()
     start = jax.jit(steps.initial, in_shardings=own, out_shardings=where, compiler_options=start_options(platform))
     train_step = jit(
         steps.train_step,
-        in_shardings=(*own, where, train_rows, whole),
+        in_shardings=(*own, *given, where, train_rows, whole),
         out_shardings=(where, whole),
-        donate_argnums=len(own),
+        donate_argnums=len(own) + len(given),
     )
     weights = where["params"], where["buffers"]
-    eval_step = jit(steps.eval_step, in_shardings=(*own, *weights, rows), out_shardings=whole)
+    eval_step = jit(steps.eval_step, in_shardings=(*own, *given, *weights, rows), out_shardings=whole)
     bind: Callable[[Any], Any] = lambda fn: functools.partial(fn, *steps.first) if steps.first else fn  # noqa: E731
+    read = reader(run.objective.frozen, held)
+    hold: Callable[[Any], Any] = lambda fn: Bound(fn, held, read) if beside else fn  # noqa: E731
     program = Program(
         run=run,
         members=members,
@@ -177,8 +192,9 @@ def prepare(
         learner=learner,
         abstract=abstract,
         start=bind(start),
-        train_step=bind(train_step),
-        eval_step=bind(eval_step),
+        train_step=hold(bind(train_step)),
+        eval_step=hold(bind(eval_step)),
+        frozen=read,
         counted=_counted(run, learner, data),
     )
     if members is not None:
@@ -192,7 +208,10 @@ def _counted(run: Run, learner: Learner, data: Description) -> tuple[str, int]:
         return "rows", run.batch
     batch = {name: jax.ShapeDtypeStruct(*kind) for name, kind in data.batch(run.batch).items() if name != ROW}
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), run.batch))
-    inputs, _ = jax.eval_shape(learner.forward.task.prepare, batch, keys)
+    _, shapes = graphs(run.objective.frozen)
+    inputs, _ = jax.eval_shape(
+        lambda frozen, *told: learner.forward.holding(frozen).prepared(*told), shapes, batch, keys
+    )
     return "tokens", inputs.tokens.size
 
 
@@ -205,6 +224,16 @@ class Steps(NamedTuple):
     eval_step: Callable[..., Any]
 
 
+def _steps(learner: Learner, frozen: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Both steps of a run; with `frozen`, the arrays of frozen models are their first argument."""
+    if not frozen:
+        return learner.train_step, learner.eval_step
+    return (
+        lambda held, *told: learner.holding(held).train_step(*told),
+        lambda held, *told: learner.holding(held).eval_step(*told),
+    )
+
+
 def vectorised(
     run: Run, members: Members, learner_of: Callable[[Run], Learner], initial: Callable[[Run], State]
 ) -> Steps:
@@ -214,17 +243,21 @@ def vectorised(
     """
     values = members.arrays()
     over = functools.partial(jax.vmap, spmd_axis_name="replica")
+    shared = (None,) if run.objective.frozen else ()  # frozen models are one for all
 
-    def train_one(values: Values, state: State, batch: Any, go: jax.Array) -> Any:
-        return learner_of(substitute(run, values)).train_step(state, batch, go)
+    def train_one(values: Values, *told: Any) -> Any:
+        *frozen, state, batch, go = told
+        return learner_of(substitute(run, values)).holding(*frozen).train_step(state, batch, go)
 
-    def eval_one(values: Values, params: Params, buffers: Params, batch: Mapping[str, jax.Array]) -> Sums:
-        return learner_of(substitute(run, values)).eval_step(params, buffers, batch)
+    def eval_one(values: Values, *told: Any) -> Sums:
+        *frozen, params, buffers, batch = told
+        return learner_of(substitute(run, values)).holding(*frozen).eval_step(params, buffers, batch)
 
     def start_one(values: Values) -> State:
         return initial(substitute(run, values))
 
-    return Steps((values,), over(start_one), over(train_one), over(eval_one, in_axes=(0, 0, 0, None)))
+    train = over(train_one, in_axes=(0, *shared, 0, 0, 0))
+    return Steps((values,), over(start_one), train, over(eval_one, in_axes=(0, *shared, 0, 0, None)))
 
 
 def _abstract(steps: Steps, members: Members) -> State:
@@ -251,7 +284,7 @@ def _try_steps(
     with _one_program(members):
         jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(members),)), go)
         weights = state["params"], state["buffers"]
-        jax.eval_shape(program.eval_step, *weights, batch(run.batch // run.accumulate, eval_rows, ()))
+        jax.eval_shape(program.eval_step, *weights, batch(run.batch // run.micro_batches, eval_rows, ()))
 
 
 NEEDS_A_VALUE = (

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from arch.params import nest
-from arch.spec import Problem, Spec, UserError
+from arch.spec import Problem, Spec, UserError, at_least
 from train.checkpoint import CHECKPOINTS
 
 KINDS = ("params", "buffers")
@@ -57,14 +57,18 @@ class FromRun(Start):
       rename: (pattern, replacement) pairs that make a path of the new model of the source's, as `re.sub`, in turn; each
         changes at least one.
       step: of the checkpoint; None: the newest.
+      replica: of an ensemble, counted from 0; None: the source is a run by itself. Replicas of one program may start
+        from different ones.
     """
 
     folder: str
     take: tuple[str, ...] = ()
     rename: tuple[tuple[str, str], ...] = ()
     step: int | None = None
+    replica: int | None = None
 
     def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 0, "replica")
         for field, patterns in (("take", self.take), ("rename", [pattern for pattern, _ in self.rename])):
             for pattern in patterns:
                 try:
@@ -93,7 +97,17 @@ class FromRun(Start):
             read = _read(self._checkpoint() / "state", wanted) if names else {}
             found[kind] = {new: _below(read, f"{kind}.{old}") for new, old in names.items()}
         self._check(found)
-        return found
+        if self.replica is None:
+            return found
+        return {kind: {new: self._of_replica(value) for new, value in arrays.items()} for kind, arrays in found.items()}
+
+    def _of_replica(self, value: np.ndarray) -> np.ndarray:
+        """The part of an array [R, ...] that is the replica's."""
+        if value.ndim == 0 or len(value) <= (self.replica or 0):
+            raise UserError(f"start.replica={self.replica}: {self.folder} has no such replica; leave it out for a run "
+                            "that is no ensemble")  # fmt: skip
+        picked: np.ndarray = value[self.replica]
+        return picked
 
     def _names(self, kind: str) -> dict[str, str]:
         """Path in the new model -> path in the source, of what is taken. Raises UserError for two that become one."""
@@ -154,19 +168,23 @@ class FromRun(Start):
                     )
 
 
-def begin(start: Start, state: dict[str, Any], note: Callable[[str], None], *, replicas: bool) -> dict[str, Any]:
+def begin(
+    start: Start, state: dict[str, Any], note: Callable[[str], None], replicas: Sequence[Start] | None = None
+) -> dict[str, Any]:
     """`state`, fresh and on its devices, with the arrays of `start` in place.
 
     Args:
       start: where they come from.
       state: of a run that has not begun.
-      replicas: whether the arrays of `state` have a leading axis of replicas; each gets the same.
       note: told one line about what was taken and what is fresh.
+      replicas: the start of each replica, where the arrays of `state` have a leading axis of replicas.
 
     Raises:
       UserError: an array that the model has no place for, or of another shape.
     """
-    found = start.arrays()
+    each = [start] if replicas is None else list(replicas)
+    read = {one: one.arrays() for one in dict.fromkeys(each)}
+    found = read[each[0]]
     state = dict(state)
     fresh: list[str] = []
     for kind in KINDS:
@@ -177,7 +195,7 @@ def begin(start: Start, state: dict[str, Any], note: Callable[[str], None], *, r
             raise UserError(f"start: the model has no {strange[0]}; rename it or do not take it; {_some(paths)}")
         fresh += [path for path in paths if path not in found[kind]]
         placed = [
-            leaf if path not in found[kind] else _placed(path, found[kind][path], leaf, replicas)
+            leaf if path not in found[kind] else _placed(path, [read[one][kind][path] for one in each], leaf, replicas)
             for path, (_, leaf) in zip(paths, leaves, strict=True)
         ]
         state[kind] = jax.tree.unflatten(tree, placed)
@@ -186,14 +204,15 @@ def begin(start: Start, state: dict[str, Any], note: Callable[[str], None], *, r
     return state
 
 
-def _placed(path: str, value: np.ndarray, leaf: jax.Array, replicas: bool) -> jax.Array:
-    """`value` where `leaf` lies, in its type; repeated along a leading axis of replicas."""
-    wanted = leaf.shape[1:] if replicas else leaf.shape
+def _placed(path: str, values: Sequence[np.ndarray], leaf: jax.Array, replicas: Sequence[Start] | None) -> jax.Array:
+    """`values`, one or those of all replicas, where `leaf` lies, in its type."""
+    value = values[0]
+    wanted = leaf.shape if replicas is None else leaf.shape[1:]
     if wanted != value.shape:
         raise UserError(f"start: {path} has the shape {list(value.shape)} in the source and {list(wanted)} here")
     if jnp.issubdtype(value.dtype, jnp.floating) != jnp.issubdtype(leaf.dtype, jnp.floating):
         raise UserError(f"start: {path} is {value.dtype} in the source and {leaf.dtype} here")
-    whole = np.broadcast_to(value.astype(leaf.dtype), leaf.shape)
+    whole = (value if replicas is None else np.stack(values)).astype(leaf.dtype)
     return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: whole[index])
 
 

@@ -30,6 +30,7 @@ from arch.buffers import advance
 from arch.models.base import Output
 from arch.params import merge
 from arch.sharding import RowsCoupled, activations, constrain
+from train.beside import Arrays
 from train.forward import Batch, Forward, Params, Sums, numbered, report
 from train.mesh import MeshPlacement
 from train.objectives.base import Objective
@@ -52,6 +53,7 @@ class Learner:
       split: which parameters those are.
       rate: index of the update -> learning rate.
       accumulate: micro-batches in a step.
+      taken: index of the update -> how many of them it takes, the first ones; None: all.
       seed: of dropout and of the objective's draws.
       dtype: type of the computation; parameters, buffers, gradients' sums and updates are float32.
     """
@@ -64,6 +66,11 @@ class Learner:
     accumulate: int
     seed: int
     dtype: Any
+    taken: Callable[[jax.Array], jax.Array] | None = None
+
+    def holding(self, *frozen: Arrays) -> Learner:
+        """The steps with the arrays of the frozen models that the objective reads, if it reads any."""
+        return dataclasses.replace(self, forward=self.forward.holding(*frozen)) if frozen else self
 
     @property
     def placement(self) -> MeshPlacement:
@@ -102,8 +109,8 @@ class Learner:
         rows = {name: array[index] for name, array in self.micro_batches(batch).items()}
         return rows, jax.random.fold_in(key, index)
 
-    def _over(self, fn: Callable[[Batch, jax.Array], Any], batch: Batch, key: jax.Array) -> Any:
-        """The sum of `fn(micro-batch, the model's key)` over the micro-batches."""
+    def _over(self, fn: Callable[[Batch, jax.Array], Any], batch: Batch, key: jax.Array, turns: Any = None) -> Any:
+        """The sum of `fn(micro-batch, the model's key)` over the micro-batches, or over the first `turns` of them."""
         if self.accumulate == 1:
             return fn(batch, key)
 
@@ -114,9 +121,17 @@ class Learner:
         micros = self.micro_batches(batch)
         shapes = jax.eval_shape(fn, {name: micro[0] for name, micro in micros.items()}, key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.scan(add, zeros, (micros, jnp.arange(self.accumulate)))[0]
+        if turns is None:
+            return jax.lax.scan(add, zeros, (micros, jnp.arange(self.accumulate)))[0]
 
-    def weights(self, params: Params, buffers: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        def one(index: jax.Array, carry: Any) -> Any:
+            return add(carry, ({name: micro[index] for name, micro in micros.items()}, index))[0]
+
+        return jax.lax.fori_loop(0, turns, one, zeros)
+
+    def weights(
+        self, params: Params, buffers: Params, batch: Batch, key: jax.Array, turns: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         """The weight of the objective over these rows, and that of each loss of a part, by name."""
         rows_key, compute = jax.random.fold_in(key, OBJECTIVE), self.cast(params)
 
@@ -127,15 +142,21 @@ class Learner:
 
             return pruned(run)(micro, key)
 
-        return self._over(of, batch, key)
+        return self._over(of, batch, key, turns)
 
     def sums(
-        self, params: Params, buffers: Params, batch: Batch, key: jax.Array, shared: Factors | None
+        self,
+        params: Params,
+        buffers: Params,
+        batch: Batch,
+        key: jax.Array,
+        shared: Factors | None,
+        turns: jax.Array | None = None,
     ) -> tuple[Sums, Params]:
         """The sums over the batch, and the gradient of the objective's total plus factors times the parts' totals.
 
         The gradient is of the trained parameters, float32. `shared` are the factors of the whole batch; None: these
-        rows are all of it.
+        rows are all of it. `turns`: how many micro-batches are summed over; None: all.
         """
         rows_key = jax.random.fold_in(key, OBJECTIVE)
         trained, frozen = self.split(params)
@@ -149,7 +170,7 @@ class Learner:
             grads, sums = jax.grad(total, has_aux=True)(compute)
             return sums, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, trained)
 
-        return self._over(one, batch, key)
+        return self._over(one, batch, key, turns)
 
     @staticmethod
     def total(sums: Sums, by: Factors | None = None) -> jax.Array:
@@ -164,18 +185,18 @@ class Learner:
     def gradients(self, params: Params, buffers: Params, batch: Batch, step: jax.Array) -> tuple[Sums, Params]:
         """The sums over the batch, and the gradient of what is minimised, float32, of the trained parameters."""
         key = self.key(step)
-        batch = numbered(batch)
+        batch, turns = numbered(batch), None if self.taken is None else self.taken(step)
         shapes = self.rows_apart(params, buffers, batch, key) if self.placement.adds_rows else None
         learner, add_rows = (self, _together) if shapes is None else (self.alone(), self.placement.add_rows)
         if shapes is None and self.accumulate > 1:
             shapes, _ = jax.eval_shape(self.probe, params, buffers, batch, key)
-        shared = None
+        shared, frozen = None, self.forward.frozen
         if shapes is not None and shapes.losses:
-            weigh = lambda whole, rows: learner.weights(whole[0], whole[1], rows, whole[2])  # noqa: E731
-            shared = factors(*add_rows(weigh, (params, buffers, key), batch))
+            weigh = lambda whole, rows: learner.holding(whole[4]).weights(whole[0], whole[1], rows, *whole[2:4])  # noqa: E731
+            shared = factors(*add_rows(weigh, (params, buffers, key, turns, frozen), batch))
         # All that the rows are worked on with goes in as an argument: under `vmap` each device gets its replicas' own.
-        add = lambda whole, rows: learner.sums(whole[0], whole[1], rows, whole[2], whole[3])  # noqa: E731
-        sums, grads = add_rows(add, (params, buffers, key, shared), batch)
+        add = lambda whole, rows: learner.holding(whole[5]).sums(whole[0], whole[1], rows, *whole[2:5])  # noqa: E731
+        sums, grads = add_rows(add, (params, buffers, key, shared, turns, frozen), batch)
         # A factor, not a division: XLA's CPU backend divides in passes of their own, and multiplies in the update's.
         factor = 1 / divisor(sums.loss.weight)
         return sums, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
@@ -254,7 +275,9 @@ class Learner:
             return self.evaluated(params, buffers, batch, rows_key)
         alone = self.alone()
         return self.placement.add_rows(
-            lambda whole, rows: alone.evaluated(whole[0], whole[1], rows, rows_key), (params, buffers), batch
+            lambda whole, rows: alone.holding(whole[2]).evaluated(whole[0], whole[1], rows, rows_key),
+            (params, buffers, self.forward.frozen),
+            batch,
         )
 
     def evaluated(self, params: Params, buffers: Params, batch: Batch, rows_key: jax.Array) -> Sums:

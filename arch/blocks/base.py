@@ -21,6 +21,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from arch.blocks.dropout import DropoutBy
 from arch.context import Context, Result, dropout, gate, named_key
 from arch.layers.attention import Attention
 from arch.layers.caches import Room
@@ -50,7 +51,7 @@ class Block(Spec, abc.ABC):
       mixer: moves information between tokens.
       feed_forward: treats each token by itself; None: the block only mixes.
       norm: every norm of the block is one of these.
-      dropout: rate at which what a sublayer writes is dropped, while training with a key.
+      dropout: rate at which what a sublayer writes is dropped, while training with a key; `DropoutBy`: by sublayer.
       extra: further sublayers, (name, part) each: `(("cross", CrossAttention()),)`.
       order: the names of all sublayers in order; empty: mixer, those of `extra`, feed_forward.
     """
@@ -58,12 +59,12 @@ class Block(Spec, abc.ABC):
     mixer: Mixer = Attention()
     feed_forward: FeedForward | None = GatedMLP()
     norm: Norm = RMSNorm()
-    dropout: float = 0.0
+    dropout: float | DropoutBy = 0.0
     extra: tuple[tuple[str, Sublayer], ...] = ()
     order: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[Problem]:
-        yield from between(self, 0, 0.999, "dropout")
+        yield from self._dropout_problems()
         named = [name for name, _ in self.extra]
         for name in named:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*SITES, *TAKEN) or named.count(name) > 1:
@@ -71,6 +72,14 @@ class Block(Spec, abc.ABC):
                               + ", ".join((*SITES, *TAKEN)))  # fmt: skip
         if self.order and sorted(self.order) != sorted(self._parts()):
             yield Problem("order", self.order, f"must name each sublayer once: {', '.join(self._parts())}")
+
+    def _dropout_problems(self) -> Iterator[Problem]:
+        if not isinstance(self.dropout, DropoutBy):
+            yield from between(self, 0, 0.999, "dropout")
+            return
+        for name, _ in self.dropout.rates:
+            if name not in self._parts():
+                yield Problem("dropout.rates", name, f"must be a sublayer: {', '.join(self._parts())}")
 
     def _parts(self) -> dict[str, Sublayer]:
         parts: dict[str, Sublayer] = {"mixer": self.mixer, **dict(self.extra)}
@@ -97,8 +106,9 @@ class BlockLayer(nnx.Module):
     """What all blocks share: the sublayers, their caches, dropout and gates. Subclasses say how a sublayer writes."""
 
     def __init__(self, spec: Block, width: int, make: Maker):
-        self.rate = spec.dropout
         self.names = tuple(spec.sublayers)
+        by = spec.dropout
+        self.rates = tuple(by.rate(name) if isinstance(by, DropoutBy) else by for name in self.names)
         self.mixers = tuple(name for name, part in spec.sublayers.items() if isinstance(part, Mixer))
         for name, part in spec.sublayers.items():
             self._hold(name, part.build(width, make.at(name)))
@@ -137,7 +147,7 @@ class BlockLayer(nnx.Module):
         if inner.cache is not None and cache is None:
             raise UserError(f"{type(getattr(self, name)).__name__} ({name}) was called with a cache and answered none: "
                             "Result(x, cache)")  # fmt: skip
-        y = dropout(y, self.rate, ctx.replace(key=key).dropout_key)
+        y = dropout(y, self.rates[self.names.index(name)], ctx.replace(key=key).dropout_key)
         return Result(ctx.tap(site(name), self.finish(name, y, ctx)), {} if cache is None else {name: cache})
 
     def finish(self, name: str, y: jax.Array, ctx: Context) -> jax.Array:

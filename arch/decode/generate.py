@@ -44,6 +44,7 @@ def generate(
     key: jax.Array | None = None,
     stop: int | None = None,
     source: Inputs | None = None,
+    prefixes: Sequence[int] | None = None,
 ) -> Decoded:
     """Continues each of `prompts` by up to `new` tokens, ending a row early at token `stop`.
 
@@ -55,6 +56,7 @@ def generate(
       key: of draws; None: that of seed 0.
       stop: the token that ends a row.
       source: what an encoder-decoder reads, one row a prompt.
+      prefixes: how many first tokens of each prompt are a prefix, read from both sides (`Inputs.prefix`); None: none.
 
     Raises:
       ValueError: a prompt is empty, `new` is not positive, or the model has no positions for that many tokens.
@@ -70,17 +72,17 @@ def generate(
     for row, prompt in enumerate(prompts):
         tokens[row, width - len(prompt) :] = prompt
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    several = strategy.rows
-    tokens, lengths = np.repeat(tokens, several, axis=0), np.repeat(lengths, several)
-    source = jax.tree.map(lambda x: jnp.repeat(x, several, axis=0) if x.shape[0] == len(prompts) else x, source)
     graphdef, params, buffers = split(model)
+    prefix = None
+    if prefixes is not None:
+        place = np.arange(width)[None] - (width - lengths[:, None])
+        prefix = (place >= 0) & (place < np.asarray(prefixes, np.int32)[:, None])
     key = jax.random.key(0) if key is None else key
     end = -1 if stop is None else stop
-    found = decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end))
+    found = decode(graphdef, strategy, new, params, buffers, tokens, lengths, source, key, jnp.int32(end), prefix)
     out, scores, written, ranks = jax.tree.map(np.asarray, found)
-    if ranks is not None:
-        best = ranks.reshape(-1, several).argmax(axis=1) + several * np.arange(len(prompts))
-        out, scores, written = out[best], scores[best], written[best]
+    best = ranks.reshape(len(prompts), -1).argmax(axis=1) + len(ranks) // len(prompts) * np.arange(len(prompts))
+    out, scores, written = out[best], scores[best], written[best]
     there = np.arange(new)[None] < written[:, None]
     out, scores = np.where(there, out, end), np.where(there, scores, np.float32(0))
     done = np.cumsum(out == end, axis=1) > 0

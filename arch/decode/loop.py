@@ -6,15 +6,17 @@ and is never attended to, and positions count from each row's own first token.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
-from arch.decode.strategy import Choice, Prompt, Seen, Strategy
-from arch.models.base import Cache, Inputs
+from arch.decode.strategy import Choice, Outcome, Prompt, Seen, Strategy
+from arch.models.base import Cache, Inputs, Output
 from arch.params import merge
+from arch.taps import Tap
 
 
 class Run(NamedTuple):
@@ -42,10 +44,13 @@ def decode(
     source: Inputs | None,
     key: jax.Array,
     stop: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-    """Tokens, their log-probabilities [B, new], how many of them were written [B], and the strategy's ranks [B].
+    prefix: jax.Array | None = None,
+) -> Outcome:
+    """What was written after each prompt, or the strategy's own outcome.
 
-    Ends early once every row has stopped. B counts all rows of a prompt, which come one after another.
+    Ends early once every row has stopped. A prompt, and the source of an encoder-decoder, is read once, whatever the
+    number of the strategy's rows; then each prompt's rows come one after another. `prefix` is that of
+    the prompts, bool [B, P] (`Inputs.prefix`).
     """
     model = merge(graphdef, params, buffers)
     B, P = tokens_BP.shape
@@ -56,21 +61,31 @@ def decode(
     ahead, room = strategy.ahead, P + new + strategy.ahead
     dtype = jax.tree.leaves(params)[0].dtype
     cache = model.init_cache(B, room, dtype, snapshots=ahead if ahead > 1 else 0)
-    prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source)
-    first = model(prompt, cache=cache)
+    tap = Tap(save=strategy.watch) if strategy.watch else None
+    prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source, prefix=prefix)
+    first = model(prompt, cache=cache, tap=tap)
+    last = dataclasses.replace(first, logits=first.logits[:, -1:])
+    if strategy.rows > 1:
+        rows = jnp.repeat(jnp.arange(B, dtype=jnp.int32), strategy.rows)
+        tokens_BP, lengths_B, padding_B1, source = (
+            jax.tree.map(lambda x: x[rows] if x.shape[0] == B else x, leaf)
+            for leaf in (tokens_BP, lengths_B, padding_B1, source)
+        )
+        logits, taps = last.logits[rows], {site: of_rows(saved, rows, B) for site, saved in last.taps.items()}
+        last = dataclasses.replace(last, logits=logits, cache=last.cache.reordered(rows), taps=taps)
+        B = B * strategy.rows
 
-    def turn(run: Run, fed: jax.Array, logits: jax.Array, cache: Cache) -> Run:
-        seen = Seen(fed, logits, run.done, stop)
+    def turn(run: Run, fed: jax.Array, output: Output) -> Run:
+        seen = Seen(fed, output.logits, run.done, stop, output.taps)
         state, choice = strategy.next(run.state, seen, jax.random.fold_in(key, run.turn))
-        return _written(run._replace(state=state, cache=cache), choice, fed.shape[1], new, stop)
+        return _written(run._replace(state=state, cache=cast(Cache, output.cache)), choice, fed.shape[1], new, stop)
 
     def unfinished(run: Run) -> jax.Array:
         return (run.turn < new) & ~jnp.all(run.done)
 
     def advance(run: Run) -> Run:
         at = run.cache.index[:, None] + jnp.arange(ahead, dtype=jnp.int32)[None] - padding_B1
-        result = model(Inputs(tokens=run.feed, positions=at), cache=run.cache)
-        return turn(run, run.feed, result.logits, result.cache)
+        return turn(run, run.feed, model(Inputs(tokens=run.feed, positions=at), cache=run.cache, tap=tap))
 
     start = Run(
         turn=jnp.int32(0),
@@ -79,12 +94,23 @@ def decode(
         out=jnp.full((B, new + ahead), stop, jnp.int32),
         scores=jnp.zeros((B, new + ahead), jnp.float32),
         feed=jnp.zeros((B, ahead), jnp.int32),
-        cache=first.cache,
-        state=strategy.init(Prompt(tokens_BP, lengths_B)),
+        cache=last.cache,
+        state=strategy.init(Prompt(tokens_BP, lengths_B, source, new)),
     )
-    run = jax.lax.while_loop(unfinished, advance, turn(start, tokens_BP[:, -1:], first.logits[:, -1:], first.cache))
-    written = jnp.minimum(run.written, new)
-    return run.out[:, :new], run.scores[:, :new], written, strategy.ranks(run.state)
+    run = jax.lax.while_loop(unfinished, advance, turn(start, tokens_BP[:, -1:], last))
+    kept = strategy.outcome(run.state)
+    if kept is not None:
+        return kept
+    return Outcome(run.out[:, :new], run.scores[:, :new], jnp.minimum(run.written, new), jnp.zeros(B, jnp.float32))
+
+
+def of_rows(saved: Any, rows: jax.Array, B: int) -> Any:
+    """What a tap saved of B rows, of `rows` of them: the leading axis, or the one behind that of layers."""
+
+    def take(x: jax.Array) -> jax.Array:
+        return jnp.take(x, rows, axis=0 if x.shape[0] == B and x.ndim < 5 else 1)
+
+    return jax.tree.map(take, saved)
 
 
 def _written(run: Run, choice: Choice, fed: int, new: int, stop: jax.Array) -> Run:
@@ -96,6 +122,7 @@ def _written(run: Run, choice: Choice, fed: int, new: int, stop: jax.Array) -> R
         written, done, out, scores = (jnp.take(x, choice.parents, axis=0) for x in (written, done, out, scores))
         cache = cache.reordered(choice.parents)
     n = choice.tokens.shape[1]
+    ended = jnp.zeros((), bool) if choice.done is None else choice.done
     count = jnp.full(written.shape, n, jnp.int32) if choice.counts is None else choice.counts
     count = jnp.where(done, 0, jnp.minimum(count, new - written))
     places = jnp.arange(n, dtype=jnp.int32)[None]
@@ -111,7 +138,7 @@ def _written(run: Run, choice: Choice, fed: int, new: int, stop: jax.Array) -> R
     return Run(
         turn=run.turn + 1,
         written=written + count,
-        done=done | (first_stop < n) & jnp.any(stops, axis=1) | (written + count >= new),
+        done=done | (first_stop < n) & jnp.any(stops, axis=1) | (written + count >= new) | ended,
         out=jax.vmap(put)(out, choice.tokens, fresh, written),
         scores=jax.vmap(put)(scores, choice.scores, fresh, written),
         feed=_feed(choice, run.feed.shape[1]),

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from arch import sharding
 from arch.layers import flash
 from arch.layers.blockwise import blockwise
-from arch.layers.masks import MASKED, Mask
+from arch.layers.masks import MASKED, Mask, Span
 from arch.layers.shapes import Known
 from arch.taps import NoTap, Recorder
 
@@ -59,6 +59,8 @@ class Sight:
       segments, key_segments: [B, T] and [B, S], documents, 0 for padding; None: one document.
       cached: whether the keys are others than the queries' own tokens: they come from a cache or, in cross-attention,
         from another part. Kernels for whole rows of self-attention are then not used.
+      key_prefix: [B, S], the keys that every query of their document sees whatever the mask says; None: none. Fused
+        kernels know of no such keys and are then not used.
     """
 
     mask: Mask
@@ -67,10 +69,18 @@ class Sight:
     segments: Int[Array, "B T"] | None
     key_segments: Int[Array, "B S"] | None
     cached: bool = False
+    key_prefix: Bool[Array, "B S"] | None = None
+
+    @property
+    def span(self) -> Span | None:
+        """The rule as a span of positions, where it is nothing but one."""
+        return None if self.key_prefix is not None else self.mask.span
 
     def dense(self) -> Bool[Array, "#B T S"] | None:
         """The pairs that see each other; None: all."""
         visible = self.mask.allowed(self.positions[:, :, None], self.key_positions[:, None, :])
+        if visible is not None and self.key_prefix is not None:
+            visible = visible | self.key_prefix[:, None, :]
         if self.segments is None or self.key_segments is None:
             return None if visible is None else jnp.asarray(visible)
         keys = self.key_segments[:, None, :]
@@ -99,7 +109,7 @@ def attend(
     if kernel is None:
         visible = sight.dense()
         if whole and sharding.platform() == "cpu":
-            return blockwise(q_BTNK, k_BSHK, v_BSHV, span=sight.mask.span, visible=visible, bias=bias, scores=scores)
+            return blockwise(q_BTNK, k_BSHK, v_BSHV, span=sight.span, visible=visible, bias=bias, scores=scores)
         return plain(q_BTNK, k_BSHK, v_BSHV, visible=visible, bias=bias, scores=scores, tap=tap)
     queries, keys = ("batch", "length", "heads", "head_dim"), ("batch", "length", "kv", "head_dim")
     if k_BSHK.shape[2] % sharding.parts("kv"):
@@ -114,7 +124,7 @@ def attend(
 
 def _fused(q_BTNK: jax.Array, sight: Sight, bias: jax.Array | None, scores: Scores) -> Kernel | None:
     """The fused kernel that serves self-attention over whole rows on this platform; None: none does."""
-    span, platform = sight.mask.span, sharding.platform()
+    span, platform = sight.span, sharding.platform()
     if bias is not None or span is None:
         return None
     if platform == "tpu" and flash.splash_suits(q_BTNK):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,10 @@ class Attention(Mixer):
     def causal(self):
         return self.mask.causal
 
+    @property
+    def reads_prefix(self):
+        return self.mask.span is not None and self.mask.span[0] is None  # a window would forget it
+
     def build(self, width, make):
         if self.head_dim is None and width % self.heads:
             divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
@@ -112,7 +117,8 @@ class AttentionLayer(nnx.Module):
         bias = self.position.bias(ctx.positions, ctx.key_positions)
         if ctx.bias is not None:
             bias = ctx.bias if bias is None else bias + ctx.bias
-        sight = Sight(self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, cache is not None)
+        known: dict[str, Any] = {"cached": cache is not None, "key_prefix": ctx.key_prefix}
+        sight = Sight(self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, **known)
         z_BTNK = attend(q_BTNK, k_BSHK, v_BSHK, sight=sight, bias=bias, scores=self.scores, tap=tap)
         return Result(self.o(tap("attn.z", z_BTNK)), cache)
 

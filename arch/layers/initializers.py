@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from arch.spec import Problem, Spec, above
 
-ROLES = ("embedding", "position", "linear", "value", "feed_forward", "residual", "head")
+ROLES = ("embedding", "position", "linear", "value", "feed_forward", "residual", "head", "transform")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,3 +41,15 @@ class FirstPooling(Pooling):
             return x_BTD[:, 0]
         first = visible & (jnp.cumsum(visible.astype(jnp.int32), axis=1) == 1)
         return jnp.sum(jnp.where(first[:, :, None], x_BTD, jnp.zeros((), x_BTD.dtype)), axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LastPooling(Pooling):
+    """The last token of the text, which in a causal model alone has read all of it (arXiv 2401.00368, section 3)."""
+
+    def __call__(self, x_BTD, visible):
+        if visible is None:
+            return x_BTD[:, -1]
+        count = jnp.cumsum(visible.astype(jnp.int32), axis=1)
+        last = visible & (count == count[:, -1:])
+        return jnp.sum(jnp.where(last[:, :, None], x_BTD, jnp.zeros((), x_BTD.dtype)), axis=1)

@@ -22,6 +22,12 @@ class Sublayer(Spec, abc.ABC):
     def causal(self) -> bool | None:
         return None
 
+    @property
+    def reads_prefix(self) -> bool:
+        """Whether every token may see the whole prefix of its document (`ctx.key_prefix`); true of parts that move
+        nothing between tokens."""
+        return True
+
     @abc.abstractmethod
     def build(self, width: int, make: Maker) -> Any:
         """The part for a model of `width`, an `nnx.Module` with `__call__(x_BTD, ctx)`.
@@ -33,6 +39,10 @@ class Sublayer(Spec, abc.ABC):
 @dataclasses.dataclass(frozen=True)
 class Mixer(Sublayer, abc.ABC):
     """A sublayer that moves information between tokens."""
+
+    @property
+    def reads_prefix(self) -> bool:
+        return False  # unless it says so
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A spec's type says what it can do: `Causal` (each token's logits depend on what came before it alone: it generates),
 `Bidirectional` (logits of every token from the whole row), `Seq2Seq` (a causal model of a target, given a
-source), `Classification` (one set of logits a row). What needs one of them demands it by that type.
+source), `Classification` (one set of logits a row), `TextEmbedding` (one vector a row). What needs one of them demands
+it by that type.
 
 A model is called `model(inputs, ...) -> Output` with an `Inputs` record, whatever it reads.
 """
@@ -51,6 +52,10 @@ class Classification:
     """Logits [B, classes] of each row."""
 
 
+class TextEmbedding:
+    """One vector a text in place of logits: [B, 1, D] of rows, [B, 2, D] of pairs of rows."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Inputs:
@@ -65,6 +70,8 @@ class Inputs:
       images: float [B, ...].
       source: what the encoder of a pair reads; None: nothing, or it was read already.
       second: the other row of a pair of rows.
+      prefix: bool [B, T], the tokens that all tokens of their document may see, also those before them (prefix language
+        models, arXiv 1910.10683, section 3.2.1); None: none. With a cache, a prefix is given by one call.
     """
 
     tokens: Any = None
@@ -74,6 +81,7 @@ class Inputs:
     images: Any = None
     source: Inputs | None = None
     second: Inputs | None = None
+    prefix: Any = None
 
     @property
     def present(self) -> list[str]:
@@ -92,6 +100,7 @@ class Cache:
       segments: int32 [B, S], its document; 0: nothing there.
       index: int32 [B], how many tokens each row holds: where its next one goes.
       memory: whatever else the model keeps by row, [B, ...], such as the padding of an encoder's output.
+      prefix: bool [B, S], which of them are of a prefix; None: none was given yet.
     """
 
     layers: Any
@@ -99,6 +108,7 @@ class Cache:
     segments: jax.Array
     index: jax.Array
     memory: Any = None
+    prefix: jax.Array | None = None
 
     @classmethod
     def empty(cls, layers: Any, room: Room, memory: Any = None) -> Cache:
@@ -117,7 +127,7 @@ class Cache:
         """Row b becomes what row `rows[b]` was: beams that went on from others."""
         take = lambda leaf: jnp.take(leaf, rows, axis=0)  # noqa: E731
         layers = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=1), self.layers)
-        rest = jax.tree.map(take, (self.positions, self.segments, self.index, self.memory))
+        rest = jax.tree.map(take, (self.positions, self.segments, self.index, self.memory, self.prefix))
         return Cache(layers, *rest)
 
 
@@ -127,7 +137,7 @@ class Output:
     """What a call of a model answers.
 
     Attributes:
-      logits: float32 [B, T, V], or [B, classes].
+      logits: float32 [B, T, V], or [B, classes]; of a `TextEmbedding` the vectors.
       cache: the cache after these tokens; None without one.
       hidden: the last hidden states [B, T, D] that the head read; None: the model has none to show.
       losses: name -> what the training step adds to the objective's loss.

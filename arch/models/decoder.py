@@ -39,7 +39,7 @@ class Decoder(Trunk, Model, Causal):
 class DecoderNetwork(TrunkNetwork):
     """Logits of every token, the next token's. Reads tokens, with positions and segments where rows are packed."""
 
-    reads = ("tokens", "positions", "segments", "coordinates")
+    reads = ("tokens", "positions", "segments", "coordinates", "prefix")
 
     def __init__(self, spec: Decoder, make: Maker):
         super().__init__(spec, make)

@@ -72,6 +72,7 @@ class TrunkNetwork(Network):
     """The parts of a trunk, and the way of tokens through them. As it is, it is a half of a model of several."""
 
     def __init__(self, spec: Trunk, make: Maker):
+        self.prefix_blind = prefix_blind(spec)
         if spec.embedding is not None:
             self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
         heads = getattr(spec.first_block().mixer, "heads", None)
@@ -99,7 +100,7 @@ class TrunkNetwork(Network):
 
         Raises:
           ValueError: more tokens than positions.
-          UserError: coordinates that no part reads.
+          UserError: coordinates that no part reads; a prefix that a mixer does not know of.
         """
         tokens: Any = inputs.tokens
         if inputs.positions is None and cache is None and self.limit is not None and tokens.shape[1] > self.limit:
@@ -108,6 +109,8 @@ class TrunkNetwork(Network):
             getattr(part, "reads_coordinates", False) for _, part in nnx.iter_graph(self)
         ):
             raise UserError("coordinates were given, and no part of the model reads them; AxialRotary does")
+        if inputs.prefix is not None and self.prefix_blind:
+            raise UserError(f"a prefix was given, and {self.prefix_blind} does not know of prefixes; {PREFIX_READERS}")
         ctx, cache = placed(inputs, ctx, cache)
         ctx = ctx.replace(bias=self.position.bias(ctx.positions, ctx.key_positions))
         x_BTD = self.position.embed((embedding or self.embedding)(tokens), self.position.places(ctx))
@@ -127,25 +130,39 @@ def placed(inputs: Inputs, ctx: Context, cache: Cache | None) -> tuple[Context, 
         if positions is None:
             positions = np.arange(T, dtype=np.int32)[None]  # known while tracing
         known = {"positions": positions, "key_positions": positions, "coordinates": inputs.coordinates}
-        return ctx.replace(segments=segments, key_segments=segments, **known), None
+        return ctx.replace(segments=segments, key_segments=segments, key_prefix=inputs.prefix, **known), None
     if segments is None:
         segments = jnp.ones((B, T), jnp.int32)
     if positions is None:
         positions = cache.index[:, None] + jnp.arange(T, dtype=jnp.int32)[None]
     key_positions = write(cache.positions, jnp.broadcast_to(positions, (B, T)), cache.index)
     key_segments = write(cache.segments, segments, cache.index)
+    key_prefix = cache.prefix
+    if key_prefix is not None or inputs.prefix is not None:
+        old = jnp.zeros(cache.segments.shape, bool) if key_prefix is None else key_prefix
+        new = jnp.zeros((B, T), bool) if inputs.prefix is None else jnp.broadcast_to(inputs.prefix, (B, T))
+        key_prefix = write(old, new, cache.index)
     ctx = ctx.replace(
         positions=positions,
         segments=segments,
         key_positions=key_positions,
         key_segments=key_segments,
+        key_prefix=key_prefix,
         coordinates=inputs.coordinates,
         index=cache.index,
         cache=cache.layers,
     )
-    return ctx, dataclasses.replace(
-        cache, positions=key_positions, segments=key_segments, index=cache.index + jnp.int32(T)
-    )
+    now: dict[str, Any] = {"positions": key_positions, "segments": key_segments, "prefix": key_prefix}
+    return ctx, dataclasses.replace(cache, **now, index=cache.index + jnp.int32(T))
+
+
+PREFIX_READERS = "Attention with mask=Causal() does"
+
+
+def prefix_blind(spec: Trunk) -> str:
+    """The first part of a block that would not let a prefix be seen, as "mixer=LSTM"; "" if there is none."""
+    parts = (item for block in _blocks(spec) for item in block.sublayers.items())
+    return next((f"{name}={type(part).__name__}" for name, part in parts if not part.reads_prefix), "")
 
 
 def later_tokens(spec: Trunk) -> Iterator[Problem]:

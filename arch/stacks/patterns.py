@@ -37,6 +37,27 @@ class Cycle(Pattern):
 
 
 @dataclasses.dataclass(frozen=True)
+class FirstThen(Pattern):
+    """The blocks of `first`, one layer each, then those of `period` in turn, over and over."""
+
+    first: tuple[Block, ...]
+    period: tuple[Block, ...]
+
+    def problems(self) -> Iterator[Problem]:
+        for name in ("first", "period"):
+            if not getattr(self, name):
+                yield Problem(name, (), "must hold at least one block")
+
+    @property
+    def blocks(self):
+        return tuple(dict.fromkeys((*self.first, *self.period)))
+
+    def layers(self, depth):
+        after = range(max(0, depth - len(self.first)))
+        return (*self.first, *(self.period[layer % len(self.period)] for layer in after))[:depth]
+
+
+@dataclasses.dataclass(frozen=True)
 class Split(Pattern):
     """`first` in the first floor(`fraction` * L) layers, `rest` in the others."""
 

@@ -24,15 +24,16 @@ from arch.spec import walk
 from experiments.study.panels import PANELS
 from experiments.study.plain import back, plain
 from experiments.study.results import Cell, Phase
+from experiments.suites.base import Score
 from train.data.corpus import Source
-from train.identity import digest, identify, old_fields, other_code
+from train.identity import digest, identify, old_fields, other_code, text
 from train.members import Members
 from train.run import Run
 
 FORMAT = 5  # raise it when what is kept of a cell changes
 OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
-FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt")
-"""Fields that do not change what a cell measures."""
+FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt", "start.folder")
+"""Fields that do not change what a cell measures. What a start is, its content tells."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Group:
       rows: what each cell varies: path -> number.
       diagnostics: panels taken of every cell.
       looked_at: rows that they are taken of, at least.
+      suite: scores taken of every cell.
     """
 
     arm: str
@@ -75,11 +77,13 @@ class Group:
     rows: tuple[Mapping[str, float], ...]
     diagnostics: tuple[str, ...] = ()
     looked_at: int = 0
+    suite: tuple[Score, ...] = ()
 
     @functools.cached_property
     def called(self) -> list[Name]:
         """The name of each cell. Raises UserError for data that is not there."""
-        return [name(Members((row,)).lone(self.run, 0), self.diagnostics, self.looked_at) for row in self.rows]
+        lone = (Members((row,)).lone(self.run, 0) for row in self.rows)
+        return [name(run, self.diagnostics, self.looked_at, self.suite) for run in lone]
 
     def names(self) -> list[str]:
         """The name of each cell on disk."""
@@ -149,6 +153,14 @@ class Cells:
         """Where a group is trained."""
         return self.folder / "groups" / group.key()
 
+    def place(self, key: str) -> tuple[Path, int] | None:
+        """Where the cell called `key` was trained: the folder of its group, and its number there; None: not here."""
+        for path in sorted((self.folder / "groups").glob("*/group.json")):
+            keys = list(json.loads(path.read_text()))
+            if key in keys:
+                return path.parent, keys.index(key)
+        return None
+
     def finish(self, group: Group, cells: Sequence[Cell]) -> None:
         """Keeps the results of a group: first all together, then cell by cell."""
         results = {key: plain(cell) for key, cell in zip(group.names(), cells, strict=True)}
@@ -172,17 +184,19 @@ class Cells:
             write(self._path(key), json.dumps(cell, indent=1) + "\n")
 
 
-def name(run: Run, diagnostics: Sequence[str] = (), rows: int = 0) -> Name:
-    """The name of the cell that `run` is, looked at by `diagnostics` on as many `rows`.
+def name(run: Run, diagnostics: Sequence[str] = (), rows: int = 0, suite: Sequence[Score] = ()) -> Name:
+    """The name of the cell that `run` is, looked at by `diagnostics` on as many `rows`, scored by `suite`.
 
     Raises:
       UserError: data that is not there.
     """
-    whole = identify(run, modules=[PANELS.get(panel, panel).partition(":")[0] for panel in diagnostics])
+    modules = [PANELS.get(panel, panel).partition(":")[0] for panel in diagnostics]
+    whole = identify(run, modules=[*modules, *(type(one).__module__ for one in suite)])
     what = dataclasses.replace(whole, fields=_counted(whole.fields)).what()
     contents = [part.identity() for _, part in walk(run.data) if isinstance(part, Source)]
     old = digest([OLD_FORMAT, _counted(old_fields(run)), list(diagnostics), contents])
-    return Name(digest([FORMAT, what, [*diagnostics, rows] if diagnostics else []]), whole.code or {}, old)
+    looked = [FORMAT, what, [*diagnostics, rows] if diagnostics else []]
+    return Name(digest([*looked, *map(text, suite)]), whole.code or {}, old)
 
 
 def _counted(fields: Mapping[str, str]) -> dict[str, str]:

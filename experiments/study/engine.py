@@ -17,6 +17,7 @@ from arch.spec import UserError
 from experiments.study import baselines, power
 from experiments.study.cells import Cells, Group, write
 from experiments.study.executors import Executor, InProcess
+from experiments.study.from_arm import FromArm, generations
 from experiments.study.judge import judge_all
 from experiments.study.match import count, shape
 from experiments.study.provenance import provenance
@@ -29,6 +30,7 @@ from experiments.study.until import Until
 from experiments.study.verdicts import Verdict
 from train.estimate import estimate
 from train.run import Run
+from train.start import Start
 
 RATE = "optimizer.learning_rate"
 Note = Callable[[str], None]
@@ -134,6 +136,7 @@ class _Trainer:
     note: Note
     done: list[Cell] = dataclasses.field(default_factory=list)
     others: dict[str, str] = dataclasses.field(default_factory=dict)
+    arms: dict[str, Arm] = dataclasses.field(default_factory=dict)
 
     def trusted(self) -> list[str]:
         """What a reader has to know of cells that other code has trained."""
@@ -143,12 +146,22 @@ class _Trainer:
 
     def tuned(self) -> list[Arm]:
         """The arms with their learning rates chosen; the cells of the sweeps are kept in `done`."""
+        found: dict[str, Arm] = {}
+        order = generations(self.study.arms)
+        for index, names in enumerate(order):
+            found |= self._tuned(names)
+            if index + 1 < len(order):  # what the next ones start from
+                self.cells("seeds", {name: _seed_rows(range(self.study.looks[0]), found[name]) for name in names})
+        return [found[name] for name in self.study.arms]
+
+    def _tuned(self, names: Sequence[str]) -> dict[str, Arm]:
+        """These arms, on one grid."""
         grid, new = sorted(self.study.learning_rates), sorted(self.study.learning_rates)
         left = {-1: EXTENSIONS, 1: EXTENSIONS}
         while new:
             rows = _rate_rows(self.study, new)
-            self.done += self.cells("tune", dict.fromkeys(self.study.arms, rows))
-            edges = {curve.edge for curve in self._curves().values()}
+            self.done += self.cells("tune", dict.fromkeys(names, rows))
+            edges = {curve.edge for name, curve in self._curves().items() if name in names}
             new = [_beyond(grid, end) for end in (-1, 1) if end in edges and left[end]]
             left = {end: count - (end in edges) for end, count in left.items()}
             if new:
@@ -157,7 +170,8 @@ class _Trainer:
                 )
             grid = sorted([*grid, *new])
         found = self._curves()
-        return [self._arm(name, run, found.get(name)) for name, run in self.study.arms.items()]
+        self.arms |= {name: self._arm(name, self.study.arms[name], found.get(name)) for name in names}
+        return {name: self.arms[name] for name in names}
 
     def _curves(self) -> dict[str, Curve]:
         for cell in self.done:
@@ -175,11 +189,46 @@ class _Trainer:
         return Arm(name, shaped, curve.chosen(), curve.rates, bool(curve.edge), data)
 
     def cells(self, phase: Phase, rows: dict[str, list[dict[str, float]]]) -> list[Cell]:
-        """The cells of all arms in one phase, in order."""
-        looked_at = self.study.diagnostics if phase == "seeds" else ()
-        count = self.study.diagnostic_rows
-        groups = [Group(arm, phase, self.study.arms[arm], tuple(r), looked_at, count) for arm, r in rows.items()]
-        groups = [part for group in groups for part in group.cut(self._fit(group))]
+        """The cells of all arms in one phase, in order; those that others start from before these."""
+        found: dict[str, list[Cell]] = {}
+        for names in generations(self.study.arms):
+            now = {arm: rows[arm] for arm in names if arm in rows}
+            if now:
+                for cell in self._cells(phase, now):
+                    found.setdefault(cell.arm, []).append(cell)
+        return [cell for arm in rows for cell in found.get(arm, [])]
+
+    def _groups(self, arm: str, phase: Phase, rows: Sequence[dict[str, float]]) -> list[Group]:
+        """The programs that the cells of an arm are trained in."""
+        run, looks = self.study.arms[arm], phase == "seeds"
+        panels, suite = (self.study.diagnostics, self.study.suite) if looks else ((), ())
+        by_start: dict[Start | None, list[dict[str, float]]] = {}
+        for row in rows:
+            start, replica = self._started(run, int(row["seed"]))
+            by_start.setdefault(start, []).append(row if replica is None else {**row, "start.replica": replica})
+        groups = [
+            Group(
+                arm, phase, dataclasses.replace(run, start=start), tuple(r), panels, self.study.diagnostic_rows, suite
+            )
+            for start, r in by_start.items()
+        ]
+        return [part for group in groups for part in group.cut(self._fit(group))]
+
+    def _started(self, run: Run, seed: int) -> tuple[Start | None, int | None]:
+        """What a seed of `run` starts from; where that is another arm, the run of that and the replica there."""
+        if not isinstance(run.start, FromArm):
+            return run.start, None
+        first = seed % self.study.looks[0] if seed >= TUNING_SEED else seed
+        above = self.arms[run.start.arm]
+        for group in self._groups(above.name, "seeds", _seed_rows([first], above)):
+            place = self.store.place(group.names()[0])
+            if place is not None:
+                return run.start.of(str(place[0].resolve())), place[1]
+        raise UserError(f"seed {first} of arm {above.name}, which another arm starts from, was trained elsewhere: its "
+                        "checkpoint is not in the folder of cells")  # fmt: skip
+
+    def _cells(self, phase: Phase, rows: dict[str, list[dict[str, float]]]) -> list[Cell]:
+        groups = [group for arm, r in rows.items() for group in self._groups(arm, phase, r)]
         missing = [group for group in groups if len(self.store.load(group)) < len(group.rows)]
         total = sum(len(group.rows) for group in groups)
         left = sum(len(group.rows) - len(self.store.load(group)) for group in missing)
@@ -220,7 +269,8 @@ def _rate_rows(study: Study, rates: Sequence[float]) -> list[dict[str, float]]:
 def seed_group(study: Study, arm: Arm, seeds: Iterable[int]) -> Group:
     """The cells of `arm` that are judged, with these seeds."""
     rows = tuple(_seed_rows(seeds, arm))
-    return Group(arm.name, "seeds", study.arms[arm.name], rows, study.diagnostics, study.diagnostic_rows)
+    run, rows_looked = study.arms[arm.name], study.diagnostic_rows
+    return Group(arm.name, "seeds", run, rows, study.diagnostics, rows_looked, study.suite)
 
 
 def _seed_rows(seeds: Iterable[int], arm: Arm) -> list[dict[str, float]]:

@@ -5,6 +5,10 @@ model width, a multiple of `unit`, and then the feed-forward width, a multiple o
 of `base`. `hold="heads_total"` is the dial of "Wide Attention Is The Way Forward For Transformers?" (arXiv 2210.00640):
 layers times heads stays, the head width and everything else stays too, and parameters do not.
 
+Of an encoder-decoder the depth is a pair, `depth=[(4, 2), (3, 3), (2, 4)]`, and both halves have the width that is
+found. A table that the halves share counts once. Families are made comparable by what a whole run spends:
+`at_equal_flops`.
+
 `match(tolerance=)` and a study's `Match(tolerance=)` ask the same: no run may be further above the smallest than that,
 as a fraction of the smallest. For `match` the base is one of the runs; so what it returns, such a study accepts.
 """
@@ -15,15 +19,27 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from arch import cost
 from arch.spec import Problem, Spec, UserError, above, one_of
-from arch.stacks.base import Pattern
+from experiments.study.dials import (
+    Depth,
+    DifferError,
+    depth_name,
+    depth_of,
+    dials,
+    get,
+    head_dim,
+    is_pair,
+    ratio,
+    turned,
+    value,
+)
 from train.estimate import row_flops
 from train.run import Run
 
-Hold = Literal["params", "params_nonembed", "params_body", "train_flops", "heads_total"]
+Hold = Literal["params", "params_nonembed", "params_body", "train_flops", "train_flops_total", "heads_total"]
 HIDDEN_UNIT = 8
 WIDEST = 2**20
 """No model is this wide: a search that comes here has met a cost that the width does not change."""
@@ -69,22 +85,50 @@ def excess(one: int, other: int) -> float:
 
 @functools.lru_cache(maxsize=1024)
 def count(run: Run, hold: Hold) -> int:
-    """What `hold` keeps equal, of one run. FLOPs are those of training on one row."""
+    """What `hold` keeps equal, of one run. FLOPs are those of training on one row, or of all steps together."""
     if hold == "train_flops":
         return 3 * row_flops(run)
+    if hold == "train_flops_total":
+        return step_flops(run) * run.steps
     if hold == "heads_total":
-        return int(_get(run, "depth")) * int(_get(run, "heads"))
+        if is_pair(run):
+            raise UserError("match: hold='heads_total' is of models with one stack; a pair has two depths")
+        return int(get(run, "depth")) * int(get(run, "heads"))
     counts = cost.parameters(run.model)
     return {"params": counts.total, "params_nonembed": counts.non_embedding, "params_body": counts.body}[hold]
+
+
+def step_flops(run: Run) -> int:
+    """FLOPs of one update: three forward passes of every row, what rematerialisation repeats not counted."""
+    return 3 * row_flops(run) * run.batch
+
+
+def steps_for(run: Run, flops: int) -> int:
+    """How many updates of `run` come nearest to `flops`.
+
+    Raises:
+      UserError: none does; a single one has more than twice that.
+    """
+    one = step_flops(run)
+    if (steps := (2 * flops + one) // (2 * one)) < 1:
+        raise UserError(f"match: an update has {one:,} FLOPs, and {flops:,} are to be spent; make the batch smaller")
+    return steps
+
+
+def at_equal_flops(base: Run, others: Mapping[str, Run]) -> dict[str, Run]:
+    """`others` with as many steps as spend what `base` spends in all: a decoder-only model on source and target against
+    an encoder-decoder, each on its own data. They agree to half an update; schedules given as fractions move along."""
+    flops = count(base, "train_flops_total")
+    return {name: dataclasses.replace(run, steps=steps_for(run, flops)) for name, run in others.items()}
 
 
 def shape(run: Run) -> dict[str, float | int | str]:
     """The row of an arm in the matched table: its dials and its costs, those that it has."""
     found: dict[str, float | int | str] = {}
-    for name, path in DIALS.items():
+    for name in dials(run):
         with contextlib.suppress(DifferError):  # has no one value to show
-            if (value := _at(run, path)) is not None:
-                found[name] = value
+            if (one := value(run, name)) is not None:
+                found[name] = one
     counts = cost.parameters(run.model)
     found |= {"parameters": counts.total, "non_embedding": counts.non_embedding, "body": counts.body}
     with contextlib.suppress(cost.UncountedError):
@@ -95,23 +139,26 @@ def shape(run: Run) -> dict[str, float | int | str]:
 def match(
     base: Run,
     *,
-    depth: Sequence[int] | None = None,
+    depth: Sequence[Depth] | None = None,
     heads: Sequence[int] | None = None,
     hold: Hold = "params",
     unit: int = 8,
     tolerance: float = 0.01,
 ) -> dict[str, Run]:
     """Runs like `base` of other shapes that agree with it in `hold`; name -> run, "depth=4" or "depth=4 heads=8".
+    Of a pair "depth=4+2": the layers of the encoder and of the decoder.
 
     Args:
       base: what is matched; its own shape need not be among the cells.
-      depth, heads: the dials. Both: cell i has depth[i] and heads[i]. `heads` alone keeps the depth.
+      depth, heads: the dials; of a pair a depth is (source, target). Both: cell i has depth[i] and heads[i]. `heads`
+        alone keeps the depth.
       hold: what stays equal.
         "params": all parameters.
         "params_nonembed": without the tables of tokens and learned positions. An untied output head counts, and with a
           large vocabulary it is most of what is held: the layers get what it leaves over.
         "params_body": without those tables and the output head: the layers, their norms, and all else.
         "train_flops": FLOPs of training on one row, three times those of its forward pass, the head included.
+        "train_flops_total": those of all steps of the run.
         "heads_total": layers times heads. Sets the heads itself and changes no width.
       unit: model widths are multiples of it. Heads keep their width, and are as many as come nearest to the model's.
       tolerance: how far any of the base and the cells may be above the smallest, as a fraction of it.
@@ -121,7 +168,11 @@ def match(
     """
     if hold not in get_args(Hold):
         raise UserError(f"match: hold={hold!r}: must be one of {', '.join(get_args(Hold))}")
-    if unit < 1 or any(layers < 1 for layers in depth or ()):
+    for one in depth or ():
+        if isinstance(one, tuple) != is_pair(base) or (isinstance(one, tuple) and len(one) != 2):
+            told = "(source, target), a depth for each half" if is_pair(base) else "one number: the model has one stack"
+            raise UserError(f"match: depth={one}: must be {told}")
+    if unit < 1 or any(layers < 1 for one in depth or () for layers in (one if isinstance(one, tuple) else (one,))):
         raise UserError(f"match: unit={unit} and depth={depth}: must be at least 1")
     if depth is None and heads is None:
         raise UserError("match needs depth=... or heads=...")
@@ -130,7 +181,7 @@ def match(
     if hold == "heads_total" and heads is not None:
         raise UserError("match: hold='heads_total' sets the heads itself; give depth alone")
     cells = zip(
-        depth if depth is not None else [int(_get(base, "depth"))] * len(heads or ()),
+        depth if depth is not None else [depth_of(base)] * len(heads or ()),
         heads if heads is not None else [None] * len(depth or ()),
         strict=True,
     )
@@ -140,30 +191,31 @@ def match(
     return found
 
 
-def _cell(base: Run, depth: int, heads: int | None, hold: Hold, unit: int, tolerance: float) -> tuple[str, Run]:
-    name = f"depth={depth}" + ("" if heads is None else f" heads={heads}")
+def _cell(base: Run, depth: Depth, heads: int | None, hold: Hold, unit: int, tolerance: float) -> tuple[str, Run]:
+    name = f"depth={depth_name(depth)}" + ("" if heads is None else f" heads={heads}")
     if hold == "heads_total":
-        total, fixed = count(base, hold), _head_dim(base)
+        total, fixed = count(base, hold), head_dim(base)
+        assert isinstance(depth, int)  # `count` refuses a pair
         if total % depth:
             raise UserError(f"match: {name} is unreachable: depth must divide the {total} heads in all")
-        return name, _with(base, depth=depth, heads=total // depth, head_dim=fixed)
+        return name, turned(base, depth=depth, heads=total // depth, head_dim=fixed)
     target = count(base, hold)
     found = _search(base, depth, heads, hold, target, unit)
     if excess(count(found, hold), target) > tolerance:
         error = count(found, hold) / target - 1
-        near = f"width {_get(found, 'width')} comes nearest with {error:+.1%}"
+        near = f"width {get(found, 'width')} comes nearest with {error:+.1%}"
         raise UserError(f"match: {name} is unreachable with hold={hold!r}: {near}, over the tolerance {tolerance:.1%}")
     return name, found
 
 
-def _search(base: Run, depth: int, heads: int | None, hold: Hold, target: int, unit: int) -> Run:
+def _search(base: Run, depth: Depth, heads: int | None, hold: Hold, target: int, unit: int) -> Run:
     """The run of this depth that comes nearest to `target`: by width, then by the width of the feed-forward."""
-    head_dim, ratio, step = _head_dim(base), _ratio(base), unit
+    dim, share, step = head_dim(base), ratio(base), unit
 
     def at(width: int, hidden: int | None = None) -> Run:
-        own = max(1, round(width / head_dim)) if heads is None and head_dim else heads
-        hidden = hidden if ratio is None or hidden is not None else _round(ratio * width)
-        return _with(base, depth=depth, width=width, heads=own, head_dim=head_dim, hidden=hidden)
+        own = max(1, round(width / dim)) if heads is None and dim else heads
+        hidden = hidden if share is None or hidden is not None else _round(share * width)
+        return turned(base, depth=depth, width=width, heads=own, head_dim=dim, hidden=hidden)
 
     size = lambda units: count(at(units * step), hold)  # noqa: E731
     low, high = 1, 2
@@ -175,9 +227,9 @@ def _search(base: Run, depth: int, heads: int | None, hold: Hold, target: int, u
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) <= target else (low, middle)
     candidates = [at(low * step), at(high * step)]
-    if ratio is not None:
+    if share is not None:
         near = range(max(1, low - NEAR), high + NEAR + 1)
-        candidates += [_stretched(at, width * step, ratio, hold, target) for width in near]
+        candidates += [_stretched(at, width * step, share, hold, target) for width in near]
     return min(candidates, key=lambda run: abs(count(run, hold) - target))
 
 
@@ -196,69 +248,3 @@ def _stretched(at: Callable[..., Run], width: int, ratio: float, hold: Hold, tar
 
 def _round(hidden: float) -> int:
     return max(1, round(hidden / HIDDEN_UNIT)) * HIDDEN_UNIT
-
-
-DIALS = {
-    "depth": "model.depth",
-    "width": "model.width",
-    "heads": "model.block.mixer.heads",
-    "head_dim": "model.block.mixer.head_dim",
-    "hidden": "model.block.feed_forward.hidden",
-}
-"""Name of a dial -> the field of a run that it turns, in models that have it."""
-
-
-class DifferError(UserError):
-    """The blocks of a pattern have no one value of a dial."""
-
-
-def _at(spec: Any, path: str) -> Any:
-    """The field of a spec at `path`; None where it has none. Of a pattern it is that of its blocks.
-
-    Raises:
-      DifferError: the blocks of a pattern differ in it.
-    """
-    name, _, rest = path.partition(".")
-    if isinstance(spec, Pattern) and not hasattr(spec, name):
-        first, *others = [_at(block, path) for block in spec.blocks]
-        if any(other != first for other in others):
-            raise DifferError(f"match: the blocks of {type(spec).__name__} differ in {path}; make the arms by hand")
-        return first
-    spec = getattr(spec, name, None)
-    return _at(spec, rest) if rest else spec
-
-
-def _get(run: Run, dial: str) -> Any:
-    value = _at(run, DIALS[dial])
-    if value is None:
-        raise UserError(f"match: this run has no {DIALS[dial]}, which is needed to match it")
-    return value
-
-
-def _head_dim(run: Run) -> int | None:
-    heads = _at(run, DIALS["heads"])
-    return None if heads is None else _at(run, DIALS["head_dim"]) or int(_get(run, "width")) // heads
-
-
-def _ratio(run: Run) -> float | None:
-    """Feed-forward width over model width, where the feed-forward has one of its own."""
-    hidden = _at(run, DIALS["hidden"])
-    return hidden / _get(run, "width") if hidden else None
-
-
-def _with(run: Run, **dials: int | None) -> Run:
-    """`run` with these dials turned; None leaves one as it is, and so does a part that has none."""
-
-    def put(spec: Any, path: list[str], value: Any) -> Any:
-        name, *rest = path
-        if isinstance(spec, Pattern) and not hasattr(spec, name):
-            return spec.with_blocks(lambda block: put(block, path, value))
-        if not hasattr(spec, name):
-            return spec
-        return dataclasses.replace(spec, **{name: put(getattr(spec, name), rest, value) if rest else value})
-
-    # Deepest first: a width that the old heads do not divide is only refused when the model is built.
-    for name, value in dials.items():
-        if value is not None:
-            run = put(run, DIALS[name].split("."), value)
-    return run

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arch.spec import Problem, Spec, above, at_least
+from experiments.study.from_arm import from_arm_problems
 from experiments.study.match import Match, mismatch
 from experiments.study.measured import direction_of
 from experiments.study.panels import panel_problems
 from experiments.study.until import Until
 from experiments.study.verdicts import Claim
+from experiments.suites.base import Score
 from train.run import Run
 
 TUNING_SEED = 1000
@@ -44,6 +46,7 @@ class Study(Spec):
       lower_is_better: of the metric; None: as its name tells.
       diagnostics: names of per-layer panels (see `panels.py`) taken of every trained seed.
       diagnostic_rows: validation rows that panels are taken of, in whole batches: their mean over these.
+      suite: scores taken of every trained seed on the split that claims are judged on: `suite/NAME`.
       memory: GiB that the replicas trained side by side may take on a device; None: all of an arm at once.
       paper: published numbers, rows of name -> value, shown beside the measured ones.
       notes: what a reader must know.
@@ -60,6 +63,7 @@ class Study(Spec):
     lower_is_better: bool | None = None
     diagnostics: tuple[str, ...] = ()
     diagnostic_rows: int = 64
+    suite: tuple[Score, ...] = ()
     memory: float | None = None
     paper: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
@@ -74,6 +78,7 @@ class Study(Spec):
         for name in self.arms:
             if not name or "/" in name:
                 yield Problem("arms", name, "names of arms must not be empty or hold a slash")
+        yield from from_arm_problems(self.arms)
         rates = self.learning_rates
         if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
             yield Problem("learning_rates", rates, "must be different and greater than 0")
@@ -83,6 +88,10 @@ class Study(Spec):
         if self.lower_is_better is None and direction_of(self.metric) is None:
             yield Problem("lower_is_better", None, f"must be given: the name {self.metric} does not tell")
         yield from panel_problems(self.diagnostics)
+        for index, one in enumerate(self.suite):
+            for name, run in self.arms.items():
+                if why := one.refusal(run):
+                    yield Problem(f"suite.{index}", type(one).__name__, f"must suit arm {name}: {why}")
         if self.match is not None:
             yield from mismatch(self.match, self.arms)
         for index, claim in enumerate(self.claims):

@@ -22,13 +22,16 @@ from experiments.study.cells import Cells, Group
 from experiments.study.panels import panel
 from experiments.study.results import Cell
 from experiments.study.stretches import pseudo_values
+from experiments.suites.base import score
 from train import loop, metrics
 from train.evaluate import TEST, evaluation_batches
 from train.lock import LockedError
 from train.loop import Trained
 from train.members import Members, pick
+from train.opened import Opened
 from train.reporter import TIMES
 from train.run import Run
+from train.setup import prepare
 
 WAIT = 5.0
 """Seconds between looks at a group that another process trains."""
@@ -43,6 +46,7 @@ def to_task(group: Group, cells: Cells) -> str:
         "rows": [dict(row) for row in group.rows],
         "diagnostics": list(group.diagnostics),
         "looked_at": group.looked_at,
+        "suite": [to_json(one) for one in group.suite],
         "names": group.names(),
         "folder": str(cells.folder.resolve()),
         "trust": cells.trust,
@@ -59,7 +63,8 @@ def from_task(task: str) -> tuple[Group, Cells]:
     run = from_json(told["config"], "task")
     assert isinstance(run, Run)
     rows, panels = tuple(told["rows"]), tuple(told["diagnostics"])
-    group = Group(told["arm"], told["phase"], run, rows, panels, told["looked_at"])
+    suite: Any = tuple(from_json(one, "task") for one in told["suite"])
+    group = Group(told["arm"], told["phase"], run, rows, panels, told["looked_at"], suite)
     if group.names() != told["names"]:
         raise UserError("the code or the data have been changed since the study was started; start it again")
     return group, Cells(Path(told["folder"]), told["trust"])
@@ -118,13 +123,14 @@ def _cell(
     rate = float(row.get("optimizer.learning_rate", group.run.optimizer.learning_rate))
     diverged = index in trained.stopped
     panels = {} if diverged else _panels(group, trained, index, rate)
+    scores = {} if diverged else _scores(group, trained, index)
     return Cell(
         arm=group.arm,
         phase=group.phase,
         seed=int(row.get("seed", group.run.seed)),
         learning_rate=rate,
         status="diverged" if diverged else "finished",
-        metrics=final(curve, group.run.steps),
+        metrics=final(curve, group.run.steps) | scores,
         curve=[{name: value for name, value in line.items() if name not in TIMES} for line in curve],
         diagnostics={name: values.tolist() for name, values in panels.items()},
         seconds=seconds,
@@ -136,7 +142,7 @@ def _panels(group: Group, trained: Trained, index: int, rate: float) -> dict[str
     """The panels of replica `index`, each value its mean over batches that have the rows asked for in all."""
     if not group.diagnostics:
         return {}
-    size, state = group.run.batch // group.run.accumulate, pick(trained.state, index)
+    size, state = group.run.batch // group.run.micro_batches, pick(trained.state, index)
     whole = trained.dataset.validation(size, jax.process_index(), jax.process_count())
     # The last batch of a split is filled up with rows of zeros, which would count in a mean over batches.
     most = max(1, len(trained.dataset.rows["validation"]) // size)
@@ -146,6 +152,16 @@ def _panels(group: Group, trained: Trained, index: int, rate: float) -> dict[str
             for key, values in panel(name)(trained.program, state, batch, rate).items():
                 taken.setdefault(key, []).append(np.asarray(values, np.float64))
     return {name: np.mean(values, axis=0) for name, values in taken.items()}
+
+
+def _scores(group: Group, trained: Trained, index: int) -> dict[str, float]:
+    """`suite/NAME` of replica `index`, on the test split if there is one."""
+    if not group.suite:
+        return {}
+    alone = prepare(Members(group.rows).lone(group.run, index), trained.dataset.description)
+    opened = Opened(alone, jax.device_get(pick(trained.state, index)), trained.dataset, group.run.steps)
+    split = TEST if TEST in trained.dataset.rows else "validation"
+    return {f"suite/{name}": value for name, value in score(group.suite, opened, split).items()}
 
 
 def _short(values: np.ndarray) -> list[float]:

@@ -37,6 +37,8 @@ TRUNKS = f"encoder=Trunk({SMALL},block={ENCODING}),decoder=Trunk({SMALL},block={
 
 RECURRENT = "vocab=16,width=16,cell=LSTMCell(clip=AnnealedClip(start=0.5,end=0.1,steps=3)),init=Uniform(limit=0.3)"
 PAIRS = ("encoder-decoder", "recurrent translator")
+READING = "Decoder(vocab=20,width=16,depth=1,block=PreNorm(mixer=Attention(heads=2),feed_forward=MLP(hidden=32)))"
+TEACHER = f"Pretrained(model={READING},start={PARTS}.teacher:Drawn(model={READING}))"
 
 
 def codes(kind: str) -> tuple[str, ...]:
@@ -72,11 +74,11 @@ CASES: dict[str, Case] = {
     "masked language model": Case(
         words=(
             f"model=Encoder(vocab=33,width=16,depth=2,block={ENCODING})",
-            f"objective={PARTS}.masked:MaskedTokens(rate=0.3,mask=32)",
+            "objective=MaskedLM(rate=0.3)",
             "steps=12",
         ),
-        sites={"attn_out": (2, B, T + 1, D), "logits": (B, T + 1, 33)},
-        flops=2 * (attention(T + 1) + mlp(T + 1)) + product(T + 1, D, 33),
+        sites={"attn_out": (2, B, T, D), "logits": (B, T, 33)},
+        flops=2 * (attention(T) + mlp(T)) + product(T, D, 33),
         meshes=(ROWS,),
     ),
     "encoder-decoder": Case(
@@ -116,6 +118,17 @@ CASES: dict[str, Case] = {
         + product(64, 1, D)
         + product(8, D, 16),
         decodes=True,
+        meshes=(SPREAD, ROWS),
+    ),
+    "distillation": Case(
+        words=(
+            f"model=EncoderDecoder({TRUNKS},head=Untied)",
+            f"objective=Distill(teacher={TEACHER},reads=PrefixConcatenated,alpha=0.5,divergence=JensenShannon)",
+            "data=tests.train.reversed_pairs:Reversed(length=8,vocab=16)",
+        ),
+        sites={"encoder.attn_out": (1, B, 8, D), "decoder.cross_out": (1, B, 8, D)},
+        # The teacher goes forward alone: its layer over source and target counts a third.
+        flops=3 * attention(8) + 2 * mlp(8) + product(8, D, 16) + (attention(16) + mlp(16) + product(16, D, 20)) // 3,
         meshes=(SPREAD, ROWS),
     ),
     "lstm": Case(

@@ -162,7 +162,8 @@ def tapped(done: Steps, sites: str) -> tuple[float, dict[str, Any]]:
 
     def call(params: Any, buffers: Any, batch: Any) -> Any:
         looks = {"training": False, "tap": Tap(save=sites)}
-        sums, output = done.program.learner.forward(params, buffers, batch, None, key, **looks)
+        forward = done.program.learner.forward.holding(done.program.frozen())
+        sums, output = forward(params, buffers, batch, None, key, **looks)
         return sums.loss.total, output.taps
 
     total, taps = jax.jit(call)(done.state["params"], done.state["buffers"], batch)

@@ -20,7 +20,7 @@ from train.signals import Stopped
 
 DATA = WithEvaluation(toys.Toy(rows=20, held_out=13, test=9), (("more", toys.Toy(held_out=5)),))
 RUN = toys.run(model=toys.model(depth=1), data=DATA, steps=2, reports=Reports(log=0, evaluate=1, checkpoint=1))
-NAMES = ("loss", "bits_per_byte")
+NAMES = ("loss", "bits_per_byte", "target_fraction")
 
 
 def told(folder):

@@ -53,11 +53,14 @@ def test_what_a_run_leaves_behind(whole):
     trained, folder = whole
     told = lines(folder)
     assert [line["step"] for line in told] == [1, 2, 3, 3, 4, 5, 6, 6]
-    train_names = {"step", "train/loss", "train/bits_per_byte", "train/grad_norm", "train/learning_rate"}
+    train_names = {"step", "train/loss", "train/bits_per_byte", "train/target_fraction"}
+    train_names |= {"train/grad_norm", "train/learning_rate"}
     assert all(set(line) == train_names for line in told if "val/loss" not in line)
     assert told[0]["train/loss"] == pytest.approx(np.log(toys.VOCAB), abs=0.1)
     assert told[-1]["val/loss"] < told[3]["val/loss"] < told[0]["train/loss"]
-    assert trained.metrics == {name: told[-1][name] for name in ("val/loss", "val/bits_per_byte")}
+    assert trained.metrics == {
+        name: told[-1][name] for name in ("val/loss", "val/bits_per_byte", "val/target_fraction")
+    }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"4", "6"}
     assert all("train/tokens_per_s" in line for line in read(folder)[1:] if "val/loss" not in line)
 

@@ -1,15 +1,24 @@
 """Data: sources of documents, tokenizers, packed rows, counting baselines. See `Text` for what they make together."""
 
 from train.data.base import Data, Dataset
+from train.data.bible import BibleVerses
 from train.data.catalogue import Tfds
 from train.data.digits import Digits
 from train.data.images import TfdsImages
+from train.data.libreoffice import LibreOfficeHelp
+from train.data.local_pairs import LocalPairs
 from train.data.order import ByClass, Curriculum, InOrder, Order, Shuffled
+from train.data.pair_rows import OnePair, PackedPairs
+from train.data.parallel import Sides, Swapped
+from train.data.parallel_text import ParallelText
 from train.data.sources import IMDbReviews, LocalText, WikiLeads
 from train.data.text import Text, TextDataset
 from train.data.tokenizers import BPE, Bytes, TokenizerFile
+from train.data.translation_catalogue import TfdsPairs
+from train.data.wordpieces import WordPieces
 from train.data.wrappers import Ordered, WithEvaluation
 
-__all__ = ["BPE", "ByClass", "Bytes", "Curriculum", "Data", "Dataset", "Digits", "IMDbReviews", "InOrder", "LocalText",
-           "Order", "Ordered", "Shuffled", "Text", "TextDataset", "Tfds", "TfdsImages", "TokenizerFile", "WikiLeads",
-           "WithEvaluation"]  # fmt: skip
+__all__ = ["BPE", "BibleVerses", "ByClass", "Bytes", "Curriculum", "Data", "Dataset", "Digits", "IMDbReviews",
+           "InOrder", "LibreOfficeHelp", "LocalPairs", "LocalText", "OnePair", "Order", "Ordered",
+           "PackedPairs", "ParallelText", "Shuffled", "Sides", "Swapped", "Text", "TextDataset", "Tfds",
+           "TfdsImages", "TfdsPairs", "TokenizerFile", "WikiLeads", "WithEvaluation", "WordPieces"]  # fmt: skip

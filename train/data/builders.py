@@ -58,14 +58,14 @@ class Documents(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, Record]]]:
         return {split: self._generate_examples(split) for split in ("train", *self._parts)}
 
-    def _keeps(self, split: str, text: str) -> bool:
-        return split_of(text, self._parts) == split
+    def _keeps(self, split: str, record: Record) -> bool:
+        return split_of(record["text"], self._parts) == split
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, Record]]:
         """Yields each document with its number, a hash of which decides its place on disk."""
         seen = kept = 0
         for seen, record in enumerate(self.records(split), start=1):
-            if self._keeps(split, record["text"]):
+            if self._keeps(split, record):
                 kept += 1
                 yield seen, record
             if seen % 256 == 0:
@@ -137,8 +137,8 @@ class LocalTextBuilder(Documents):
     def records(self, split: str) -> Iterator[Record]:
         return ({"text": text} for text in self._own.get(split, self._files).documents())
 
-    def _keeps(self, split: str, text: str) -> bool:
-        return split in self._own or split_of(text, self._divided) == split
+    def _keeps(self, split: str, record: Record) -> bool:
+        return split in self._own or split_of(record["text"], self._divided) == split
 
 
 def prepared(key: str, builder: type[Documents], **arguments: Any) -> Corpus:

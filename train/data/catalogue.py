@@ -86,7 +86,9 @@ class Tfds(Source):
             return builder
         except DatasetNotFoundError as error:
             near = difflib.get_close_matches(self.name, re.findall(r"^\s+- (\S+)", str(error), re.MULTILINE), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = f"; did you mean {' or '.join(near)}?" if near else (
+                "; some it knows only where TensorFlow is installed: prepare them there with "
+                "file_format='array_record' and set `folder` to that data_dir")  # fmt: skip
             raise UserError(f"TFDS has no data set {self.name!r}{hint}") from None
         except ModuleNotFoundError as error:
             raise UserError(

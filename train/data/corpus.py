@@ -31,19 +31,23 @@ class Corpus:
 
     def texts(self, split: str) -> Iterator[str]:
         """The documents of a split, in the order on disk."""
+        return (text for (text,) in self.columns(split, self.text))
+
+    def columns(self, split: str, *names: str) -> Iterator[tuple[str, ...]]:
+        """Those text features of each record of a split, in the order on disk."""
         records = self.splits[split]
         for first in range(0, len(records), READ_AT_ONCE):
             indices = range(first, min(first + READ_AT_ONCE, len(records)))
             try:
-                values = [record[self.text] for record in _read(records, indices)]
+                values = [[record[name] for name in names] for record in read_many(records, indices)]
             except (RuntimeError, TypeError, ValueError, OSError) as error:  # a cut file reads as None
                 raise UserError(f"{self.name}: records {first}-{indices[-1]} of {split!r} cannot be read; the prepared "
                                 "data is damaged: delete its folder to have it made again") from error  # fmt: skip
-            for value in values:
-                yield self.clean(value.decode() if isinstance(value, bytes) else value)
+            for texts in values:
+                yield tuple(self.clean(text.decode() if isinstance(text, bytes) else text) for text in texts)
 
 
-def _read(records: Sequence[Record], indices: range) -> Sequence[Record]:
+def read_many(records: Sequence[Record], indices: range) -> Sequence[Record]:
     """Many records at once, which array_record files give twice as fast as one by one."""
     together = getattr(records, "__getitems__", None)
     return together(indices) if together else [records[index] for index in indices]

@@ -47,6 +47,14 @@ class Description:
         return {**arrays, "row": ((rows,), np.int32)}
 
     @property
+    def special(self) -> tuple[int, ...]:
+        """The ids that stand for no text: mask and separator, and every token of no bytes where bytes are known."""
+        named = {id_ for id_ in (self.mask, self.separator) if id_ is not None}
+        if self.token_bytes is not None and np.any(self.token_bytes):
+            named |= set(np.flatnonzero(self.token_bytes == 0).tolist())
+        return tuple(sorted(named))
+
+    @property
     def evaluated(self) -> tuple[str, ...]:
         """The splits that are evaluated on: all but "train"."""
         return tuple(split for split in self.splits if split != "train")

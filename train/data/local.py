@@ -44,7 +44,7 @@ class Files:
         try:
             return [cache.file_sha256(path) for path in self.paths()]
         except OSError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
 
     def documents(self) -> Iterator[str]:
         """The documents, file by file; empty ones are left out. Raises UserError at what cannot be read."""
@@ -59,13 +59,13 @@ class Files:
                     texts = plain(path, self.per)
                 yield from (text for text in texts if text.strip())
             except OSError as error:
-                raise _unreadable(error) from error
+                raise unreadable(error) from error
 
 
 def plain(path: Path, per: str) -> Iterator[str]:
     """Documents of a text file: the whole file, its lines, or its paragraphs (parted by blank lines)."""
     gathered: list[str] = []
-    for line in _lines(path):
+    for line in lines(path):
         if per == "line":
             yield line.rstrip("\n")
         elif per == "paragraph" and not line.strip():
@@ -78,7 +78,7 @@ def plain(path: Path, per: str) -> Iterator[str]:
 
 def json_lines(path: Path, field: str) -> Iterator[str]:
     """The text `field` of each line, a JSON object."""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -118,7 +118,7 @@ def parquet(path: Path, column: str) -> Iterator[str]:
         raise UserError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> Iterator[str]:
     """Lines with their newline, as \\n whatever the platform wrote; a byte order mark is dropped."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
@@ -130,5 +130,5 @@ def _lines(path: Path) -> Iterator[str]:
             yield text[:-2] + "\n" if text.endswith("\r\n") else text
 
 
-def _unreadable(error: OSError) -> UserError:
+def unreadable(error: OSError) -> UserError:
     return UserError(f"cannot read {error.filename}: {error.strerror or error}")

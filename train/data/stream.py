@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from arch.spec import UserError
 from train.data import cache
 from train.data.base import Progress, Tokenizer
-from train.data.corpus import READ_AT_ONCE, Corpus, Source
+from train.data.corpus import READ_AT_ONCE, Source
 
 VERSION = 2  # of the files; raise it when their layout or the cleaning of text changes
 
@@ -36,19 +36,21 @@ def streams(source: Source, tokenizer: Tokenizer, progress: Progress) -> tuple[s
 
     def make(folder: Path) -> None:
         corpus = source.build(progress)
-        about = {split: _write(corpus, split, tokenizer, folder, progress) for split in source.splits}
+        about = {}
+        for split in source.splits:
+            texts, total = corpus.texts(split), len(corpus.splits[split])
+            about[split] = {"text_bytes": write(folder, split, texts, tokenizer, corpus.name, progress, total)}
         (folder / "about.json").write_text(json.dumps(about))
 
     folder = cache.entry("tokens", key, make)
     about = json.loads((folder / "about.json").read_text())
-    return key, {
-        split: Stream(
-            np.memmap(folder / f"{split}.tokens", _dtype(tokenizer), mode="r"),
-            np.load(folder / f"{split}.ends.npy"),
-            about[split]["text_bytes"],
-        )
-        for split in source.splits
-    }
+    return key, {split: read(folder, split, tokenizer, about[split]["text_bytes"]) for split in source.splits}
+
+
+def read(folder: Path, name: str, tokenizer: Tokenizer, text_bytes: int) -> Stream:
+    """What `write` wrote under `name`; the tokens through a memory map."""
+    tokens = np.memmap(folder / f"{name}.tokens", _dtype(tokenizer), mode="r")
+    return Stream(tokens, np.load(folder / f"{name}.ends.npy"), text_bytes)
 
 
 def _dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
@@ -56,27 +58,33 @@ def _dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
     return np.uint8 if tokenizer.vocab <= 2**8 else np.uint16 if tokenizer.vocab <= 2**16 else np.uint32
 
 
-def _write(corpus: Corpus, split: str, tokenizer: Tokenizer, folder: Path, progress: Progress) -> dict[str, int]:
+def write(
+    folder: Path, name: str, texts: Iterable[str], tokenizer: Tokenizer, where: str, progress: Progress, total: int
+) -> int:
+    """Writes the stream of all texts that are not empty; returns their bytes.
+
+    `total` is their number as `progress` is told it. Raises UserError, naming `where`, if there are none or the
+    tokenizer does not keep their bytes.
+    """
     sizes: list[int] = []
     text_bytes = 0
-    total = len(corpus.splits[split])
-    with (folder / f"{split}.tokens").open("wb") as out:
-        for texts in _groups(text for text in corpus.texts(split)):
-            kept = [text for text in (text.replace("\0", "") for text in texts) if text]
+    with (folder / f"{name}.tokens").open("wb") as out:
+        for group in _groups(iter(texts)):
+            kept = [text for text in (text.replace("\0", "") for text in group) if text]
             for text, ids in zip(kept, tokenizer.encode_batch(kept), strict=True):
                 expected = len(text.encode())
                 if int(tokenizer.token_bytes[ids].sum()) != expected:
-                    raise UserError(f"{corpus.name}: the tokenizer does not keep the bytes of the {split} document "
+                    raise UserError(f"{where}: the tokenizer does not keep the bytes of the {name} document "
                                     f"{text[:60]!r}...; losses in bits per byte would be wrong")  # fmt: skip
                 text_bytes += expected
                 sizes.append(len(ids) + 2)
                 np.concatenate([[tokenizer.bos], ids, [tokenizer.eos]]).astype(_dtype(tokenizer)).tofile(out)
-            progress(f"tokenise {split}", len(sizes), total)
+            progress(f"tokenise {name}", len(sizes), total)
     if not sizes:
-        raise UserError(f"{corpus.name}: no text in split {split!r}")
-    progress(f"tokenise {split}", total, total)
-    np.save(folder / f"{split}.ends.npy", np.cumsum(sizes, dtype=np.int64))
-    return {"text_bytes": text_bytes}
+        raise UserError(f"{where}: no text in split {name!r}")
+    progress(f"tokenise {name}", total, total)
+    np.save(folder / f"{name}.ends.npy", np.cumsum(sizes, dtype=np.int64))
+    return text_bytes
 
 
 def _groups(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -197,13 +197,17 @@ class BPETokenizer:
         self.bos, self.eos = index[bos], index[eos]
         self.mask, self.separator = (None if name is None else index[name] for name in (mask, separator))
         self.vocab = vocab or max(index.values()) + 1
-        self.token_bytes = _token_bytes(self._tokenizer, self.vocab)
+        self.token_bytes = self._count_bytes()
         self.fingerprint = cache.digest(definition, self.bos, self.eos, self.vocab)
         for probe in PROBES:
             ids = self.encode(probe)
             if self.token_bytes[ids].sum() != len(probe.encode()) or self.decode(ids) != probe:
                 raise UserError(f"{name} does not keep the bytes of {probe!r} (it gives {self.decode(ids)!r}): "
                                 "it must be byte-level BPE without normalizer and without prefix space")  # fmt: skip
+
+    def _count_bytes(self) -> np.ndarray:
+        """Bytes of text that each token stands for, [vocab]."""
+        return _token_bytes(self._tokenizer, self.vocab)
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -55,7 +55,7 @@ class PolicyGradient(Objective):
         yield from one_of(self, "baseline", get_args(Subtracted))
 
     def build(self, description):
-        return Task(prepare, self.loss, self.draw)
+        return Task(prepare, self.loss, draw=self.draw)
 
     def draw(self, model: Network, inputs: Inputs, targets: Targets, keys: jax.Array) -> tuple[Inputs, Drawn]:
         """Each row becomes 1 + m: the target, and the samples. No sample is longer than the longest target may be."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from arch.models.base import Inputs, Output, Seq2Seq
 from arch.spec import Problem, between
+from train.data.ngrams import ngram_baselines
 from train.objectives.base import Loss, Objective, Task
 from train.objectives.next_token import Targets, cross_entropy
 from train.objectives.next_token import prepare as of_target
@@ -58,6 +59,13 @@ class SequenceToSequence(Objective):
     def metrics(self, loss):
         nats, targets = loss.sums["nats"], jnp.maximum(loss.sums["targets"], 1.0)
         return {"loss": nats / targets, "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))}
+
+    def baselines(self, dataset, split):
+        """Unigram, bigram and trigram of the target, which know nothing of the source; the trigram is the bar."""
+        if not dataset.vocab or not {"tokens", "segments"} <= set(dataset.description.arrays):
+            return ()
+        found = ngram_baselines(dataset.rows["train"], dataset.rows[split], dataset.vocab, dataset.token_bytes)
+        return tuple(dataclasses.replace(one, bar=one is found[-1]) for one in found)
 
 
 def prepare(batch: Mapping[str, jax.Array], keys: jax.Array) -> tuple[Inputs, Targets]:

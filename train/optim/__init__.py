@@ -9,6 +9,8 @@ from train.optim.optimizers import SGD as SGD
 from train.optim.optimizers import AdamW as AdamW
 from train.optim.optimizers import Optimizer as Optimizer
 from train.optim.optimizers import Treatment as Treatment
+from train.optim.phases import Phase as Phase
+from train.optim.phases import Phases as Phases
 from train.optim.rules import Rules as Rules
 from train.optim.schedules import Constant as Constant
 from train.optim.schedules import Cosine as Cosine
@@ -17,4 +19,5 @@ from train.optim.schedules import Linear as Linear
 from train.optim.schedules import OneMinusSqrt as OneMinusSqrt
 from train.optim.schedules import Schedule as Schedule
 from train.optim.schedules import WarmupStableDecay as WarmupStableDecay
+from train.optim.stable_adamw import StableAdamW as StableAdamW
 from train.optim.state import state_axes as state_axes

@@ -25,11 +25,12 @@ Length = int | float
 Multiplier = Callable[[jax.typing.ArrayLike], jax.Array]
 Shape = Literal["linear", "cosine", "sqrt"]
 
-_FALLEN: dict[str, Callable[[jax.Array], jax.Array]] = {
+FALLEN: dict[str, Callable[[jax.Array], jax.Array]] = {
     "linear": lambda u: u,
     "cosine": lambda u: 0.5 - 0.5 * jnp.cos(jnp.pi * u),
     "sqrt": jnp.sqrt,
 }
+"""Shape -> how far a decay has come, as a function of the fraction of its length."""
 
 
 def length_problems(spec: Spec, *fields: str) -> Iterator[Problem]:
@@ -125,7 +126,7 @@ class WarmupStableDecay(Schedule):
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
         yield from length_problems(self, "decay")
-        yield from one_of(self, "shape", _FALLEN)
+        yield from one_of(self, "shape", FALLEN)
         yield from between(self, 0, 1, "final")
 
     def after_warmup(self, peak: int, steps: int) -> Callable[[jax.Array], jax.Array]:
@@ -185,7 +186,7 @@ def _decay(shape: str, final: float, first: int, last: int) -> Callable[[jax.Arr
     """1 up to index `first`, then down to exactly `final` at index `last`."""
 
     def value(at: jax.Array) -> jax.Array:
-        left = 1.0 - _FALLEN[shape](jnp.clip((at - first) / max(last - first, 1), 0.0, 1.0))
+        left = 1.0 - FALLEN[shape](jnp.clip((at - first) / max(last - first, 1), 0.0, 1.0))
         return left + (1.0 - left) * final
 
     return value

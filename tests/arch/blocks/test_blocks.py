@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from arch.blocks import Parallel, PostNorm, PreNorm, SandwichNorm
+from arch.blocks import BareMixer, Parallel, PostNorm, PreNorm, SandwichNorm
 from arch.blocks.base import BlockLayer
+from arch.blocks.dropout import DropoutBy
 from arch.context import Context, Keep, dropout, named_key
 from arch.layers.attention import Attention
 from arch.layers.feed_forward import GatedMLP
 from arch.layers.initializers import Normal
 from arch.layers.norms import LayerNorm
 from arch.params import Maker
+from arch.spec import SpecError
 from tests.arch import tiny
 
 B, T = 2, 5
@@ -40,7 +42,12 @@ def parallel(x, b, attn, mlp, n):
     return x + attn(h) + mlp(h)
 
 
-FORMULAS = [(PreNorm, pre), (PostNorm, post), (SandwichNorm, sandwich), (Parallel, parallel)]
+def bare(x, b, attn, mlp, n):
+    h = x + attn(x)
+    return h + mlp(n(b.feed_forward_norm, h))
+
+
+FORMULAS = [(PreNorm, pre), (BareMixer, bare), (PostNorm, post), (SandwichNorm, sandwich), (Parallel, parallel)]
 
 
 def layer_norm(layer, x):
@@ -128,6 +135,37 @@ def test_dropout_needs_a_key_and_a_rate(kind):
     without_key, without_rate, dropped = run()
     np.testing.assert_array_equal(without_key, without_rate)
     assert np.abs(dropped - without_key).max() > 0.1
+
+
+def test_dropout_by_sublayer():
+    mixer_alone, same = block_of(PreNorm, dropout=DropoutBy((("mixer", 0.5),))), block_of(PreNorm)
+    feed_forward_alone = block_of(PreNorm, dropout=DropoutBy((("feed_forward", 0.5),)))
+    both = block_of(PreNorm, dropout=0.5)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
+    ctx = context(key=jax.random.key(0), training=True)
+    shut = {name: ctx.replace(keep=Keep({name: np.array(False)})) for name in ("mixer", "feed_forward")}
+    blocks = (mixer_alone, feed_forward_alone, same, both)
+    run = tiny.jit(lambda: [[block(x, one).x for block in blocks] for one in (shut["feed_forward"], shut["mixer"])])
+    (dropped, kept, plain, whole), (other_kept, other_dropped, other_plain, other_whole) = run()
+    np.testing.assert_array_equal(dropped, whole)
+    np.testing.assert_array_equal(kept, plain)
+    np.testing.assert_array_equal(other_dropped, other_whole)
+    np.testing.assert_array_equal(other_kept, other_plain)
+    assert np.abs(dropped - plain).max() > 0.1
+    assert np.abs(other_dropped - other_plain).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: DropoutBy((("mixer", 1.0),)), "DropoutBy.rates=1.0"),
+        (lambda: DropoutBy((("mixer", 0.1), ("mixer", 0.2))), "must be named once"),
+        (lambda: PreNorm(dropout=DropoutBy((("cross", 0.1),))), "dropout.rates='cross'.*mixer, feed_forward"),
+    ],
+)
+def test_rates_that_cannot_be(make, line):
+    with pytest.raises(SpecError, match=line):
+        make()
 
 
 def test_dropout_keeps_the_mean():

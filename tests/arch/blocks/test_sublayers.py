@@ -213,7 +213,7 @@ def test_names_that_cannot_be(name):
         PreNorm(extra=((name, Adapter()),))
 
 
-@pytest.mark.parametrize("name", ["rate", "names", "write", "step", "finish", "mixer_norm", "init_cache"])
+@pytest.mark.parametrize("name", ["rates", "names", "write", "step", "finish", "mixer_norm", "init_cache"])
 def test_names_that_the_block_has_taken(name):
     """They were overwritten, or overwrote the block's own."""
     with pytest.raises(UserError, match=f"PreNormLayer has something else called {name}: give the sublayer another"):

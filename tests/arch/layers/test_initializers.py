@@ -10,6 +10,7 @@ from flax import nnx
 from arch.blocks import PreNorm
 from arch.layers.attention import Attention
 from arch.layers.initializers import ROLES, DepthScaledInit, FanIn, Normal, ScaledInit, TruncatedNormal, ZeroOutput
+from arch.layers.megatron_init import FullMegatron
 from arch.models.decoder import Decoder
 from arch.spec import SpecError
 from arch.taps import Tap
@@ -30,6 +31,8 @@ def measured(init, role, layer=2):
 CUT_AT_2 = 0.8796256610342398
 """Std of a standard normal cut at 2 standard deviations."""
 
+MEGATRON, SMALL = 0.02 * CUT_AT_2, np.sqrt(2 * DEPTH)
+
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(
@@ -40,6 +43,7 @@ CUT_AT_2 = 0.8796256610342398
         (FanIn(2.0), {**dict.fromkeys(ROLES, 2 / FAN_IN**0.5), "embedding": 2.0, "position": 2.0}),
         (ScaledInit(Normal(0.02)), {**dict.fromkeys(ROLES, 0.02), "residual": 0.02 / np.sqrt(2 * DEPTH)}),
         (ScaledInit(FanIn(8.0)), {**dict.fromkeys(ROLES, 1), "embedding": 8, "position": 8, "residual": 12**-0.5}),
+        (FullMegatron(), {role: MEGATRON / (SMALL if role in ("residual", "transform") else 1) for role in ROLES}),
         (DepthScaledInit(Normal(0.1)), {**dict.fromkeys(ROLES, 0.1), "residual": 0.1 / np.sqrt(2 * 3)}),
     ],
     ids=lambda value: type(value).__name__,

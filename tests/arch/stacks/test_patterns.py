@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from arch.blocks import PostNorm, PreNorm
+from arch.blocks import BareMixer, PostNorm, PreNorm
 from arch.blocks.depth_scaled import ScaledNorm
 from arch.blocks.mix_norm import MixNorm
 from arch.context import Keep
 from arch.layers.caches import Growing, Window
 from arch.layers.feed_forward import GatedMLP
 from arch.spec import SpecError
-from arch.stacks import Cycle, Grouped, Kept, Listed, Split
+from arch.stacks import Cycle, FirstThen, Grouped, Kept, Listed, Split
 from arch.stacks.patterns import sections
 from arch.taps import Tap
 from tests.arch import tiny
@@ -36,7 +36,7 @@ from tests.arch.stacks.by_hand import (
     together,
 )
 
-A, C = PreNorm(), PostNorm()
+A, C, FIRST = PreNorm(), PostNorm(), BareMixer()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,12 @@ def test_which_block_each_layer_is():
     assert Split(A, C, 1.0).layers(2) == (A, A)
     assert Listed((A, C, A)).layers(3) == (A, C, A)
     assert Listed((A, C, A)).blocks == (A, C)
+    assert FirstThen((FIRST,), (A, A, C)).layers(7) == (FIRST, A, A, C, A, A, C)
+    assert FirstThen((A, C), (FIRST,)).layers(1) == (A,)
+    assert FirstThen((A,), (A, C)).blocks == (A, C)
     for make, line in [
+        (lambda: FirstThen((), (A,)), r"FirstThen\.first"),
+        (lambda: FirstThen((A,), ()), r"FirstThen\.period"),
         (lambda: Cycle(()), r"Cycle\.period"),
         (lambda: Listed(()), r"Listed\.each"),
         (lambda: Split(A, C, 1.5), r"Split\.fraction"),

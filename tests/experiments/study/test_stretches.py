@@ -14,7 +14,7 @@ from train.objectives.classification import Classification
 
 def program(batches):
     """One whose evaluation step gives back the sums that the batch is."""
-    sums = lambda params, buffers, batch: Sums(batch, {}, {}, {})  # noqa: E731
+    sums = lambda params, buffers, batch: Sums(batch, {}, {}, {}, batch.weight)  # noqa: E731
     run = types.SimpleNamespace(objective=Classification())
     return types.SimpleNamespace(run=run, eval_step=sums, place=lambda batch, train: batch), batches
 

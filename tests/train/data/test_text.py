@@ -121,12 +121,12 @@ def test_a_kill_while_writing_leaves_nothing_behind(local, cache_folder):
     script = textwrap.dedent(f"""
         import os
         from train.data import LocalText, Text, stream
-        real = stream._write
-        def write(corpus, split, *rest):
+        real = stream.write
+        def write(folder, split, *rest):
             if split == "validation":
                 os.kill(os.getpid(), 9)
-            return real(corpus, split, *rest)
-        stream._write = write
+            return real(folder, split, *rest)
+        stream.write = write
         Text(LocalText({str(local)!r}, validation=0.2, per="line"), length=64).build()
     """)
     killed = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)

@@ -1,0 +1,77 @@
+"""An arm that starts from another: the trained members of one family, trained on as the other.
+
+    arms={"encoder": ..., "decoder from encoder": replace(decoder, start=FromArm("encoder"))}
+
+Seed s starts from seed s of the other arm, at its best learning rate. The arm's own rate is swept on seeds of its own
+order of the data, which start from the first seeds of the other arm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from arch.spec import Problem, UserError
+from train.run import Run
+from train.start import FromRun, Start
+
+
+@dataclasses.dataclass(frozen=True)
+class FromArm(Start):
+    """The parameters and buffers of an arm of the same study; `take` and `rename` as in `FromRun`."""
+
+    arm: str
+    take: tuple[str, ...] = ()
+    rename: tuple[tuple[str, str], ...] = ()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from FromRun(self.arm, self.take, self.rename).problems()
+
+    def digest(self):
+        return None
+
+    def origins(self):
+        raise self._alone()
+
+    def arrays(self):
+        raise self._alone()
+
+    def _alone(self) -> UserError:
+        return UserError(f"start: FromArm({self.arm!r}) is known in a study alone; give a run FromRun(folder)")
+
+    def of(self, folder: str) -> FromRun:
+        """The start that it is where the other arm was trained in `folder`; each replica has its own number."""
+        return FromRun(folder, self.take, self.rename, replica=0)
+
+
+def parent(run: Run) -> str | None:
+    """The arm that a run starts from; None: none."""
+    return run.start.arm if isinstance(run.start, FromArm) else None
+
+
+def generations(arms: Mapping[str, Run]) -> list[list[str]]:
+    """The arms that start from none, those that start from these, and so on. Raises UserError for a circle."""
+    done: list[list[str]] = []
+    left = list(arms)
+    while left:
+        before = {name for names in done for name in names}
+        now = [name for name in left if parent(arms[name]) is None or parent(arms[name]) in before]
+        if not now:
+            raise UserError(f"arms {', '.join(left)}: start from each other in a circle")
+        done.append(now)
+        left = [name for name in left if name not in now]
+    return done
+
+
+def from_arm_problems(arms: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with the arms that arms start from."""
+    known = [name for name, run in arms.items() if isinstance(run, Run)]
+    wrong = [name for name in known if (other := parent(arms[name])) is not None and other not in arms]
+    for name in wrong:
+        yield Problem(f"arms[{name}].start.arm", parent(arms[name]), f"is no arm; there are {', '.join(arms)}")
+    if not wrong:
+        try:
+            generations({name: arms[name] for name in known})
+        except UserError as error:
+            yield Problem("arms", ", ".join(known), str(error).partition(": ")[2])

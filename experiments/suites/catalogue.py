@@ -1,0 +1,41 @@
+"""Suites: scores that are taken together, by name (`launch.py evaluate --suite=language`)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from arch.spec import UserError
+from experiments.suites.base import Score
+from experiments.suites.likelihood import Choice, Cloze, NextToken
+from experiments.suites.retrieval import Retrieval
+from experiments.suites.translation import Translation
+from train.run import Run
+
+LANGUAGE: tuple[Score, ...] = (NextToken(), Cloze(), Choice(), Retrieval())
+"""next_token is a decoder's own and unfair to an encoder, cloze an encoder's own and unfair to a decoder; choice and
+retrieval are taken of each as it does them best."""
+
+TRANSLATION: tuple[Score, ...] = (NextToken(), Translation())
+
+SUITES: Mapping[str, tuple[Score, ...]] = {"language": LANGUAGE, "translation": TRANSLATION}
+
+
+def named(suite: str, run: Run) -> tuple[Score, ...]:
+    """The scores of the suite called so, or those at MODULE:NAME, where a model of `run` can be scored by all.
+
+    Raises:
+      UserError: there is none, or the model cannot be scored by one of its scores.
+    """
+    scores = SUITES.get(suite)
+    if scores is None:
+        module, _, name = suite.partition(":")
+        try:
+            scores = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError):
+            scores = None
+        if not isinstance(scores, tuple) or not all(isinstance(one, Score) for one in scores):
+            raise UserError(f"suite={suite}: must be one of {', '.join(SUITES)}, or MODULE:NAME of a tuple of scores")
+    for why in filter(None, (one.refusal(run) for one in scores)):
+        raise UserError(f"suite={suite}: {why}")
+    return scores

@@ -1,0 +1,116 @@
+"""Arms that start from arms, and scores taken of trained seeds."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from arch.spec import SpecError, UserError
+from experiments.study.cells import Cells
+from experiments.study.engine import run_study
+from experiments.study.from_arm import FromArm, generations
+from experiments.study.study import TUNING_SEED
+from experiments.suites.likelihood import NextToken
+from tests.experiments.study import toy
+from tests.train import toys
+from train import loop
+from train.members import Members
+from train.run import Reports
+from train.start import FromRun
+
+BASE = toys.run(model=toys.model(depth=1), steps=3, reports=Reports(log=3, evaluate=0, checkpoint=0, keep=1))
+ARMS = {
+    "first": BASE,
+    "on": dataclasses.replace(BASE, start=FromArm("first"), steps=2),
+    "on again": dataclasses.replace(BASE, start=FromArm("on"), steps=1),
+}
+
+
+@pytest.fixture(scope="module")
+def study():
+    return toy.study(
+        arms=ARMS, claims=(), learning_rates=(3e-3, 1e-2, 3e-2), tuning_seeds=1, seeds=2, suite=(NextToken(rows=4),)
+    )
+
+
+@pytest.fixture(scope="module")
+def done(study, tmp_path_factory):
+    folder, said = tmp_path_factory.mktemp("study"), []
+    trained, train = [], loop.train
+
+    def seen(run, at, members=None, **rest):
+        result = train(run, at, members=members, **rest)
+        trained.append((run, members, jax.device_get(result.params)))
+        return result
+
+    loop.train = seen
+    try:
+        return run_study(study, "toy", folder, note=said.append), trained, folder
+    finally:
+        loop.train = train
+
+
+def test_a_seed_starts_from_the_same_seed_of_the_other_arm(done, study):
+    results, trained, folder = done
+    assert [arm.name for arm in results.arms] == list(ARMS)
+    rate = {arm.name: arm.learning_rate for arm in results.arms}
+    store = Cells(folder)
+    for run, members, _ in trained:
+        if not isinstance(run.start, FromRun):
+            continue
+        child = next(name for name, arm in ARMS.items() if arm.start is not None and arm.steps == run.steps)
+        above = ARMS[child].start.arm
+        for row in members.rows:
+            told = store.folder / "groups"
+            assert run.start.folder.startswith(str(told.resolve()))
+            seed = row["seed"] - TUNING_SEED if row["seed"] >= TUNING_SEED else row["seed"]
+            (group,) = [
+                m for r, m, _ in trained
+                if r.steps == ARMS[above].steps and m.rows[0]["seed"] < TUNING_SEED
+            ]  # fmt: skip
+            parent = group.rows[row["start.replica"]]
+            assert parent["seed"] == seed
+            assert parent["optimizer.learning_rate"] == rate[above]
+
+
+def test_what_it_starts_from_is_what_was_trained(done, tmp_path):
+    """A step that changes nothing, from the second replica, ends at its parameters."""
+    _, trained, _ = done
+    run, members, _ = next(t for t in trained if isinstance(t[0].start, FromRun) and len(t[1].rows) == 2)
+    above = next(params for r, m, params in trained if r.steps == 3 and len(m.rows) == 2)
+    still = dataclasses.replace(run, steps=1, optimizer=dataclasses.replace(run.optimizer, learning_rate=0.0))
+    rows = tuple({**row, "optimizer.learning_rate": 0.0} for row in reversed(members.rows))
+    after = loop.train(still, tmp_path / "run", members=Members(rows)).params
+    order = [int(row["start.replica"]) for row in rows]
+    wanted = jax.tree.map(lambda old: old[np.array(order)], above)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(after), wanted)
+    lone = dataclasses.replace(still, start=dataclasses.replace(run.start, replica=1))
+    one = loop.train(lone, tmp_path / "lone").params
+    jax.tree.map(lambda new, old: np.testing.assert_array_equal(new, old[1]), jax.device_get(one), above)
+
+
+def test_the_scores_of_every_seed(done):
+    results, _, _ = done
+    for cell in results.cells:
+        assert ("suite/next_token_loss" in cell.metrics) == (cell.phase == "seeds")
+
+
+def test_again_nothing_is_trained(done, study, monkeypatch):
+    before, _, folder = done
+    monkeypatch.setattr(loop, "train", lambda *args, **rest: pytest.fail("trained"))
+    again = run_study(study, "toy", folder, note=lambda line: None)
+    assert again.cells == before.cells
+
+
+def test_the_order_of_arms(tmp_path):
+    assert generations(ARMS) == [["first"], ["on"], ["on again"]]
+    circle = {name: dataclasses.replace(BASE, start=FromArm(other)) for name, other in (("a", "b"), ("b", "a"))}
+    with pytest.raises(UserError, match="start from each other in a circle"):
+        generations(circle)
+    with pytest.raises(SpecError, match="start from each other in a circle"):
+        toy.study(arms=circle, claims=())
+    with pytest.raises(SpecError, match=r"is no arm; there are first"):
+        toy.study(arms={"first": dataclasses.replace(BASE, start=FromArm("nobody"))}, claims=())
+    with pytest.raises(UserError, match="is known in a study alone"):
+        loop.train(ARMS["on"], tmp_path / "run")

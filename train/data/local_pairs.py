@@ -1,0 +1,150 @@
+"""Parallel text in local files: two files of lines that correspond, or one table of two columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from arch.spec import Problem, UserError, at_least
+from train.data import cache
+from train.data.base import Progress, silent
+from train.data.corpus import Record, fractions
+from train.data.local import Files, json_lines, lines, unreadable
+from train.data.parallel import ParallelCorpus, ParallelSource
+
+VERSION = 1  # raise it when the same files give other pairs
+TABLES = (".tsv", ".jsonl", ".ndjson")
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalPairs(ParallelSource):
+    """Files of your own: LocalPairs("train.en", "train.de"), line by line, or LocalPairs("train.tsv").
+
+    A table is a .tsv of two columns without a heading, or JSON lines. Lines that are blank on both sides are left out.
+    With `validation_files` none of `source` is held out: test is then `test_files`, or there is no test split.
+
+    Attributes:
+      target: the file of the translations; "": `source` is a table.
+      source_field, target_field: of a JSON line.
+      validation, test: fractions of the pairs, for splits that have no files of their own.
+      block: pairs that follow each other and go to a split together: raise it where neighbours are of one document.
+      validation_files, test_files: (source, target) or (table,) of a split of its own.
+    """
+
+    source: str
+    target: str = ""
+    source_field: str = "source"
+    target_field: str = "target"
+    validation: float = 0.05
+    test: float = 0.05
+    block: int = 1
+    validation_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+
+    def problems(self) -> Iterator[Problem]:
+        if not self.source:
+            yield Problem("source", self.source, "must name a file")
+        elif not self.target and Path(self.source).suffix not in TABLES:
+            yield Problem("target", self.target, f"must name the file with the translations of {self.source}; one file "
+                          f"alone must end in {' or '.join(TABLES)}")  # fmt: skip
+        yield from fractions(self, "validation", "test")
+        yield from at_least(self, 1, "block")
+        for field in ("validation_files", "test_files"):
+            if len(getattr(self, field)) > 2:
+                yield Problem(field, getattr(self, field), "must be (source, target) or (table,)")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "validation", *(("test",) if self.test_files or self._parts().get("test") else ()))
+
+    def _own(self) -> dict[str, tuple[str, ...]]:
+        """Split -> its own files."""
+        named = {"validation": self.validation_files, "test": self.test_files}
+        return {split: files for split, files in named.items() if files}
+
+    def _parts(self) -> dict[str, float]:
+        """Split -> the fraction of `source` that is held out for it."""
+        held_out = {} if self.validation_files else {"validation": self.validation, "test": self.test}
+        return {split: part for split, part in held_out.items() if split not in self._own()}
+
+    def _files(self, split: str) -> tuple[str, ...]:
+        return self._own().get(split, (self.source, self.target) if self.target else (self.source,))
+
+    def identity(self) -> str:
+        hashes = {split: [_file(name)[1] for name in self._files(split)] for split in ("train", *self._own())}
+        fields = [self.source_field, self.target_field, self.block]
+        return cache.digest("local_pairs", VERSION, hashes, self._parts(), fields)
+
+    def build(self, progress: Progress = silent) -> ParallelCorpus:
+        from train.data import parallel_builder  # TFDS takes most of a second to import
+
+        key = f"local_pairs-{self.identity()}"
+        return parallel_builder.prepared(key, self.records, self._parts(), progress, frozenset(self._own()))
+
+    def records(self, split: str) -> Iterator[Record]:
+        """The pairs of the files of a split; the document of each is the first source of its block.
+
+        Raises UserError for a file that cannot be read, has another number of lines than its partner, or lacks a side.
+        """
+        files = [_file(name)[0] for name in self._files(split)]
+        document = ""
+        pairs = self._table(files[0]) if len(files) == 1 else line_pairs(*files)
+        for number, (source, target) in enumerate(pairs):
+            if number % self.block == 0:
+                document = source
+            yield {"source": source, "target": target, "document": document}
+
+    def _table(self, path: Path) -> Iterator[tuple[str, str]]:
+        if path.suffix == ".tsv":
+            return tab_pairs(path)
+        sides = [json_lines(path, field) for field in (self.source_field, self.target_field)]
+        pairs = zip(*sides, strict=True)
+        return (sides for number, sides in enumerate(pairs, start=1) if _both(sides, path, path, number, "record"))
+
+
+def line_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    """The lines of two files that correspond."""
+    for number, sides in enumerate(itertools.zip_longest(lines(source), lines(target)), start=1):
+        if None in sides:
+            counts = [sum(1 for _ in lines(path)) for path in (source, target)]
+            raise UserError(f"{source} has {counts[0]:,} lines and {target} {counts[1]:,}; line n of one must be the "
+                            "translation of line n of the other")  # fmt: skip
+        pair = sides[0].rstrip("\n"), sides[1].rstrip("\n")
+        if _both(pair, source, target, number):
+            yield pair
+
+
+def tab_pairs(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file, each a source and a target with a tab between."""
+    for number, line in enumerate(lines(path), start=1):
+        columns = line.rstrip("\n").split("\t")
+        if len(columns) != 2 and line.strip():
+            raise UserError(f"{path}:{number}: {len(columns)} columns where a source, a tab and a target should be")
+        if line.strip() and _both((columns[0], columns[1]), path, path, number):
+            yield columns[0], columns[1]
+
+
+def _both(pair: tuple[str, ...], source: Path, target: Path, number: int, what: str = "line") -> bool:
+    """Whether there is a pair; False where both sides are blank. Raises UserError where one is."""
+    blank = [not side.strip() for side in pair]
+    if any(blank) and not all(blank):
+        side, path = ("source", source) if blank[0] else ("target", target)
+        raise UserError(f"{path}: {what} {number} has an empty {side}; take the pair out, or fill it in")
+    return not any(blank)
+
+
+def _file(name: str) -> tuple[Path, str]:
+    """The file, and its SHA-256. Raises UserError if it is not there or not one."""
+    files = Files(name, "auto", "", "line")
+    try:
+        found = files.paths()
+    except UserError as error:
+        raise UserError(f"{error}; LocalPairs reads the two sides of its pairs from files") from None
+    if len(found) > 1:
+        raise UserError(f"{name} matches {len(found)} files; the order of lines is known for one only: join them")
+    try:
+        return found[0], cache.file_sha256(found[0])
+    except OSError as error:
+        raise unreadable(error) from error

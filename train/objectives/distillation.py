@@ -1,0 +1,151 @@
+"""Distillation: a student learns the distribution of a frozen teacher at every target (arXiv 1503.02531).
+
+    L = alpha * mean over targets of D(p_teacher | p_student) + (1 - alpha) * the student's own loss
+
+Teacher and student may be of different kinds, as in distillation across architectures (arXiv 2501.16273): each reads
+the batch as its own objective has it, a decoder-only teacher source and target in one row, an encoder-decoder student
+as two. The j-th target of a row is the same token for both, and there their distributions are compared. Prefixes are
+those of the data. Vocabularies of unequal size are cut to the smaller one before the softmax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from arch.answers import Sum
+from arch.models.base import Output
+from arch.spec import Problem, above, between, one_of
+from train.frozen import Pretrained
+from train.objectives.base import Objective, Task
+from train.objectives.divergences import Divergence, ForwardKL
+from train.objectives.next_token import Targets
+from train.objectives.sequence_to_sequence import SequenceToSequence
+
+
+class Taught(NamedTuple):
+    """The student's own targets, and the logits [B, T, V] of the teacher where they stand."""
+
+    own: Targets
+    logits: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Distill(Objective):
+    """Trains a student by a frozen teacher.
+
+    The metrics are those of `objective`; `loss/distillation` is alpha times the mean divergence, nats a target.
+
+    Attributes:
+      teacher: a model and where its parameters come from.
+      objective: how the student reads a batch, and its own loss; an objective over tokens.
+      reads: how the teacher reads the same batch; None: as the student.
+      divergence: D.
+      alpha: the share of the divergence.
+      temperature: what logits are divided by in D, which is multiplied by its square (arXiv 1503.02531, section 2).
+      compat: "unmasked": D is averaged over all B * T steps, padding too, as in the released code of arXiv 2501.16273.
+    """
+
+    teacher: Pretrained
+    objective: Objective = SequenceToSequence()
+    reads: Objective | None = None
+    divergence: Divergence = ForwardKL()
+    alpha: float = 0.9
+    temperature: float = 1.0
+    compat: Literal["paper", "unmasked"] = "paper"
+
+    def problems(self) -> Iterator[Problem]:
+        yield from between(self, 0, 1, "alpha")
+        yield from above(self, 0, "temperature")
+        yield from one_of(self, "compat", ("paper", "unmasked"))
+        for field in ("objective", "reads"):
+            one = getattr(self, field)
+            if one is not None and (one.unit != "tokens" or one.frozen):
+                yield Problem(field, one, "must be an objective over tokens without frozen models of its own")
+
+    unit = "tokens"
+
+    @property
+    def demands(self) -> tuple[type, ...]:  # type: ignore[override]
+        """The kinds of model that the student may be."""
+        return self.objective.demands
+
+    @property
+    def frozen(self) -> Mapping[str, Pretrained]:
+        return {"teacher": self.teacher}
+
+    @property
+    def reading(self) -> Objective:
+        """How the teacher reads."""
+        return self.reads or self.objective
+
+    def needs(self, description):
+        return self.objective.needs(description)
+
+    def refusals(self, model):
+        yield from self.objective.refusals(model)
+        kinds = self.reading.demands
+        if kinds and not isinstance(self.teacher.model, kinds):
+            told = " or ".join(kind.__name__ for kind in kinds)
+            yield self.teacher.refuse("model", f"must be {told} (arch.models.base) for {type(self.reading).__name__}")
+
+    def unfit(self, model, description):
+        yield from super().unfit(model, description)
+        yield from self.reading.unfit(self.teacher.model, description)
+
+    def build(self, description):
+        student, teacher = self.objective.build(description), self.reading.build(description)
+
+        def prepare(batch: Any, keys: jax.Array, **models: Any) -> tuple[Any, Taught]:
+            inputs, own = student.prepare(batch, keys)
+            read, told = teacher.prepare(batch, keys)
+            logits = jax.lax.stop_gradient(models["teacher"](read).logits)
+            return inputs, Taught(own, aligned(logits, told.weights, own.weights))
+
+        return Task(prepare, lambda output, targets: self.own(student.loss(output, targets.own)), self.divergences)
+
+    def own(self, loss: Any) -> Any:
+        """The student's own loss, with its share."""
+        return dataclasses.replace(loss, total=(1 - self.alpha) * loss.total)
+
+    def divergences(self, output: Output, targets: Taught) -> dict[str, Sum]:
+        """The divergence over all targets, with its share."""
+        both = targets.logits, output.logits
+        p, q = (self.log_probabilities(logits, min(x.shape[-1] for x in both)) for logits in both)
+        weights = (targets.own.weights > 0).astype(jnp.float32)
+        if self.compat == "unmasked":
+            weights = jnp.ones_like(weights)
+        scale = self.alpha * self.temperature**2
+        return {"distillation": Sum(scale * jnp.sum(self.divergence(p, q) * weights), jnp.sum(weights))}
+
+    def log_probabilities(self, logits: jax.Array, vocab: int) -> jax.Array:
+        """log softmax of the first `vocab` logits, float32."""
+        return jax.nn.log_softmax(logits[..., :vocab].astype(jnp.float32) / self.temperature, axis=-1)
+
+    def metrics(self, loss):
+        return self.objective.metrics(loss)
+
+    def baselines(self, dataset, split):
+        return self.objective.baselines(dataset, split)
+
+
+def aligned(
+    logits_BTV: Float[Array, "B T V"], theirs_BT: Float[Array, "B T"], own_BS: Float[Array, "B S"]
+) -> Float[Array, "B S V"]:
+    """The teacher's logits where the student's targets stand: at its j-th target for the student's j-th.
+
+    `theirs` and `own` are the weights of the targets. A step of the student that is no target goes on from the target
+    before it.
+    """
+    there = jnp.arange(own_BS.shape[1], dtype=jnp.int32)[None]
+    rank = jnp.maximum(jnp.cumsum(own_BS > 0, axis=1, dtype=jnp.int32) - 1, 0)
+    before = jax.lax.cummax(jnp.where(own_BS > 0, there, 0), axis=1)
+    order = jnp.argsort(theirs_BT <= 0, axis=1, stable=True).astype(jnp.int32)
+    place = jnp.take_along_axis(order, jnp.minimum(rank, order.shape[1] - 1), axis=1) + there - before
+    place = jnp.clip(place, 0, logits_BTV.shape[1] - 1)
+    return jnp.take_along_axis(logits_BTV, place[:, :, None], axis=1)

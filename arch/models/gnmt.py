@@ -1,115 +1,26 @@
 """GNMT (arXiv 1609.08144): a recurrent encoder and a recurrent decoder with attention by its bottom layer.
 
-Encoder: the first layer in both directions, all others forward. Decoder: the bottom layer with the attention
-(`AttentiveLSTM`), whose context every layer reads. z^l = LSTM_l(...) + z^{l-1} from layer 3 on, in both: layer 2 of the
-encoder reads twice the width. What bounds the states and the logits while training, so that the network can be
-quantised after it, is the clip of the cell and a `ClippedHead`.
+What bounds the states and the logits while training, so that the network can be quantised after it (`gnmt_int8.py`), is
+the clip of the cell and a `ClippedHead`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float
 
-from arch.context import Context, Memory, dropout, named_key
-from arch.layers.additive_attention import AdditiveAttention
-from arch.layers.attentive_lstm import AttentiveLSTM, Compat
+from arch.context import Context, Memory
 from arch.layers.caches import Room
-from arch.layers.embeddings import Embedding, EmbeddingLayer, Head, Untied
-from arch.layers.initializers import Initializer
-from arch.layers.lstm import BothDirections
-from arch.layers.lstm_cell import Cell, LSTMCell
-from arch.layers.recurrence import Recurrence
-from arch.layers.uniform_init import Uniform
+from arch.layers.embeddings import Head, Untied
 from arch.models.base import Cache, Inputs, Model, Network, Output, Seq2Seq
+from arch.models.recurrent import DecoderLayers, EncoderLayers, RecurrentDecoder, RecurrentEncoder
 from arch.models.trunk import placed
-from arch.params import Maker
-from arch.sharding import RESIDUAL_AXES, constrain
-from arch.spec import Problem, Spec, UserError, at_least, between, one_of
-from arch.stacks.base import Remat
-from arch.stacks.recurrent import RecurrentStack
-
-
-@dataclasses.dataclass(frozen=True)
-class Recurrences(Spec):
-    """What both halves have.
-
-    Attributes:
-      vocab: V.
-      width: D, of the embedding, of every layer and of both directions each.
-      depth: L.
-      residual_from: the first layer with a residual connection, counted from 1; None: there are none.
-      cell: of every layer.
-      dropout: rate at which what a layer reads from below is dropped, while training with a key.
-      embedding: the token table; None, of the encoder alone: that of the decoder.
-      init: how every weight starts.
-      remat: what the backward pass recomputes of the layers above the first (`Sequential.remat`).
-    """
-
-    vocab: int = 32_000
-    width: int = 1024
-    depth: int = 8
-    residual_from: int | None = 3
-    cell: Cell = LSTMCell()
-    dropout: float = 0.0
-    embedding: Embedding | None = Embedding()
-    init: Initializer = Uniform()
-    remat: Remat = "none"
-
-    def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 1, "vocab", "width", "depth")
-        yield from at_least(self, 2, "residual_from")
-        yield from between(self, 0, 0.999, "dropout")
-        yield from one_of(self, "remat", get_args(Remat))
-
-    def maker(self, key: jax.Array, name: str) -> Maker:
-        """Of the parameters below `name`."""
-        return Maker(key, self.init, self.depth).at(name)
-
-
-@dataclasses.dataclass(frozen=True)
-class RecurrentEncoder(Recurrences):
-    """LSTMs over the source; `first`: whether the first layer goes in both directions, its outputs concatenated."""
-
-    first: Literal["bidirectional", "forward"] = "bidirectional"
-
-    def problems(self) -> Iterator[Problem]:
-        yield from super().problems()
-        yield from one_of(self, "first", ("bidirectional", "forward"))
-        if self.residual_from == 2 and self.first == "bidirectional":
-            yield Problem("residual_from", 2, "must be at least 3: the second layer reads twice what it writes")
-
-    @property
-    def reads(self) -> list[dict[str, int]]:
-        """Widths that the layers above the first read."""
-        twice = 2 if self.first == "bidirectional" else 1
-        return [{"x": self.width * (twice if layer == 1 else 1)} for layer in range(1, self.depth)]
-
-    @property
-    def memory(self) -> int:
-        """Width of what the decoder attends to."""
-        return 2 * self.width if self.depth == 1 and self.first == "bidirectional" else self.width
-
-
-@dataclasses.dataclass(frozen=True)
-class RecurrentDecoder(Recurrences):
-    """LSTMs over the target; `attention` is bound to the bottom layer as `compat` says (`AttentiveLSTM`)."""
-
-    attention: AdditiveAttention = AdditiveAttention()
-    compat: Compat = "paper"
-
-    def problems(self) -> Iterator[Problem]:
-        yield from super().problems()
-        yield from one_of(self, "compat", get_args(Compat))
-        if self.embedding is None:
-            yield Problem("embedding", None, "must be an Embedding; the encoder's may be None, the decoder's")
+from arch.spec import Problem, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,64 +84,3 @@ class GNMTNetwork(Network):
         z_BSD = self.encoder(source, ctx, table)
         positions = np.arange(z_BSD.shape[1], dtype=np.int32)[None] if source.positions is None else source.positions
         return Memory(z_BSD, source.segments, positions)
-
-
-class EncoderLayers(nnx.Module):
-    """The encoder: `first.*`, then `layers.*`. Tap sites: embed, memory; those of `first` and of `RecurrentStack`."""
-
-    def __init__(self, spec: RecurrentEncoder, make: Maker):
-        if spec.embedding is not None:
-            self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
-        first = BothDirections if spec.first == "bidirectional" else Recurrence
-        self.first = first(spec.cell, {"x": spec.width}, spec.width, make.at("first"))
-        self.rate = spec.dropout
-        self.layers = _layers(spec, spec.reads, make)
-
-    def __call__(self, source: Inputs, ctx: Context, embedding: EmbeddingLayer | None = None) -> Float[Array, "B S M"]:
-        x_BSD = _embedded(embedding or self.embedding, source, ctx, self.rate)
-        own = ctx.tap.at(0)
-        z, _ = self.first(ctx.replace(tap=own), {"x": x_BSD})
-        z = own("resid_post", z)
-        return ctx.tap("memory", self.layers(constrain(z, RESIDUAL_AXES), ctx, own.collect()).x)
-
-
-class DecoderLayers(nnx.Module):
-    """The decoder: `first.*` with the attention, then `layers.*`. Tap sites: embed; those of `AttentiveLSTM`, `context`
-    [B, T, M], and those of `RecurrentStack`."""
-
-    def __init__(self, spec: RecurrentDecoder, memory: int, make: Maker):
-        assert spec.embedding is not None
-        self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
-        self.first = AttentiveLSTM(spec.cell, spec.attention, spec.width, memory, spec.compat, make.at("first"))
-        self.rate = spec.dropout
-        self.layers = _layers(spec, [{"x": spec.width, "context": memory}] * (spec.depth - 1), make)
-
-    def init_cache(self, room: Room) -> dict[str, Any]:
-        """Every leaf with a leading axis of layers."""
-        first = jax.tree.map(lambda leaf: leaf[None], self.first.init_cache(room))
-        return {"first": first, "layers": self.layers.init_cache(room)}
-
-    def __call__(self, inputs: Inputs, ctx: Context) -> tuple[Float[Array, "B T D"], Any]:
-        """The last layer's output, and the caches."""
-        x_BTD = _embedded(self.embedding, inputs, ctx, self.rate)
-        cache = {"first": None, "layers": None}
-        if ctx.cache is not None:
-            cache = {**ctx.cache, "first": jax.tree.map(lambda leaf: leaf[0], ctx.cache["first"])}
-        found = self.first(x_BTD, ctx.replace(cache=cache["first"]))
-        context = ctx.tap("context", found.context)
-        above = ctx.replace(cache=cache["layers"], memory=Memory(context, ctx.segments, ctx.positions))
-        z_BTD, layers = self.layers(constrain(found.x, RESIDUAL_AXES), above, found.taps)
-        if ctx.cache is None:
-            return z_BTD, None
-        return z_BTD, {"first": jax.tree.map(lambda leaf: leaf[None], found.cache), "layers": layers}
-
-
-def _layers(spec: Recurrences, reads: list[dict[str, int]], make: Maker) -> RecurrentStack:
-    return RecurrentStack(spec.cell, reads, spec.width, spec.residual_from, spec.dropout, spec.remat, make)
-
-
-def _embedded(embedding: EmbeddingLayer, inputs: Inputs, ctx: Context, rate: float) -> Float[Array, "B T D"]:
-    tokens: Any = inputs.tokens
-    key = named_key(ctx.key, "embed")
-    x_BTD = ctx.tap("embed", constrain(embedding(tokens), RESIDUAL_AXES))
-    return dropout(x_BTD, rate, ctx.replace(key=key).dropout_key)

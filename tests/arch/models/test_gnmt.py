@@ -14,7 +14,8 @@ from arch.layers.clip import ConstantClip
 from arch.layers.clipped_head import ClippedHead
 from arch.layers.lstm_cell import LSTMCell
 from arch.models.base import Inputs
-from arch.models.gnmt import GNMT, RecurrentDecoder, RecurrentEncoder
+from arch.models.gnmt import GNMT
+from arch.models.recurrent import RecurrentDecoder, RecurrentEncoder
 from arch.spec import SpecError, UserError
 from arch.taps import Tap
 from tests.arch import tiny

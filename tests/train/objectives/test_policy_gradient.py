@@ -1,5 +1,6 @@
 """Policy gradients against the sum over all sentences of a toy language of three words; drawn continuations."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -10,12 +11,17 @@ import pytest
 from arch.models.base import Inputs
 from arch.params import merge
 from arch.spec import SpecError, UserError
-from tests.train.objectives.bigram import spec_and_params
+from tests.extension.harness import difference, steps
+from tests.train.objectives.bigram import Bigram, spec_and_params
+from tests.train.reversed_pairs import Reversed
 from train.data.description import Description
 from train.forward import Forward, numbered
+from train.mesh import Mesh
 from train.objectives.continuations import continuations
 from train.objectives.policy_gradient import PolicyGradient
 from train.objectives.rewards import gleu
+from train.optim import AdamW, Constant
+from train.run import Run
 
 ROWS, GROUPS = 400, 16
 GRAPH, PARAMS = spec_and_params()
@@ -137,3 +143,24 @@ def test_mistakes_are_told():
     task = PolicyGradient().build(Description({}, vocab=3))
     with pytest.raises(UserError, match="one sentence a row"):
         task.prepare({"positions": jnp.zeros((1, 2))}, None)
+
+
+def test_a_run_draws_the_same_in_micro_batches():
+    """Through the whole step: metrics, gradients and the parameters after two updates."""
+    toy = Run(
+        model=Bigram(vocab=8),
+        data=Reversed(length=4, vocab=8, rows=16, held_out=6),
+        objective=PolicyGradient(alpha=0.1, samples=3, end=1),
+        optimizer=AdamW(learning_rate=1e-2, schedule=Constant(), eps=1e-3),
+        batch=8,
+        steps=2,
+        mesh=Mesh(data=1),
+    )
+    whole, parts = steps(toy), steps(dataclasses.replace(toy, accumulate=2))
+    for one, two in zip(whole.told, parts.told, strict=True):
+        assert {"loss", "reward"} <= one.keys()
+        for name, value in one.items():
+            np.testing.assert_allclose(two[name], value, rtol=1e-5, err_msg=name)
+    assert difference(whole.state["params"], parts.state["params"]) < 1e-6
+    assert difference(whole.state["params"], whole.first["params"]) > 1e-3
+    assert 0 < whole.evaluated["reward"] < 1

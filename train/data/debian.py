@@ -69,7 +69,7 @@ def fetch_deb(package: DebianPackage, folder: str | None = None, progress: Progr
     local = folder or os.environ.get("STRATA_SOURCES")
     if local:
         return _from_folder(package, Path(local).expanduser(), "folder" if folder else "STRATA_SOURCES")
-    key = f"{package.file}-{(package.sha256 or 'unpinned')[:12]}"
+    key = f"{package.file}-{package.sha256[:12]}" if package.sha256 else f"{package.name}-unpinned"
     entry = cache.entry("sources", key, lambda target: _download(package, target, progress))
     return next(entry.glob("*.deb"))
 

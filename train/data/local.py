@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from arch.spec import UserError
@@ -50,6 +51,7 @@ class Files:
         """The documents, file by file; empty ones are left out. Raises UserError at what cannot be read."""
         for path in self.paths():
             kind = self.format if self.format != "auto" else FORMATS.get(path.suffix, "text")
+            texts: Iterator[str]
             try:
                 if kind == "jsonl":
                     texts = json_lines(path, self.field)
@@ -76,27 +78,28 @@ def plain(path: Path, per: str) -> Iterator[str]:
     yield "".join(gathered) if per == "file" else "".join(gathered).rstrip("\n")
 
 
-def json_lines(path: Path, field: str) -> Iterator[str]:
+def json_lines(path: Path, field: str) -> Generator[str, None, None]:
     """The text `field` of each line, a JSON object."""
-    for number, line in enumerate(lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not JSON: {error}; each line must be one JSON object") from None
-        if not isinstance(value, dict):
-            raise UserError(f"{path}:{number}: {type(value).__name__} where a JSON object with {field!r} should be")
-        if field not in value:
-            raise UserError(f"{path}:{number}: no field {field!r}; it has {', '.join(map(repr, value)) or 'none'}")
-        text = value[field]
-        if not isinstance(text, str):
-            raise UserError(f"{path}:{number}: field {field!r} holds {type(text).__name__}, not text")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{path}:{number}: field {field!r} holds half a surrogate pair: not text") from None
-        yield text
+    with contextlib.closing(lines(path)) as found:  # also where a line is refused
+        for number, line in enumerate(found, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON: {error}; each line must be one JSON object") from None
+            if not isinstance(value, dict):
+                raise UserError(f"{path}:{number}: {type(value).__name__} where a JSON object with {field!r} should be")
+            if field not in value:
+                raise UserError(f"{path}:{number}: no field {field!r}; it has {', '.join(map(repr, value)) or 'none'}")
+            text = value[field]
+            if not isinstance(text, str):
+                raise UserError(f"{path}:{number}: field {field!r} holds {type(text).__name__}, not text")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{path}:{number}: field {field!r} holds half a surrogate pair: not text") from None
+            yield text
 
 
 def parquet(path: Path, column: str) -> Iterator[str]:
@@ -118,7 +121,7 @@ def parquet(path: Path, column: str) -> Iterator[str]:
         raise UserError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> Generator[str, None, None]:
     """Lines with their newline, as \\n whatever the platform wrote; a byte order mark is dropped."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):

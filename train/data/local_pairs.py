@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator
@@ -99,31 +100,39 @@ class LocalPairs(ParallelSource):
     def _table(self, path: Path) -> Iterator[tuple[str, str]]:
         if path.suffix == ".tsv":
             return tab_pairs(path)
-        sides = [json_lines(path, field) for field in (self.source_field, self.target_field)]
-        pairs = zip(*sides, strict=True)
-        return (sides for number, sides in enumerate(pairs, start=1) if _both(sides, path, path, number, "record"))
+        return self._json_pairs(path)
+
+    def _json_pairs(self, path: Path) -> Iterator[tuple[str, str]]:
+        source, target = json_lines(path, self.source_field), json_lines(path, self.target_field)
+        with contextlib.closing(source), contextlib.closing(target):
+            for number, sides in enumerate(zip(source, target, strict=True), start=1):
+                if _both(sides, path, path, number, "record"):
+                    yield sides
 
 
 def line_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
     """The lines of two files that correspond."""
-    for number, sides in enumerate(itertools.zip_longest(lines(source), lines(target)), start=1):
-        if None in sides:
-            counts = [sum(1 for _ in lines(path)) for path in (source, target)]
-            raise UserError(f"{source} has {counts[0]:,} lines and {target} {counts[1]:,}; line n of one must be the "
-                            "translation of line n of the other")  # fmt: skip
-        pair = sides[0].rstrip("\n"), sides[1].rstrip("\n")
-        if _both(pair, source, target, number):
-            yield pair
+    ours, theirs = lines(source), lines(target)
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        for number, sides in enumerate(itertools.zip_longest(ours, theirs), start=1):
+            if None in sides:
+                counts = [sum(1 for _ in lines(path)) for path in (source, target)]
+                raise UserError(f"{source} has {counts[0]:,} lines and {target} {counts[1]:,}; line n of one must be "
+                                "the translation of line n of the other")  # fmt: skip
+            pair = sides[0].rstrip("\n"), sides[1].rstrip("\n")
+            if _both(pair, source, target, number):
+                yield pair
 
 
 def tab_pairs(path: Path) -> Iterator[tuple[str, str]]:
     """The lines of a file, each a source and a target with a tab between."""
-    for number, line in enumerate(lines(path), start=1):
-        columns = line.rstrip("\n").split("\t")
-        if len(columns) != 2 and line.strip():
-            raise UserError(f"{path}:{number}: {len(columns)} columns where a source, a tab and a target should be")
-        if line.strip() and _both((columns[0], columns[1]), path, path, number):
-            yield columns[0], columns[1]
+    with contextlib.closing(lines(path)) as found:
+        for number, line in enumerate(found, start=1):
+            columns = line.rstrip("\n").split("\t")
+            if len(columns) != 2 and line.strip():
+                raise UserError(f"{path}:{number}: {len(columns)} columns where a source, a tab and a target should be")
+            if line.strip() and _both((columns[0], columns[1]), path, path, number):
+                yield columns[0], columns[1]
 
 
 def _both(pair: tuple[str, ...], source: Path, target: Path, number: int, what: str = "line") -> bool:

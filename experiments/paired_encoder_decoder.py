@@ -153,7 +153,7 @@ def tiny() -> Study:
     size = Size(layers=4, width=16, hidden=24, heads=2, vocab=256, radius=2)
     arms = pair(size, run(data, AdamW(), batch=4, steps=4), more=2)
     scores = tuple(dataclasses.replace(one, rows=4) for one in LANGUAGE)
-    return dataclasses.replace(study(arms, learning_rates=(1e-3, 3e-2), tuning_seeds=1, seeds=2), suite=scores)
+    return dataclasses.replace(study(arms, learning_rates=(1e-3, 3e-2, 1.0), tuning_seeds=1, seeds=2), suite=scores)
 
 
 def full(name: str = "150M") -> Study:

@@ -52,18 +52,14 @@ class Asked:
             raise UserError(f"{type(self.run.objective).__name__} hides no tokens: there is no mask to score with")
         return found
 
-    @functools.cached_property
-    def _call(self) -> Any:
-        return functools.partial(_output, *split(self.opened.model))
-
-    def outputs(self, inputs: Inputs) -> Iterator[tuple[slice, Output]]:
-        """The model's output on each `batch` of rows, on the host: (which rows, output)."""
-        count = len(inputs.tokens)
+    def outputs(self, inputs: Inputs, network: Any = None) -> Iterator[tuple[slice, Output]]:
+        """The output of the model, or of another `network`, on each `batch` of rows, on the host: (rows, output)."""
+        count, parts = len(inputs.tokens), split(self.opened.model if network is None else network)
         for start in range(0, count, self.batch):
             which = slice(start, min(start + self.batch, count))
             missing = self.batch - (which.stop - which.start)
             part = jax.tree.map(lambda x: np.pad(x[which], [(0, missing)] + [(0, 0)] * (x.ndim - 1)), inputs)  # noqa: B023
-            out = jax.device_get(self._call(part))
+            out = jax.device_get(_output(*parts, part))
             yield which, jax.tree.map(lambda x: x[: which.stop - which.start], out)  # noqa: B023
 
 

@@ -37,8 +37,8 @@ def log_probabilities(
     tokens = rows["tokens"]
     if isinstance(asked.run.model, Causal):
         log_p, best = np.zeros(tokens.shape), np.zeros(tokens.shape)
-        for part, out in asked.outputs(_inputs(rows, slice(None))):
-            each = _log_softmax(out.logits[:, :-1])
+        for part, out in asked.outputs(inputs_of(rows)):
+            each = log_softmax(out.logits[:, :-1])
             wanted = tokens[part, 1:]
             log_p[part, 1:] = np.take_along_axis(each, wanted[..., None], axis=2)[..., 0]
             best[part, 1:] = each.argmax(axis=2) == wanted
@@ -50,9 +50,9 @@ def log_probabilities(
         behind = np.arange(tokens.shape[1])[None] > which[:, 1:]
         hidden["segments"] = np.where(behind, 0, hidden["segments"])
     found, right = np.zeros(len(which)), np.zeros(len(which))
-    for part, out in asked.outputs(_inputs(hidden, slice(None))):
+    for part, out in asked.outputs(inputs_of(hidden)):
         at = which[part]
-        each = _log_softmax(out.logits[np.arange(len(at)), at[:, 1]])
+        each = log_softmax(out.logits[np.arange(len(at)), at[:, 1]])
         wanted = tokens[at[:, 0], at[:, 1]]
         found[part] = each[np.arange(len(at)), wanted]
         right[part] = each.argmax(axis=1) == wanted
@@ -141,14 +141,16 @@ def _cut(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array[:, :-1] if array.shape[1:] == (length,) else array for name, array in rows.items()}
 
 
-def _inputs(rows: Mapping[str, np.ndarray], part: slice) -> Inputs:
+def inputs_of(rows: Mapping[str, np.ndarray]) -> Inputs:
+    """What a model reads of rows [B, T], the source of pairs too."""
     source = None
     if "source" in rows:
-        source = Inputs(rows["source"][part], rows.get("source_positions"), rows["source_segments"][part])
-    return Inputs(rows["tokens"][part], rows.get("positions"), rows["segments"][part], source=source)
+        source = Inputs(rows["source"], rows.get("source_positions"), rows["source_segments"])
+    return Inputs(rows["tokens"], rows.get("positions"), rows["segments"], source=source)
 
 
-def _log_softmax(logits: Any) -> np.ndarray:
+def log_softmax(logits: Any) -> np.ndarray:
+    """In float64."""
     logits = np.asarray(logits, np.float64)
     logits = logits - logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -1,0 +1,149 @@
+"""Return of the Encoder (arXiv 2501.16273): does an encoder-decoder translate better than a decoder of equal cost?
+
+A decoder alone carries the source through all of its layers; a pair reads it once, with two thirds of them. At equal
+parameters a pair has about half the training FLOPs of a row, so that the decoder is ahead at equal steps: all arms
+spend equal training FLOPs here. The depths of the pair are split three ways, matched by width.
+
+Forms:
+
+  (none)   the 330M shape (experiments/pair_sizes.py) against 31 layers of the same block: accelerators.
+  :cpu     0.4 million parameters on help pages, German to English, 1,000 updates of the pairs, 4 seeds after 3 learning
+           rates x 2 seeds: an hour or two on 2 cores.
+  :tiny    seconds; what the tests run.
+
+Published, 330M, pair and decoder: SQuAD 0.69 and 0.57, XSum 0.27 and 0.24 (judged scores 0.94, 0.90; 0.20, 0.19); two
+thirds of the layers in the encoder is the best split. At small scale the better family was not known before: what comes
+out is reported, whichever way it falls. Latency and speed: bench/encoder_decoder.py.
+
+  python launch.py train --config=experiments/return_of_the_encoder.py:cpu
+"""
+
+import dataclasses
+from typing import Any
+
+from arch.blocks import PreNorm
+from arch.layers.attention import Attention
+from arch.layers.cross_attention import CrossAttention
+from arch.layers.embeddings import Tied
+from arch.layers.feed_forward import MLP
+from arch.layers.masks import Bidirectional
+from arch.models.decoder import Decoder
+from arch.models.encoder_decoder import EncoderDecoder, reading
+from arch.models.trunk import Trunk
+from experiments.config.load import unknown_form
+from experiments.pair_sizes import SIZES
+from experiments.study.claims import Better
+from experiments.study.match import at_equal_flops, match
+from experiments.study.study import Study
+from train.data.libreoffice import LibreOfficeHelp
+from train.data.parallel_text import ParallelText
+from train.data.reversal import Reversed
+from train.data.translation_catalogue import TfdsPairs
+from train.data.wordpieces import WordPieces
+from train.objectives.concatenated import Concatenated, PrefixConcatenated
+from train.objectives.sequence_to_sequence import SequenceToSequence
+from train.optim.optimizers import AdamW
+from train.optim.schedules import Cosine
+from train.run import Reports, Run
+
+FORMS = ("", "cpu", "tiny")
+QUESTION = "At equal parameters and training FLOPs, does an encoder-decoder translate better than a decoder alone?"
+PAPER = (
+    {"measured": "SQuAD 2.0, overlap and judge", "encoder-decoder": "0.69, 0.94", "decoder": "0.57, 0.90"},
+    {"measured": "IELTS", "encoder-decoder": "0.32, 0.46", "decoder": "0.31, 0.40"},
+    {"measured": "CodeXGLUE", "encoder-decoder": "0.93, 0.74", "decoder": "0.93, 0.63"},
+    {"measured": "XSum", "encoder-decoder": "0.27, 0.20", "decoder": "0.24, 0.19"},
+)
+
+
+def get_config(form: str = "") -> Study:
+    if form not in FORMS:
+        raise unknown_form(form, FORMS)
+    return {"": full, "cpu": cpu, "tiny": tiny}[form]()
+
+
+def pair(vocab: int, width: int, depth: tuple[int, int], heads: int, hidden: int) -> EncoderDecoder:
+    """Pre-norm blocks, one table for source, target and head."""
+    feed_forward = MLP(hidden=hidden)
+    encoding = PreNorm(mixer=Attention(heads=heads, mask=Bidirectional()), feed_forward=feed_forward)
+    decoding = reading(PreNorm(mixer=Attention(heads=heads), feed_forward=feed_forward), CrossAttention(heads=heads))
+    return EncoderDecoder(
+        encoder=Trunk(vocab, width, depth[0], encoding, embedding=None),
+        decoder=Trunk(vocab, width, depth[1], decoding),
+        head=Tied(),
+    )
+
+
+def decoder(vocab: int, width: int, depth: int, heads: int, hidden: int) -> Decoder:
+    """The same blocks without an encoder."""
+    block = PreNorm(mixer=Attention(heads=heads), feed_forward=MLP(hidden=hidden))
+    return Decoder(vocab, width, depth, block, head=Tied())
+
+
+def study(pairs: dict[str, Run], alone: Decoder, prefix: bool, **sizes: Any) -> Study:
+    """`pairs`, the first of which has two thirds of its layers in the encoder, and the decoder at their FLOPs."""
+    first, *others = pairs.values()
+    objectives = {"decoder": Concatenated(), **({"decoder, prefix": PrefixConcatenated()} if prefix else {})}
+    decoders = {name: dataclasses.replace(first, model=alone, objective=one) for name, one in objectives.items()}
+    splits = dict(zip(list(pairs)[1:], others, strict=True))
+    arms = {next(iter(pairs)): first, **at_equal_flops(first, {**splits, **decoders})}
+    name, *rest = arms
+    return Study(
+        question=QUESTION,
+        arms=arms,
+        claims=tuple(Better(name, than=other) for other in ("decoder", *(one for one in rest if one != "decoder"))),
+        metric="val/loss",
+        paper=PAPER,
+        notes=(
+            "The loss is that of the target's tokens in every arm, nats a token.",
+            "Steps differ, so that all arms spend the training FLOPs of the first.",
+        ),
+        **sizes,
+    )
+
+
+def run(network: Any, data: Any, batch: int, steps: int, learning_rate: float = 3e-3) -> Run:
+    return Run(
+        model=network,
+        data=data,
+        objective=SequenceToSequence(),
+        optimizer=AdamW(learning_rate=learning_rate, schedule=Cosine(warmup=0.1, final=0.1), weight_decay=0.0, b2=0.98),
+        batch=batch,
+        steps=steps,
+        reports=Reports(log=max(steps // 20, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
+    )
+
+
+def splits(base: Run, depths: tuple[tuple[int, int], ...], tolerance: float = 0.03) -> dict[str, Run]:
+    """The pair with its layers split so, matched in parameters by width; "4+2"."""
+    found = match(base, depth=depths, hold="params", unit=4, tolerance=tolerance)
+    return {name.removeprefix("depth="): one for name, one in found.items()}
+
+
+def cpu() -> Study:
+    """6 layers, split three ways, against 7 of a decoder alone: cross-attention is worth about one."""
+    data = ParallelText(LibreOfficeHelp("de", "en", longest=90), WordPieces(1024), source_length=32, length=32)
+    base = run(pair(1024, 64, (4, 2), heads=4, hidden=256), data, batch=48, steps=1000)
+    pairs = splits(base, ((4, 2), (3, 3), (2, 4)))
+    alone = decoder(1024, 64, 7, heads=4, hidden=240)
+    return study(pairs, alone, True, learning_rates=(1.5e-3, 3e-3, 6e-3), tuning_seeds=2, seeds=4)
+
+
+def tiny() -> Study:
+    """Rows that are to be reversed, in seconds."""
+    base = run(pair(16, 16, (2, 1), heads=2, hidden=32), Reversed(length=6), batch=4, steps=4)
+    pairs = splits(base, ((2, 1), (1, 2)), tolerance=0.05)
+    alone = decoder(16, 16, 4, heads=2, hidden=32)
+    return study(pairs, alone, False, learning_rates=(1e-3, 1e-2, 1.0), tuning_seeds=1, seeds=2)
+
+
+def full() -> Study:
+    """The released shape, 20 + 10 layers, and 31 layers of its blocks alone."""
+    pairs = TfdsPairs("wmt14_translate/de-en", "de", "en")
+    data = ParallelText(pairs, WordPieces(32_128), source_length=256, length=256)
+    size = SIZES["mu-330M"].model()
+    trunk = size.decoder
+    assert isinstance(trunk.block, PreNorm)
+    block = dataclasses.replace(trunk.block, extra=(), order=())
+    base = run(size, data, batch=128, steps=100_000, learning_rate=1e-4)
+    return study({"20+10": base}, Decoder(trunk.vocab, trunk.width, 31, block, head=size.head), False, seeds=3)

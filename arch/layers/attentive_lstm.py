@@ -63,8 +63,8 @@ class AttentiveLSTM(nnx.Module):
         return {"state": recurrent, "keys": Fixed({**keys, "segments": nothing})}
 
     def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Attended:
-        """Tap sites: lstm.h, lstm.c, resid_post, as those of the layers above; attn.scores and attn.pattern
-        [B, 1, T, S], of which an edit sees one query at a time.
+        """Tap sites: lstm.h, lstm.c, resid_post, as those of the layers above; cross.attn.scores and
+        cross.attn.pattern [B, 1, T, S], of which an edit sees one query at a time.
 
         Raises:
           UserError: neither a memory nor a cache that holds one.
@@ -77,7 +77,7 @@ class AttentiveLSTM(nnx.Module):
 
         def step(held: Held, token: tuple[jax.Array, jax.Array]) -> tuple[Held, Any]:
             gates, document = token
-            tap = ctx.tap.at(None)
+            tap = ctx.tap.scope("cross").at(None)
             old, before = begun(held, document, empty)
             read = lambda state: self.cell.output(state.h, delta, dtype)  # noqa: E731
             new = self.cell.step(gates + self.cell.product("context", before), old, delta)

@@ -108,7 +108,7 @@ CASES: dict[str, Case] = {
             "encoder.lstm.h": (2, B, 8, D),
             "encoder.backward.lstm.h": (1, B, 8, D),
             "decoder.resid_post": (2, B, 8, D),
-            "decoder.attn.pattern": (B, 1, 8, 8),
+            "decoder.cross.attn.pattern": (B, 1, 8, 8),
         },
         # Layers of the encoder read D (twice), 2D and D; those of the decoder D and the context.
         flops=9 * product(8, D, 4 * D)

@@ -70,8 +70,8 @@ def test_it_is_the_equations_of_the_paper(compat):
         np.testing.assert_allclose(out.taps["encoder.memory"][row, :n], memory, atol=1e-5)
         logits, pattern = gnmt_by_hand.decode(params, memory, inputs.tokens[row, :m], 3, compat, clip=0.4)
         np.testing.assert_allclose(out.logits[row, :m], logits, atol=1e-5)
-        np.testing.assert_allclose(out.taps["decoder.attn.pattern"][row, 0, :m, :n], pattern, atol=1e-5)
-    assert out.taps["decoder.attn.pattern"].shape == (3, 1, max(TARGETS), max(LENGTHS))
+        np.testing.assert_allclose(out.taps["decoder.cross.attn.pattern"][row, 0, :m, :n], pattern, atol=1e-5)
+    assert out.taps["decoder.cross.attn.pattern"].shape == (3, 1, max(TARGETS), max(LENGTHS))
     for half in ("encoder", "decoder"):
         for site in ("lstm.c", "resid_post"):
             reached = [float(np.abs(state).max()) for state in jax.tree.leaves(out.taps[f"{half}.{site}"])]
@@ -112,7 +112,7 @@ def test_nothing_depends_on_source_padding():
     moved = dataclasses.replace(inputs, source=Inputs(tokens=longer[0], segments=longer[1]))
     spec = gnmt()
     tiny.close(run(spec, moved).logits, run(spec, inputs).logits)
-    pattern = np.asarray(run(spec, moved).taps["decoder.attn.pattern"])[:, 0]
+    pattern = np.asarray(run(spec, moved).taps["decoder.cross.attn.pattern"])[:, 0]
     assert (pattern.transpose(0, 2, 1)[longer[1] == 0][:, :2] == 0).all()
     np.testing.assert_allclose(pattern.sum(-1), 1, atol=1e-6)
 
@@ -153,7 +153,7 @@ def test_cached_decoding_is_the_full_forward(compat):
 def test_an_edit_of_the_pattern_moves_the_logits():
     forward, params = network(gnmt())
     inputs = jax.tree.map(jnp.asarray, pairs())
-    even = Tap(edit={"decoder.attn.pattern": lambda p, layer: jnp.ones_like(p) / p.shape[-1]})
+    even = Tap(edit={"decoder.cross.attn.pattern": lambda p, layer: jnp.ones_like(p) / p.shape[-1]})
     out = forward(params, inputs.tokens, segments=inputs.segments, source=inputs.source, tap=even)
     assert np.abs(np.asarray(out.logits) - np.asarray(run(gnmt(), pairs()).logits)).max() > 1e-3
 

@@ -39,7 +39,9 @@ OUT = flags.DEFINE_string("out", None, "Folder for the report. Default: none of 
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
-SUITE = flags.DEFINE_string("suite", None, "evaluate: the scores of a suite: language, translation, or MODULE:NAME.")
+SUITE = flags.DEFINE_string(
+    "suite", None, "evaluate: the scores of a suite: language, translation, fine_tuned, or MODULE:NAME."
+)
 CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
                                 "a run that it has begun.")  # fmt: skip

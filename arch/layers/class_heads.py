@@ -1,4 +1,4 @@
-"""Classification heads: from the vector of a row to the logits of classes, float32."""
+"""Classification heads: from the vector of a row, or of each token, to the logits of classes, float32."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from arch.layers.feed_forward import ACTIVATIONS, Activation
 from arch.layers.linear import Dense, Linear
-from arch.layers.shapes import contract
+from arch.layers.shapes import align, contract
 from arch.params import Maker
 from arch.spec import Problem, Spec, at_least, one_of
 
@@ -24,7 +24,7 @@ class ClassHead(Spec, abc.ABC):
 
     @abc.abstractmethod
     def build(self, inputs: int, classes: int, width: int, make: Maker) -> Any:
-        """The head: `head(features_BD) -> logits [B, classes]`."""
+        """The head: `head(features [..., D]) -> logits [..., classes]`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,9 @@ class LinearHeadLayer(nnx.Module):
         self.kernel = make.weight("kernel", [(inputs, None)], [(classes, None)], role="head")
         self.bias = make.constant([(classes, None)], 0.0)
 
-    def __call__(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B C"]:
-        return contract(x_BD, self.kernel[...], dtype=jnp.float32) + self.bias[...].astype(jnp.float32)[None]
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B C"]:
+        logits = contract(x, self.kernel[...], dtype=jnp.float32)
+        return logits + align(self.bias[...], logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,5 +68,5 @@ class MLPHeadLayer(nnx.Module):
         self.up = spec.linear.build([(inputs, None)], [(hidden, "mlp")], make, name="up", role="feed_forward")
         self.out = LinearHeadLayer(hidden, classes, make.at("out"))
 
-    def __call__(self, x_BD: Float[Array, "B D"]) -> Float[Array, "B C"]:
-        return self.out(ACTIVATIONS[self.activation](self.up(x_BD)))
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B C"]:
+        return self.out(ACTIVATIONS[self.activation](self.up(x)))

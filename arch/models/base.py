@@ -2,8 +2,8 @@
 
 A spec's type says what it can do: `Causal` (each token's logits depend on what came before it alone: it generates),
 `Bidirectional` (logits of every token from the whole row), `Seq2Seq` (a causal model of a target, given a
-source), `Classification` (one set of logits a row), `TextEmbedding` (one vector a row). What needs one of them demands
-it by that type.
+source), `Classification` (one set of logits a row), `Tagging` (one set of logits a token), `TextEmbedding` (one vector
+a row). What needs one of them demands it by that type.
 
 A model is called `model(inputs, ...) -> Output` with an `Inputs` record, whatever it reads.
 """
@@ -50,6 +50,10 @@ class Seq2Seq(Causal):
 
 class Classification:
     """Logits [B, classes] of each row."""
+
+
+class Tagging:
+    """Logits [B, T, classes] of each token: what it is, not which token it is."""
 
 
 class TextEmbedding:
@@ -137,7 +141,7 @@ class Output:
     """What a call of a model answers.
 
     Attributes:
-      logits: float32 [B, T, V], or [B, classes]; of a `TextEmbedding` the vectors.
+      logits: float32 [B, T, V], [B, classes], or [B, T, classes]; of a `TextEmbedding` the vectors.
       cache: the cache after these tokens; None without one.
       hidden: the last hidden states [B, T, D] that the head read; None: the model has none to show.
       losses: name -> what the training step adds to the objective's loss.

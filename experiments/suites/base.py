@@ -37,7 +37,7 @@ class Asked:
 
     def __init__(self, opened: Opened, split: str, rows: int, batch: int = 32):
         there = opened.dataset.rows[split]
-        self.opened, self.batch = opened, batch
+        self.opened, self.split, self.batch = opened, split, batch
         self.rows: Rows = there.gather(np.arange(min(rows, len(there))))
 
     @property

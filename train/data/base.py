@@ -94,6 +94,9 @@ class Dataset:
         self.description = dataclasses.replace(description, splits=tuple(self.rows))
         self.fingerprint, self.order = fingerprint, order
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.fingerprint!r})"
+
     def ordered(self, order: Order) -> Self:
         """The same, trained on in another order."""
         other = copy.copy(self)

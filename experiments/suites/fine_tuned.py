@@ -1,0 +1,157 @@
+"""Fine-tuned scores: what a model's trunk is worth to a task that it is trained for, a little and all families alike.
+
+The trunk is taken as it is and everything is trained: the same fresh head, rows, batches and steps for every family,
+and for each model the best of a few learning rates by its loss on validation rows. Replaced-token detection has the
+label of a token depend on both sides of it, so that it tells encoders from decoders, where the genre of a text does not
+(Ettin, arXiv 2507.11412, trains them on the tasks of GLUE).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from arch.layers.class_heads import ClassHead, LinearHead
+from arch.models.base import Bidirectional, Causal, Inputs, Model, Seq2Seq
+from arch.models.tagger import tagger_of
+from arch.models.trunk import Trunk
+from arch.spec import Problem, UserError, above, at_least, between
+from experiments.suites.base import Asked, Score
+from experiments.suites.ranks import auc, average_precision
+from train import loop
+from train.data.base import Batch, Dataset, Rows
+from train.data.built import Built
+from train.data.replaced import ReplacedDataset, not_replaced
+from train.from_arrays import FromArrays
+from train.members import Members, pick
+from train.objectives.base import Objective
+from train.objectives.token_labels import TokenLabels
+from train.opened import Opened
+from train.optim import AdamW, Linear
+from train.run import Reports, Run
+from train.setup import prepare
+
+TRUNK = r"^(?!head\.)"
+"""The parameters and buffers of a trunk: all but those of the head."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned(Score):
+    """A measure of a model after some training.
+
+    Attributes:
+      trained_on: rows of the training split, the first ones.
+      steps, batch: updates, and rows of each.
+      learning_rates: tried, as one program; the best by the loss on the first `rows` of validation is measured.
+      seed: of the head, the order of the rows and dropout.
+    """
+
+    kinds: ClassVar[tuple[type, ...]] = (Causal, Bidirectional)
+
+    trained_on: int = 4096
+    steps: int = 400
+    batch: int = 32
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    seed: int = 0
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from at_least(self, 1, "trained_on", "steps", "batch")
+        yield from at_least(self, 0, "seed")
+        if not self.learning_rates or not all(rate > 0 for rate in self.learning_rates):
+            yield Problem("learning_rates", self.learning_rates, "must be some numbers above 0")
+
+    def refusal(self, run: Run) -> str:
+        if isinstance(run.model, Seq2Seq) or not isinstance(run.model, Trunk):
+            return f"{type(self).__name__} fine-tunes an encoder or a decoder; {type(run.model).__name__} is neither"
+        return super().refusal(run)
+
+    def tuned(self, asked: Asked, model: Model, objective: Objective, dataset: Dataset) -> Opened:
+        """`model` with the trunk of the model that is asked, trained on `dataset`.
+
+        Raises:
+          UserError: no learning rate ends with a finite loss, or there are several processes.
+        """
+        if jax.process_count() > 1:
+            raise UserError(f"{type(self).__name__} trains in one process; score this model in a process by itself")
+        cut = {"train": First(dataset.rows["train"], self.trained_on),
+               "validation": First(dataset.rows["validation"], self.rows)}  # fmt: skip
+        data = Dataset(cut, dataset.description, f"{dataset.fingerprint} {self.trained_on} {self.rows}")
+        whole = asked.run
+        run = Run(
+            model,
+            Built(data),
+            objective,
+            AdamW(self.learning_rates[0], Linear(warmup=0.1), weight_decay=0.01),
+            self.batch,
+            self.steps,
+            seed=self.seed,
+            precision=whole.precision,
+            mesh=dataclasses.replace(whole.mesh, replica=1),
+            reports=Reports(log=0, evaluate=0, checkpoint=0),
+            start=FromArrays.of(asked.opened.state, TRUNK, "the scored model"),
+        )
+        members = Members(tuple({"optimizer.learning_rate": rate} for rate in self.learning_rates))
+        with tempfile.TemporaryDirectory() as folder:
+            done = loop.train(run, Path(folder) / "run", members=members)
+        losses = np.array(done.metrics["val/loss"])
+        losses[list(done.stopped)] = np.inf
+        losses = np.where(np.isfinite(losses), losses, np.inf)
+        best = int(losses.argmin())
+        if losses[best] == np.inf:
+            raise UserError(f"{type(self).__name__}: no learning rate of {self.learning_rates} trains to a finite loss")
+        program = prepare(members.lone(run, best), data.description)
+        return Opened(program, jax.device_get(pick(done.state, best)), dataset, self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplacedTokens(FineTuned):
+    """Which tokens of a row were replaced by others: the area under the ROC curve, `replaced_auc_score` (chance is
+    0.5), and the average precision, `replaced_precision_score` (chance is the share that was replaced).
+
+    `rate`: of the tokens that are replaced (`train.data.replaced`). `head`: from a token's hidden state to logits.
+    """
+
+    rate: float = 0.15
+    head: ClassHead = LinearHead()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from above(self, 0, "rate")
+        yield from between(self, 0, 1, "rate")
+
+    def refusal(self, run: Run) -> str:
+        why = not_replaced(run.data.describe())
+        return super().refusal(run) or (f"the data of ReplacedTokens {why}" if why else "")
+
+    def measure(self, asked):
+        dataset = ReplacedDataset(asked.opened.dataset, self.rate, self.seed)
+        model: Any = asked.run.model
+        opened = self.tuned(asked, tagger_of(model, head=self.head), TokenLabels(), dataset)
+        after = Asked(opened, asked.split, self.rows, asked.batch)
+        rows, found = after.rows, np.zeros(after.rows["labels"].shape)
+        for part, out in after.outputs(Inputs(rows["tokens"], rows.get("positions"), rows["segments"])):
+            found[part] = np.asarray(out.logits[..., 1], np.float64) - np.asarray(out.logits[..., 0], np.float64)
+        counts = rows["weights"] > 0
+        scores, positive = found[counts], rows["labels"][counts] == 1
+        return {"replaced_auc_score": auc(scores, positive),
+                "replaced_precision_score": average_precision(scores, positive)}  # fmt: skip
+
+
+class First:
+    """The first `count` of `rows`, or all if there are fewer."""
+
+    def __init__(self, rows: Rows, count: int):
+        self.rows, self.count = rows, min(count, len(rows))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        return self.rows.gather(indices)

@@ -1,0 +1,98 @@
+"""Fine-tuned scores: where the training starts, which learning rate is taken, and the ranks of the trained logits."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from arch.blocks import PreNorm
+from arch.layers.attention import Attention
+from arch.layers.feed_forward import MLP
+from arch.layers.masks import Bidirectional
+from arch.models.base import Inputs
+from arch.models.classifier import Classifier
+from arch.models.decoder import Decoder
+from arch.models.encoder import Encoder
+from arch.models.encoder_decoder import EncoderDecoder, reading
+from arch.models.tagger import Tagger
+from arch.models.trunk import Trunk
+from arch.spec import SpecError
+from experiments.suites.base import score
+from experiments.suites.catalogue import SUITES, named
+from experiments.suites.fine_tuned import FineTuned, ReplacedTokens
+from tests.train import toys
+from tests.train.reversed_pairs import Reversed
+from train.objectives.masked_lm import MaskedLM
+from train.objectives.sequence_to_sequence import SequenceToSequence
+from train.opened import Opened
+from train.setup import prepare
+
+V = toys.VOCAB
+BLOCK = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=24))
+SEEING = PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=MLP(hidden=24))
+DATA = toys.Toy(rows=400, held_out=60)
+RUNS = {
+    "decoder": toys.run(model=Decoder(V, 16, 1, BLOCK), data=DATA),
+    "encoder": toys.run(model=Encoder(V + 1, 16, 1, SEEING), data=DATA, objective=MaskedLM()),
+}
+
+
+def opened(run):
+    dataset = run.data.build()
+    program = prepare(run, dataset.description)
+    return Opened(program, jax.device_get(program.start()), dataset, 0)
+
+
+def scored(monkeypatch, one, model):
+    """The score, and the model that it has trained for it."""
+    kept, tuned = [], FineTuned.tuned
+    monkeypatch.setattr(FineTuned, "tuned", lambda *told: kept.append(tuned(*told)) or kept[0])
+    return score((one,), model, "validation"), kept[0]
+
+
+def trunk(tree):
+    leaves = jax.tree_util.tree_leaves_with_path({name: below for name, below in tree.items() if name != "head"})
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def test_ranks_of_the_best_learning_rate(monkeypatch):
+    """The numbers are those of scikit-learn on the trained model's logits; a rate that learns nothing and one that
+    diverges are not taken."""
+    one = ReplacedTokens(rows=60, trained_on=400, steps=300, batch=16, learning_rates=(1e-9, 2e-2, 1e30))
+    found, after = scored(monkeypatch, one, opened(RUNS["encoder"]))
+    assert isinstance(after.program.run.model, Tagger)
+    assert after.program.run.optimizer.learning_rate == 2e-2
+    rows = after.dataset.rows["validation"].gather(np.arange(60))
+    out = after.model(Inputs(rows["tokens"], rows["positions"], rows["segments"]))
+    counts = rows["segments"] > 0
+    right, margin = rows["labels"][counts], np.asarray(out.logits[..., 1] - out.logits[..., 0])[counts]
+    assert found["replaced_auc_score"] == pytest.approx(roc_auc_score(right, margin), abs=1e-3)
+    assert found["replaced_precision_score"] == pytest.approx(average_precision_score(right, margin), abs=1e-2)
+    assert found["replaced_auc_score"] > 0.65
+
+
+def test_it_starts_from_the_trunk_of_the_scored_model(monkeypatch):
+    model = opened(RUNS["decoder"])
+    one = ReplacedTokens(rows=20, trained_on=8, steps=1, batch=8, learning_rates=(1e-20,))
+    _, after = scored(monkeypatch, one, model)
+    before, found = trunk(model.params), trunk(after.params)
+    assert before.keys() == found.keys()
+    for path, leaf in before.items():
+        np.testing.assert_array_equal(found[path], leaf)
+    assert after.program.run.model.block == BLOCK
+    assert set(after.params["head"]) == {"kernel", "bias"}
+
+
+def test_what_cannot_be_fine_tuned_is_refused():
+    for run in RUNS.values():
+        assert named("fine_tuned", run) == SUITES["fine_tuned"]
+    one = ReplacedTokens()
+    pair = EncoderDecoder(encoder=Trunk(V, 16, 1, SEEING), decoder=Trunk(V, 16, 1, reading(BLOCK)))
+    pairs = toys.run(model=pair, data=Reversed(length=8, vocab=V), objective=SequenceToSequence())
+    assert "EncoderDecoder is neither" in one.refusal(pairs)
+    assert "Classifier is none" in one.refusal(dataclasses.replace(RUNS["encoder"], model=Classifier(V, 16, 1)))
+    assert "must have rows of text" in one.refusal(dataclasses.replace(RUNS["decoder"], data=pairs.data))
+    with pytest.raises(SpecError, match=r"learning_rates=.*must be some numbers above 0"):
+        ReplacedTokens(learning_rates=())

@@ -1,0 +1,67 @@
+"""The adapter of MTEB: each text's vector is that of the text alone, pooled as its family does."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from arch.blocks import PreNorm
+from arch.layers.attention import Attention
+from arch.layers.feed_forward import MLP
+from arch.layers.masks import Bidirectional
+from arch.layers.positions import Learned, NoPosition
+from arch.models.classifier import Classifier
+from arch.models.decoder import Decoder
+from arch.models.encoder import Encoder
+from arch.spec import UserError
+from experiments.suites.mteb import TextEncoder
+from tests.experiments.suites.letters import Letters, opened, read
+from tests.train import toys
+from train.objectives.masked_lm import MaskedLM
+
+V, D, LIMIT = toys.VOCAB, 16, 40
+PLACES = {"position": Learned(LIMIT)}
+BLOCK = PreNorm(mixer=Attention(heads=2, position=NoPosition()), feed_forward=MLP(hidden=24))
+SEEING = PreNorm(mixer=Attention(heads=2, position=NoPosition(), mask=Bidirectional()), feed_forward=MLP(hidden=24))
+TEXTS = ["abc", "a b c d e f g", "", "x" * 50, "then the path"]
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {
+        "decoder": opened(Decoder(V, D, 1, BLOCK, **PLACES)),
+        "encoder": opened(Encoder(V + 1, D, 1, SEEING, **PLACES), objective=MaskedLM()),
+    }
+
+
+@pytest.mark.parametrize("family", ["decoder", "encoder"])
+def test_vectors(models, family):
+    model = models[family]
+    found = TextEncoder(model, batch=2).encode(TEXTS, task_name="any", prompt_type="query")
+    assert (found.shape, found.dtype) == ((len(TEXTS), D), np.float32)
+    for text, vector in zip(TEXTS, found, strict=True):
+        tokens = [0, *Letters().encode(text), *([1] if family == "encoder" else [])][:LIMIT]
+        hidden = np.asarray(read(model.model, tokens).hidden[0])
+        wanted = hidden.mean(axis=0) if family == "encoder" else hidden[-1]
+        np.testing.assert_allclose(vector, wanted, atol=1e-4)
+
+
+def test_batches_of_texts_are_texts(models):
+    encoder = TextEncoder(models["decoder"], batch=2)
+    np.testing.assert_array_equal(encoder.encode([{"text": TEXTS[:3]}, {"text": TEXTS[3:]}]), encoder.encode(TEXTS))
+
+
+def test_similarities(models):
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(3, D)), rng.normal(size=(3, D))
+    cosine = [[a @ b / np.sqrt(a @ a * (b @ b)) for b in other] for a in one]
+    encoder = TextEncoder(models["decoder"])
+    np.testing.assert_allclose(encoder.similarity(one, other), cosine)
+    np.testing.assert_allclose(encoder.similarity_pairwise(one, other), np.diagonal(cosine))
+
+
+def test_what_embeds_nothing_is_refused(models):
+    run = toys.run(model=Classifier(V, D, 1))
+    odd = models["decoder"].program
+    with pytest.raises(UserError, match="Classifier is none"):
+        TextEncoder(dataclasses.replace(models["decoder"], program=dataclasses.replace(odd, run=run)))

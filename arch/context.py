@@ -88,6 +88,7 @@ class Context:
       memory: what cross-attention reads; None: nothing, or it is in the cache already.
       tap: called as `tap(site, x)` at named sites.
       answers: where `answer` notes what parts answer.
+      last: of how many last tokens of each row logits are asked; None: of all.
     """
 
     positions: jax.Array | np.ndarray
@@ -106,6 +107,7 @@ class Context:
     memory: Memory | None = None
     tap: NoTap | Recorder = dataclasses.field(default_factory=NoTap)
     answers: Answers = dataclasses.field(default_factory=Answers)
+    last: int | None = None
 
     def replace(self, **changes: Any) -> Context:
         return dataclasses.replace(self, **changes)
@@ -113,6 +115,10 @@ class Context:
     def scope(self, name: str) -> Context:
         """The context of a part called `name` beside others of its kind: its own tap sites and random key."""
         return self.replace(tap=self.tap.scope(name), key=named_key(self.key, name))
+
+    def asked(self, x_BTD: jax.Array) -> jax.Array:
+        """The hidden states of the tokens whose logits are asked for: what a causal model's head reads."""
+        return x_BTD if self.last is None else x_BTD[:, -self.last :]
 
     @property
     def dropout_key(self) -> jax.Array | None:

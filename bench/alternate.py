@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,18 @@ ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 20
 
 
-def alternate(contestants: Mapping[str, tuple[str, str, Any]], rounds: int) -> dict[str, list[float]]:
+def alternate(
+    contestants: Mapping[str, tuple[str, str, Any]], rounds: int, warm_up: int = WARM_UP
+) -> dict[str, list[float]]:
     """Seconds of each contestant in each of `rounds`.
 
     Args:
       contestants: name -> (module, function, argument): `function(argument)`, called in a process of its own, returns
         the thing to be timed, a function of no arguments that does the work to its end.
       rounds: how many times all are run, one after the other.
+      warm_up: how many times each is run before, alone.
     """
-    workers = {name: _start(*what) for name, what in contestants.items()}
+    workers = {name: _start(*what, warm_up) for name, what in contestants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(rounds):
         for name, worker in workers.items():
@@ -32,6 +35,18 @@ def alternate(contestants: Mapping[str, tuple[str, str, Any]], rounds: int) -> d
     for worker in workers.values():
         worker.stdin.close()  # type: ignore[union-attr]
         worker.wait()
+    return seconds
+
+
+def together(
+    contestants: Mapping[str, tuple[str, str, Any]], rounds: int, warm_up: int = WARM_UP
+) -> dict[str, list[float]]:
+    """The same in this process, which is quicker to start: for trying whether contestants run, not for timing them."""
+    runs = {name: _made(*what, warm_up) for name, what in contestants.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            seconds[name].append(_timed(run))
     return seconds
 
 
@@ -45,8 +60,15 @@ def table(seconds: Mapping[str, Sequence[float]], reference: str) -> str:
     return "\n".join(lines)
 
 
-def _start(module: str, function: str, argument: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bench.alternate", module, function, json.dumps(argument)]
+def quartiles(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
+    """Of `one` over `other`, round by round: lower quartile, median, upper quartile."""
+    ratios = [a / b for a, b in zip(one, other, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return low, median, high
+
+
+def _start(module: str, function: str, argument: Any, warm_up: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench.alternate", module, function, json.dumps(argument), str(warm_up)]
     worker = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     _answer(function, worker)  # made and warmed up before the next one starts
     return worker
@@ -67,16 +89,25 @@ def _answer(name: str, worker: subprocess.Popen[str]) -> str:
     sys.exit(f"{name} ended before it answered; its error is above")
 
 
-def _serve(module: str, function: str, argument: Any) -> None:
+def _made(module: str, function: str, argument: Any, warm_up: int) -> Callable[[], Any]:
     run = getattr(importlib.import_module(module), function)(argument)
-    for _ in range(WARM_UP):
+    for _ in range(warm_up):
         run()
+    return run
+
+
+def _timed(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _serve(module: str, function: str, argument: Any, warm_up: int) -> None:
+    run = _made(module, function, argument, warm_up)
     print("ANSWER ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        run()
-        print("ANSWER", time.perf_counter() - start, flush=True)
+        print("ANSWER", _timed(run), flush=True)
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    _serve(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4]))

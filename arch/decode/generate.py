@@ -20,6 +20,11 @@ BUCKET = 32
 """Prompt lengths are rounded up to a multiple of this, so that few programs are compiled."""
 
 
+def prompt_width(longest: int) -> int:
+    """P of prompts of at most `longest` tokens. One token, where an encoder-decoder begins, stands alone."""
+    return 1 if longest == 1 else -(-longest // BUCKET) * BUCKET
+
+
 @dataclasses.dataclass(frozen=True)
 class Decoded:
     """Continuations.
@@ -67,7 +72,7 @@ def generate(
     longest = max(len(prompt) for prompt in prompts)
     if model.limit is not None and longest + new > model.limit:
         raise ValueError(f"{longest} + {new} tokens do not fit the {model.limit} positions of this model")
-    width = -(-longest // BUCKET) * BUCKET
+    width = prompt_width(longest)
     tokens = np.zeros((len(prompts), width), np.int32)
     for row, prompt in enumerate(prompts):
         tokens[row, width - len(prompt) :] = prompt

@@ -63,7 +63,7 @@ def decode(
     cache = model.init_cache(B, room, dtype, snapshots=ahead if ahead > 1 else 0)
     tap = Tap(save=strategy.watch) if strategy.watch else None
     prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source, prefix=prefix)
-    first = model(prompt, cache=cache, tap=tap)
+    first = model(prompt, cache=cache, tap=tap, last=1)
     last = dataclasses.replace(first, logits=first.logits[:, -1:])
     if strategy.rows > 1:
         rows = jnp.repeat(jnp.arange(B, dtype=jnp.int32), strategy.rows)

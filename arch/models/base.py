@@ -182,6 +182,7 @@ class Network(nnx.Module, abc.ABC):
         key: jax.Array | None = None,
         keep: Keep = Keep(),
         tap: Tap | None = None,
+        last: int | None = None,
     ) -> Output:
         """Runs the network.
 
@@ -192,6 +193,8 @@ class Network(nnx.Module, abc.ABC):
           key: of whatever is random; None: nothing is, dropout neither.
           keep: gates per layer (see `Keep`).
           tap: what to save or edit on the way (see `Tap`).
+          last: of a causal model, how many last tokens of each row logits are wanted of; None: all. A head over a
+            large vocabulary costs as much as a layer or several, and of a prompt one token's are needed.
 
         Raises:
           UserError: `inputs` lacks something or has something that this model does not read; a cache or gates for a
@@ -205,7 +208,7 @@ class Network(nnx.Module, abc.ABC):
             raise UserError(f"{type(self).__name__} reads {', '.join(self.reads)}; it was given "
                             f"{', '.join(inputs.present) or 'nothing'}")  # fmt: skip
         recorder, answers = NoTap() if tap is None else tap.recorder(), Answers()
-        ctx = context(training=training, key=key, keep=keep, tap=recorder, answers=answers)
+        ctx = context(training=training, key=key, keep=keep, tap=recorder, answers=answers, last=last)
         with unchanged(self):
             out = self.forward(inputs, ctx, cache)
         if cache is not None and out.cache is None:

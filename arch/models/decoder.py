@@ -50,4 +50,4 @@ class DecoderNetwork(TrunkNetwork):
 
     def forward(self, inputs, ctx, cache):
         x_BTD, cache = self.hidden(inputs, ctx, cache)
-        return Output(ctx.tap("logits", self.head(x_BTD, self.embedding)), cache, x_BTD)
+        return Output(ctx.tap("logits", self.head(ctx.asked(x_BTD), self.embedding)), cache, x_BTD)

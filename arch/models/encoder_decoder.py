@@ -111,7 +111,7 @@ class EncoderDecoderNetwork(Network):
         elif cache is None:
             raise UserError("an EncoderDecoder needs Inputs(tokens=..., source=Inputs(tokens=...))")
         x_BTD, cache = self.decoder.hidden(inputs, ctx.scope("decoder").replace(memory=memory), cache)
-        return Output(ctx.tap("logits", self.head(x_BTD, self.decoder.embedding)), cache, x_BTD)
+        return Output(ctx.tap("logits", self.head(ctx.asked(x_BTD), self.decoder.embedding)), cache, x_BTD)
 
     def encode(self, source: Inputs, ctx: Any) -> Memory:
         """What the decoder reads of `source`."""

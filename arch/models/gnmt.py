@@ -75,7 +75,7 @@ class GNMTNetwork(Network):
         inner, cache = placed(inputs, ctx.scope("decoder").replace(memory=memory), cache)
         z_BTD, layers = self.decoder(inputs, inner)
         cache = None if cache is None else dataclasses.replace(cache, layers=layers)
-        return Output(ctx.tap("logits", self.head(z_BTD, self.decoder.embedding)), cache, z_BTD)
+        return Output(ctx.tap("logits", self.head(ctx.asked(z_BTD), self.decoder.embedding)), cache, z_BTD)
 
     def encode(self, source: Inputs, ctx: Context) -> Memory:
         """What the decoder attends to of `source`."""

@@ -32,13 +32,10 @@ class FromArm(Start):
         return None
 
     def origins(self):
-        raise self._alone()
+        return {}  # before the other arm is trained, a table can tell of no array
 
     def arrays(self):
-        raise self._alone()
-
-    def _alone(self) -> UserError:
-        return UserError(f"start: FromArm({self.arm!r}) is known in a study alone; give a run FromRun(folder)")
+        raise UserError(f"start: FromArm({self.arm!r}) is known in a study alone; give a run FromRun(folder)")
 
     def of(self, folder: str) -> FromRun:
         """The start that it is where the other arm was trained in `folder`; each replica has its own number."""

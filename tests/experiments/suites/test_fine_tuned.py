@@ -40,10 +40,14 @@ RUNS = {
 }
 
 
-def opened(run):
+def opened(run, scale=1.0):
+    """A model that is fresh, times `scale`: another than fresh parameters of the same seed."""
     dataset = run.data.build()
     program = prepare(run, dataset.description)
-    return Opened(program, jax.device_get(program.start()), dataset, 0)
+    state = jax.device_get(program.start())
+    return Opened(
+        program, {**state, "params": jax.tree.map(lambda x: x * np.float32(scale), state["params"])}, dataset, 0
+    )
 
 
 def scored(monkeypatch, one, model):
@@ -75,7 +79,7 @@ def test_ranks_of_the_best_learning_rate(monkeypatch):
 
 
 def test_it_starts_from_the_trunk_of_the_scored_model(monkeypatch):
-    model = opened(RUNS["decoder"])
+    model = opened(RUNS["decoder"], scale=1.5)
     one = ReplacedTokens(rows=20, trained_on=8, steps=1, batch=8, learning_rates=(1e-20,))
     _, after = scored(monkeypatch, one, model)
     before, found = trunk(model.params), trunk(after.params)
@@ -88,7 +92,7 @@ def test_it_starts_from_the_trunk_of_the_scored_model(monkeypatch):
 
 def test_pairs_of_texts(monkeypatch):
     """The accuracy and the ranks of a model of pairs that is all but untrained."""
-    model = opened(RUNS["decoder"])
+    model = opened(RUNS["decoder"], scale=1.5)
     one = SameText(rows=20, trained_on=8, steps=1, batch=8, learning_rates=(1e-20,))
     found, after = scored(monkeypatch, one, model)
     before, trained = trunk(model.params), trunk(after.params)

@@ -1,4 +1,4 @@
-"""The tagger: a class for every token, by a trunk and one small head at each place (BERT, arXiv 1810.04805, section 4.3).
+"""The tagger: a class for every token, by a trunk and a small head at each place (BERT, arXiv 1810.04805, section 4.3).
 
 The trunk is that of an encoder or of a decoder: its block says what a token sees, and its parameters have the paths
 that they have there, so that a tagger starts from either.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from arch.spec import UserError
 from experiments.suites.base import Score
-from experiments.suites.fine_tuned import ReplacedTokens
+from experiments.suites.fine_tuned import ReplacedTokens, SameText
 from experiments.suites.likelihood import Choice, Cloze, NextToken
 from experiments.suites.retrieval import Retrieval
 from experiments.suites.translation import Translation
@@ -19,8 +19,8 @@ retrieval are taken of each as it does them best."""
 
 TRANSLATION: tuple[Score, ...] = (NextToken(), Translation())
 
-FINE_TUNED: tuple[Score, ...] = (ReplacedTokens(),)
-"""A task that both families are trained for alike, in which both sides of a token matter."""
+FINE_TUNED: tuple[Score, ...] = (ReplacedTokens(), SameText())
+"""Tasks that both families are trained for alike. In the first both sides of a token matter."""
 
 SUITES: Mapping[str, tuple[Score, ...]] = {"language": LANGUAGE, "translation": TRANSLATION, "fine_tuned": FINE_TUNED}
 

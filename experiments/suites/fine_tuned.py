@@ -3,7 +3,7 @@
 The trunk is taken as it is and everything is trained: the same fresh head, rows, batches and steps for every family,
 and for each model the best of a few learning rates by its loss on validation rows. Replaced-token detection has the
 label of a token depend on both sides of it, so that it tells encoders from decoders, where the genre of a text does not
-(Ettin, arXiv 2507.11412, trains them on the tasks of GLUE).
+(Ettin, arXiv 2507.11412, trains them on the tasks of GLUE). Pairs of texts are what most of those tasks read.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import jax
 import numpy as np
 
-from arch.layers.class_heads import ClassHead, LinearHead
+from arch.layers.class_heads import ClassHead, LinearHead, MLPHead
+from arch.layers.pooling import LastPooling, MeanPooling
 from arch.models.base import Bidirectional, Causal, Inputs, Model, Seq2Seq
+from arch.models.classifier import Matcher
 from arch.models.tagger import tagger_of
 from arch.models.trunk import Trunk
-from arch.spec import Problem, UserError, above, at_least, between
+from arch.spec import Problem, UserError, above, at_least, between, one_of
 from experiments.suites.base import Asked, Score
 from experiments.suites.ranks import auc, average_precision
+from experiments.suites.retrieval import Pooled
 from train import loop
 from train.data.base import Batch, Dataset, Rows
 from train.data.built import Built
-from train.data.replaced import ReplacedDataset, not_replaced
+from train.data.halves import HalvesDataset
+from train.data.replaced import ReplacedDataset, no_text
 from train.from_arrays import FromArrays
 from train.members import Members, pick
 from train.objectives.base import Objective
+from train.objectives.classification import Classification
 from train.objectives.token_labels import TokenLabels
 from train.opened import Opened
 from train.optim import AdamW, Linear
@@ -57,7 +62,7 @@ class FineTuned(Score):
     trained_on: int = 4096
     steps: int = 400
     batch: int = 32
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
     seed: int = 0
 
     def problems(self) -> Iterator[Problem]:
@@ -70,7 +75,8 @@ class FineTuned(Score):
     def refusal(self, run: Run) -> str:
         if isinstance(run.model, Seq2Seq) or not isinstance(run.model, Trunk):
             return f"{type(self).__name__} fine-tunes an encoder or a decoder; {type(run.model).__name__} is neither"
-        return super().refusal(run)
+        why = no_text(run.data.describe())
+        return super().refusal(run) or (f"the data of {type(self).__name__} {why}" if why else "")
 
     def tuned(self, asked: Asked, model: Model, objective: Objective, dataset: Dataset) -> Opened:
         """`model` with the trunk of the model that is asked, trained on `dataset`.
@@ -126,10 +132,6 @@ class ReplacedTokens(FineTuned):
         yield from above(self, 0, "rate")
         yield from between(self, 0, 1, "rate")
 
-    def refusal(self, run: Run) -> str:
-        why = not_replaced(run.data.describe())
-        return super().refusal(run) or (f"the data of ReplacedTokens {why}" if why else "")
-
     def measure(self, asked):
         dataset = ReplacedDataset(asked.opened.dataset, self.rate, self.seed)
         model: Any = asked.run.model
@@ -137,11 +139,52 @@ class ReplacedTokens(FineTuned):
         after = Asked(opened, asked.split, self.rows, asked.batch)
         rows, found = after.rows, np.zeros(after.rows["labels"].shape)
         for part, out in after.outputs(Inputs(rows["tokens"], rows.get("positions"), rows["segments"])):
-            found[part] = np.asarray(out.logits[..., 1], np.float64) - np.asarray(out.logits[..., 0], np.float64)
+            found[part] = margin(out.logits)
         counts = rows["weights"] > 0
         scores, positive = found[counts], rows["labels"][counts] == 1
         return {"replaced_auc_score": auc(scores, positive),
                 "replaced_precision_score": average_precision(scores, positive)}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class SameText(FineTuned):
+    """Whether two pieces belong to one text (`train.data.halves`): `same_text_accuracy` and `same_text_auc_score`;
+    chance is 0.5 for both.
+
+    Both pieces go through the model one by one. `pooled` "family": the mean over the tokens of an encoder, the last
+    token of a decoder. `head`: from both vectors, their product and their difference to logits.
+    """
+
+    pooled: Pooled = "family"
+    head: ClassHead = MLPHead()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from one_of(self, "pooled", get_args(Pooled))
+
+    def matcher(self, model: Trunk) -> Matcher:
+        """The model of pairs whose trunk is that of `model`."""
+        last = self.pooled == "last" or (self.pooled == "family" and isinstance(model, Causal))
+        trunk = {field.name: getattr(model, field.name) for field in dataclasses.fields(Trunk)}
+        return Matcher(**trunk, pooling=LastPooling() if last else MeanPooling(), head=self.head)
+
+    def measure(self, asked):
+        model: Any = asked.run.model
+        opened = self.tuned(
+            asked, self.matcher(model), Classification(), HalvesDataset(asked.opened.dataset, self.seed)
+        )
+        after = Asked(opened, asked.split, self.rows, asked.batch)
+        rows, found = after.rows, np.zeros(len(after.rows["label"]))
+        second = Inputs(rows["tokens2"], None, rows["segments2"])
+        for part, out in after.outputs(Inputs(rows["tokens"], None, rows["segments"], second=second)):
+            found[part] = margin(out.logits)
+        same = rows["label"] == 1
+        return {"same_text_accuracy": float(((found > 0) == same).mean()), "same_text_auc_score": auc(found, same)}
+
+
+def margin(logits: Any) -> np.ndarray:
+    """How far the logit of label 1 is above that of label 0, of two classes [..., 2]."""
+    return np.asarray(logits[..., 1], np.float64) - np.asarray(logits[..., 0], np.float64)
 
 
 class First:

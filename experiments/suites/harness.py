@@ -1,6 +1,6 @@
 """A trained decoder as a model of EleutherAI's lm-evaluation-harness (version 0.4 and later).
 
-    opened = open_run(run, folder)
+    opened = open_run(render.read("runs/a"), "runs/a")
     lm_eval.simple_evaluate(model=Harness(opened), tasks=["lambada_openai"])
 
 A text begins with bos, as in training; an empty context is bos alone. What is longer than the model's positions loses

@@ -1,6 +1,7 @@
 """A trained model as a model of MTEB (Muennighoff et al., arXiv 2210.07316): texts to vectors.
 
-    mteb.MTEB(tasks=mteb.get_tasks(tasks=["STSBenchmark"])).run(TextEncoder(open_run(run, folder)))
+    opened = open_run(render.read("runs/a"), "runs/a")
+    mteb.MTEB(tasks=mteb.get_tasks(tasks=["STSBenchmark"])).run(TextEncoder(opened))
 
 An encoder's vector is the mean over the hidden states of [bos] text [eos], as it reads in training. A decoder's is the
 hidden state of the last token of [bos] text, which alone has seen all of it (at eos it was never trained to tell

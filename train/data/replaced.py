@@ -47,7 +47,7 @@ class Replaced(Data):
 
     def conflicts(self) -> Iterator[SpecError]:
         yield from self.data.conflicts()
-        if why := not_replaced(self.data.describe()):
+        if why := no_text(self.data.describe()):
             yield self.refuse("data", why)
 
     def build(self, progress: Progress | None = None) -> Dataset:
@@ -57,11 +57,11 @@ class Replaced(Data):
         return ReplacedDataset(self.data.build(progress), self.rate, self.seed)
 
 
-def not_replaced(data: Description) -> str:
-    """Why the tokens of such data cannot be replaced, in one line; "" if they can."""
+def no_text(data: Description) -> str:
+    """Why such data are no rows of text, in one line; "" if they are."""
     there = data.arrays
-    if "source" in there or not {"tokens", "segments"} <= set(there):
-        return f"must have rows of text: tokens and segments without a source; it has {', '.join(there)}"
+    if {"source", "label"} & set(there) or not {"tokens", "segments"} <= set(there):
+        return f"must have rows of text: tokens and segments without source or label; it has {', '.join(there)}"
     return ""
 
 
@@ -86,7 +86,7 @@ class ReplacedDataset(Dataset):
             for split, rows in dataset.rows.items()
         }
         key = cache.digest("replaced", VERSION, dataset.fingerprint, rate, seed)
-        super().__init__(rows, described(dataset.description), key, dataset.order)
+        super().__init__(rows, described(dataset.description), key)
 
 
 class ReplacedRows:

@@ -11,6 +11,7 @@ from arch.blocks import PreNorm
 from arch.layers.attention import Attention
 from arch.layers.feed_forward import MLP
 from arch.layers.masks import Bidirectional
+from arch.layers.pooling import LastPooling, MeanPooling
 from arch.models.base import Inputs
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
@@ -21,7 +22,7 @@ from arch.models.trunk import Trunk
 from arch.spec import SpecError
 from experiments.suites.base import score
 from experiments.suites.catalogue import SUITES, named
-from experiments.suites.fine_tuned import FineTuned, ReplacedTokens
+from experiments.suites.fine_tuned import FineTuned, ReplacedTokens, SameText
 from tests.train import toys
 from tests.train.reversed_pairs import Reversed
 from train.objectives.masked_lm import MaskedLM
@@ -39,10 +40,14 @@ RUNS = {
 }
 
 
-def opened(run):
+def opened(run, scale=1.0):
+    """A model that is fresh, times `scale`: another than fresh parameters of the same seed."""
     dataset = run.data.build()
     program = prepare(run, dataset.description)
-    return Opened(program, jax.device_get(program.start()), dataset, 0)
+    state = jax.device_get(program.start())
+    return Opened(
+        program, {**state, "params": jax.tree.map(lambda x: x * np.float32(scale), state["params"])}, dataset, 0
+    )
 
 
 def scored(monkeypatch, one, model):
@@ -74,7 +79,7 @@ def test_ranks_of_the_best_learning_rate(monkeypatch):
 
 
 def test_it_starts_from_the_trunk_of_the_scored_model(monkeypatch):
-    model = opened(RUNS["decoder"])
+    model = opened(RUNS["decoder"], scale=1.5)
     one = ReplacedTokens(rows=20, trained_on=8, steps=1, batch=8, learning_rates=(1e-20,))
     _, after = scored(monkeypatch, one, model)
     before, found = trunk(model.params), trunk(after.params)
@@ -83,6 +88,31 @@ def test_it_starts_from_the_trunk_of_the_scored_model(monkeypatch):
         np.testing.assert_array_equal(found[path], leaf)
     assert after.program.run.model.block == BLOCK
     assert set(after.params["head"]) == {"kernel", "bias"}
+
+
+def test_pairs_of_texts(monkeypatch):
+    """The accuracy and the ranks of a model of pairs that is all but untrained."""
+    model = opened(RUNS["decoder"], scale=1.5)
+    one = SameText(rows=20, trained_on=8, steps=1, batch=8, learning_rates=(1e-20,))
+    found, after = scored(monkeypatch, one, model)
+    before, trained = trunk(model.params), trunk(after.params)
+    for path, leaf in before.items():
+        np.testing.assert_array_equal(trained[path], leaf)
+    rows = after.dataset.rows["validation"].gather(np.arange(20))
+    second = Inputs(rows["tokens2"], segments=rows["segments2"])
+    logits = after.model(Inputs(rows["tokens"], segments=rows["segments"], second=second)).logits
+    margins, right = np.asarray(logits) @ [-1, 1], rows["label"]
+    assert found["same_text_accuracy"] == pytest.approx(((margins > 0) == (right == 1)).mean())
+    assert found["same_text_auc_score"] == pytest.approx(roc_auc_score(right, margins), abs=1e-6)
+
+
+def test_each_family_is_pooled_as_it_can():
+    encoder, decoder = RUNS["encoder"].model, RUNS["decoder"].model
+    assert SameText().matcher(encoder).pooling == MeanPooling()
+    assert SameText().matcher(decoder).pooling == LastPooling()
+    assert SameText(pooled="last").matcher(encoder).pooling == LastPooling()
+    assert SameText(pooled="mean").matcher(decoder).pooling == MeanPooling()
+    assert SameText().matcher(decoder).block == BLOCK
 
 
 def test_what_cannot_be_fine_tuned_is_refused():

@@ -11,7 +11,7 @@ from tests.train.reversed_pairs import Reversed
 from train.data.base import Dataset
 from train.data.built import Built
 from train.data.description import Description
-from train.data.replaced import Replaced, ReplacedDataset, ReplacedRows
+from train.data.replaced import Replaced, ReplacedDataset, ReplacedRows, no_text
 
 PLAIN = toys.Toy(test=5).build()
 ALL = {split: np.arange(len(rows)) for split, rows in PLAIN.rows.items()}
@@ -95,6 +95,8 @@ def test_the_distribution_is_that_of_the_training_rows():
 def test_what_cannot_be_replaced_is_refused():
     with pytest.raises(SpecError, match=r"data.*must have rows of text"):
         Replaced(Reversed(length=8, vocab=9)).build()
+    arrays = {**toys.Toy().describe().arrays, "label": ((), np.int32)}
+    assert "it has tokens, segments, positions, label" in no_text(Description(arrays))
     with pytest.raises(SpecError, match="rate=2"):
         Replaced(toys.Toy(), rate=2)
     nothing = Description(

@@ -142,6 +142,10 @@ class SequentialLayer(nnx.Module):
             outputs = []
             for place, (graphdef, one) in enumerate(zip(graphs, each, strict=True)):
                 (params, buffers), key, keep, cache = one
+                if cache is not None and self.loop == "unroll":
+                    # XLA takes a layer's slice out of a loop over tokens only if something behind it goes along; left
+                    # in there, the weights of all layers are copied for every token.
+                    params = jax.lax.optimization_barrier(params)
                 layer = layers[place]
                 inner = ctx.replace(layer=layer, key=key, keep=keep, cache=cache, tap=ctx.tap.at(layer))
                 (x, after), answer, taps = run_part(graphdef, params, buffers, x, inner)

@@ -45,7 +45,7 @@ def test_coordinates_that_nobody_reads():
 @pytest.mark.parametrize(
     ("inputs", "line"),
     [
-        (Inputs(images=TOKENS), "reads tokens, positions, segments, coordinates; it was given images"),
+        (Inputs(images=TOKENS), "reads tokens, positions, segments, coordinates, prefix; it was given images"),
         (Inputs(TOKENS, source=Inputs(TOKENS)), "it was given tokens, source"),
     ],
 )

@@ -63,6 +63,16 @@ def test_cached_is_full_and_the_source_is_read_once(model, call):
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, atol=1e-5)
 
 
+def test_logits_of_the_last_tokens_alone(model, call):
+    """The same numbers, and the head reads no other token."""
+    inputs = Inputs(TOKENS, source=SOURCE)
+    out = model(inputs, last=2)
+    tiny.close(out.logits, call(inputs)[:, -2:])
+    assert out.hidden.shape == (3, T, D)
+    whole, one = (flops(lambda inputs, last=last: model(inputs, last=last).logits, inputs) for last in (None, 1))
+    assert whole - one == 3 * (T - 1) * 2 * D * V
+
+
 def test_padding_of_the_source_is_never_seen(call):
     other = np.where(SOURCE.segments > 0, SOURCE.tokens, (SOURCE.tokens + 3) % V)
     one = call(Inputs(TOKENS, source=SOURCE))

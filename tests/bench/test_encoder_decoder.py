@@ -43,7 +43,7 @@ def test_it_runs_from_the_command_line():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("8 greedy tokens equal") == 2, "v1.0 and v1.1"
-    ratios = re.findall(r"times as fast as Transformers: ([\d.]+)", done.stdout)
+    ratios = re.findall(r"times as fast as Transformers, threads \d+: ([\d.]+)", done.stdout)
     measured = re.findall(r"^(first token|later tokens|all tokens), \S+ +(-?[\d.]+)", done.stdout, re.MULTILINE)
     assert len(ratios) == 2
     assert len(measured) == 3

@@ -44,7 +44,9 @@ def model():
 def hypotheses(model):
     """For each source: continuation -> (log P, what is attended to of the source in all, both float64)."""
     rows = np.array([[BEGIN, *rest] for rest in itertools.product(range(V), repeat=NEW)], np.int32)
-    call = jax.jit(lambda source: model(Inputs(rows, source=source), tap=Tap(save="decoder.cross.attn.pattern")))
+    call = jax.jit(
+        lambda source: model(Inputs(jnp.asarray(rows), source=source), tap=Tap(save="decoder.cross.attn.pattern"))
+    )
     found = []
     for row in range(2):
         source = jax.tree.map(lambda x: jnp.repeat(x[row : row + 1], len(rows), axis=0), SOURCE)  # noqa: B023

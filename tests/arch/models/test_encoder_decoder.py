@@ -30,9 +30,11 @@ SEEING = PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=ML
 CROSS = CrossAttention(heads=4, head_dim=6, kv_heads=2)
 PAIR = EncoderDecoder(encoder=Trunk(V, D, 3, SEEING, embedding=None), decoder=Trunk(V, D, 2, reading(PLAIN, CROSS)))
 RNG = np.random.default_rng(0)
-TOKENS = RNG.integers(0, V, (3, T)).astype(np.int32)
+TOKENS = jnp.asarray(RNG.integers(0, V, (3, T)), jnp.int32)
 SOURCE = Inputs(
-    RNG.integers(0, V, (3, S)).astype(np.int32), None, (np.arange(S) < np.array([[S], [4], [1]])).astype(np.int32)
+    jnp.asarray(RNG.integers(0, V, (3, S)), jnp.int32),
+    None,
+    jnp.asarray(np.arange(S) < np.array([[S], [4], [1]]), jnp.int32),
 )
 
 
@@ -74,7 +76,7 @@ def test_logits_of_the_last_tokens_alone(model, call):
 
 
 def test_padding_of_the_source_is_never_seen(call):
-    other = np.where(SOURCE.segments > 0, SOURCE.tokens, (SOURCE.tokens + 3) % V)
+    other = jnp.where(SOURCE.segments > 0, SOURCE.tokens, (SOURCE.tokens + 3) % V)
     one = call(Inputs(TOKENS, source=SOURCE))
     np.testing.assert_array_equal(one, call(Inputs(TOKENS, source=dataclasses.replace(SOURCE, tokens=other))))
     cut = Inputs(SOURCE.tokens[1:2, :4])
@@ -84,7 +86,7 @@ def test_padding_of_the_source_is_never_seen(call):
 def test_every_token_of_the_source_reaches_every_output(model):
     """By the gradient with respect to the table's rows, source and target having no token in common."""
     graphdef, params, buffers = split(model)
-    target, source = np.arange(T, dtype=np.int32)[None], np.arange(T, T + S, dtype=np.int32)[None]
+    target, source = jnp.arange(T, dtype=jnp.int32)[None], jnp.arange(T, T + S, dtype=jnp.int32)[None]
 
     def output(table, at):
         changed = {**params, "decoder": {**params["decoder"], "embedding": {"table": table}}}
@@ -99,8 +101,7 @@ def test_every_token_of_the_source_reaches_every_output(model):
 
 
 def test_later_targets_are_not_seen(call):
-    changed = TOKENS.copy()
-    changed[:, 3:] = (changed[:, 3:] + 1) % V
+    changed = TOKENS.at[:, 3:].set((TOKENS[:, 3:] + 1) % V)
     one, other = call(Inputs(TOKENS, source=SOURCE)), call(Inputs(changed, source=SOURCE))
     np.testing.assert_array_equal(one[:, :3], other[:, :3])
     assert (one[:, 3:] != other[:, 3:]).any()
@@ -108,9 +109,9 @@ def test_later_targets_are_not_seen(call):
 
 def test_packed_pairs_are_pairs_alone(call):
     """Two pairs in one row see their own sources alone."""
-    t, s = np.array([[0, 1, 2, 0, 1]]), np.array([[0, 1, 2, 3, 0, 1, 2]])
-    source = Inputs(SOURCE.tokens[:1], s.astype(np.int32), np.array([[1] * 4 + [2] * 3], np.int32))
-    packed = Inputs(TOKENS[:1], t.astype(np.int32), np.array([[1] * 3 + [2] * 2], np.int32), source=source)
+    t, s = jnp.array([[0, 1, 2, 0, 1]], jnp.int32), jnp.array([[0, 1, 2, 3, 0, 1, 2]], jnp.int32)
+    source = Inputs(SOURCE.tokens[:1], s, jnp.array([[1] * 4 + [2] * 3], jnp.int32))
+    packed = Inputs(TOKENS[:1], t, jnp.array([[1] * 3 + [2] * 2], jnp.int32), source=source)
     found = drawn(PAIR)(packed).logits
     first = drawn(PAIR)(Inputs(TOKENS[:1, :3], source=Inputs(SOURCE.tokens[:1, :4]))).logits
     second = drawn(PAIR)(Inputs(TOKENS[:1, 3:], source=Inputs(SOURCE.tokens[:1, 4:]))).logits

@@ -151,7 +151,7 @@ def small(
                     steps=steps,
                     reports=Reports(log=max(steps // 30, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
                 )
-    return study(arms, learning_rates=RATES, **{"seeds": 5, **sizes})
+    return study(arms, **{"learning_rates": RATES, "seeds": 5, **sizes})
 
 
 def cpu() -> Study:
@@ -162,7 +162,8 @@ def cpu() -> Study:
 def tiny() -> Study:
     """Everything the other forms do, in seconds."""
     data = ListOps(length=16, shortest=4, train=200, validation=32, test=32)
-    return small({"listops": (data, 10)}, {"linear": ("2x24", "1x48")}, steps=4, tuning_seeds=1, seeds=2)
+    few: dict[str, Any] = {"learning_rates": (1e-4, 1e-2, 1.0), "tuning_seeds": 1, "seeds": 2}
+    return small({"listops": (data, 10)}, {"linear": ("2x24", "1x48")}, steps=4, **few)
 
 
 def full() -> Study:

@@ -20,6 +20,62 @@ if not os.environ.get("STRATA_TESTS_OPTIMIZED"):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 for name, value in OPTIONS.items():
     jax.config.update(name, value)
+
+SLOW = (
+    "experiments/config/test_golden.py::test_experiments_are_as_their_golden_files_say[deep_vs_wide-]",
+    "experiments/config/test_golden.py::test_experiments_are_as_their_golden_files_say[wide_attention-]",
+    "experiments/study/test_diagnostics.py::test_a_pattern_has_the_panel_of_its_layers",
+    "experiments/study/test_diagnostics.py::test_blocks_without_a_feed_forward_or_a_middle",
+    "experiments/study/test_diagnostics.py::test_what_only_some_layers_have_is_left_out",
+    "experiments/study/test_engine.py::test_a_killed_study_ends_as_one_that_was_not[0-4]",
+    "experiments/study/test_engine.py::test_a_killed_study_ends_as_one_that_was_not[3-4]",
+    "experiments/study/test_engine.py::test_a_metric_that_nothing_measures",
+    "experiments/study/test_engine.py::test_replicas_keep_to_the_memory_they_are_given",
+    "experiments/study/test_engine.py::test_studies_share_cells",
+    "experiments/study/test_judged.py",
+    "experiments/study/test_match.py::test_arms_agree_and_are_what_they_count[params_body]",
+    "experiments/study/test_match.py::test_arms_agree_and_are_what_they_count[train_flops]",
+    "experiments/study/test_match_pairs.py::test_splits_agree_and_are_what_they_count",
+    "experiments/study/test_study_command.py::test_a_new_norm_and_a_new_study_touch_no_other_file",
+    "experiments/study/test_study_command.py::test_bad_input_is_one_line[words3",
+    "experiments/study/test_study_command.py::test_bad_input_is_one_line[words4",
+    "experiments/suites/test_fine_tuned.py",
+    "experiments/suites/test_harness.py::test_what_the_harness_cannot_ask",
+    "experiments/suites/test_harness.py::test_writing_until",
+    "experiments/test_shallow_again.py::test_the_tiny_form_runs",
+    "extension/test_particulars.py::test_replicas_of_a_model_of_ones_own_vary_its_initialisers",
+    "extension/test_particulars.py::test_two_micro_batches_are_one_batch[codes by gradient]",
+    "extension/test_particulars.py::test_two_micro_batches_are_one_batch[masked language model]",
+    "test_verbs.py::test_a_sweep_is_a_study",
+    "train/objectives/test_distillation.py",
+    "train/objectives/test_policy_gradient.py",
+    "train/objectives/test_sequence_to_sequence.py::test_packing_changes_no_loss",
+    "train/test_conversions.py::test_frozen_halves_stay",
+    "train/test_noisy.py",
+    "train/test_sharded_classifiers.py",
+    "train/test_start.py::test_every_replica_gets_it",
+    "train/test_start.py::test_frozen_parameters_have_no_state_and_no_gradient",
+    "train/test_start.py::test_resuming_comes_first",
+    "arch/models/test_t5gemma.py",
+    "arch/layers/test_reseeded.py::test_every_weight_of_a_decoder_is_another_one",
+)
+"""Beginnings of the names of tests that take long, by the seconds of a whole run: `make slow` runs them."""
+
+SIMPLE = ("norm", "frozen with adapters", "class-incremental stream", "differential attention", "codes by gradient")
+"""Foreign mechanisms whose long tests are slow: the others go through the same ways."""
+
+LONG = ("test_it_trains", "test_a_member_of_an_ensemble", "test_resumed", "test_cached_decoding")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the slow ones."""
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        simple = "test_mechanisms.py" in name and any(f"[{one}]" in name for one in SIMPLE)
+        if name.startswith(SLOW) or (simple and any(one in name for one in LONG)):
+            item.add_marker(pytest.mark.slow)

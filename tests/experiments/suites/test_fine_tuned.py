@@ -24,7 +24,7 @@ from experiments.suites.base import score
 from experiments.suites.catalogue import SUITES, named
 from experiments.suites.fine_tuned import FineTuned, ReplacedTokens, SameText
 from tests.train import toys
-from tests.train.reversed_pairs import Reversed
+from train.data.reversal import Reversed
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.opened import Opened

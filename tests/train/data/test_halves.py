@@ -5,10 +5,10 @@ import pytest
 
 from arch.spec import SpecError, UserError
 from tests.train import toys
-from tests.train.reversed_pairs import Reversed
 from train.data.base import Dataset
 from train.data.description import Description
 from train.data.halves import LEAST, NAMES, Halves, HalvesDataset
+from train.data.reversal import Reversed
 
 WIDTH = 21
 ARRAYS = dict.fromkeys(("tokens", "segments"), ((WIDTH,), np.int32))

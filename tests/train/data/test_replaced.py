@@ -7,11 +7,11 @@ import pytest
 
 from arch.spec import SpecError, UserError
 from tests.train import toys
-from tests.train.reversed_pairs import Reversed
 from train.data.base import Dataset
 from train.data.built import Built
 from train.data.description import Description
 from train.data.replaced import Replaced, ReplacedDataset, ReplacedRows, no_text
+from train.data.reversal import Reversed
 
 PLAIN = toys.Toy(test=5).build()
 ALL = {split: np.arange(len(rows)) for split, rows in PLAIN.rows.items()}

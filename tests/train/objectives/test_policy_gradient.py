@@ -13,8 +13,8 @@ from arch.params import merge
 from arch.spec import SpecError, UserError
 from tests.extension.harness import difference, steps
 from tests.train.objectives.bigram import Bigram, spec_and_params
-from tests.train.reversed_pairs import Reversed
 from train.data.description import Description
+from train.data.reversal import Reversed
 from train.forward import Forward, numbered
 from train.mesh import Mesh
 from train.objectives.continuations import continuations

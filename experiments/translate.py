@@ -28,6 +28,8 @@ from train.optim.optimizers import AdamW
 from train.optim.schedules import Cosine
 from train.run import Reports, Run
 
+FORMS = ("", "tiny")
+
 
 def get_config(form: str = "") -> Run:
     if form == "tiny":
@@ -41,7 +43,7 @@ def get_config(form: str = "") -> Run:
             reports=Reports(log=5, evaluate=10, checkpoint=10),
         )
     if form:
-        raise unknown_form(form, ("", "tiny"))
+        raise unknown_form(form, FORMS)
     return Run(
         model=translator(vocab=4096, width=128, heads=4, hidden=512),
         data=ParallelText(LibreOfficeHelp("de", "en"), WordPieces(4096)),

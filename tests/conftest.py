@@ -36,6 +36,7 @@ SLOW = (
     "arch/layers/test_reseeded.py::test_every_weight_of_a_decoder_is_another_one",
     "arch/models/test_decoder.py::test_cached_decoding_is_the_full_forward[none",
     "arch/models/test_decoder.py::test_cached_decoding_is_the_full_forward[rotary_partial",
+    "arch/models/test_modernbert.py",
     "arch/models/test_t5gemma.py",
     "arch/stacks/test_sequential.py::test_every_form_is_one_function[post",
     "arch/stacks/test_sequential.py::test_every_form_is_one_function[sandwich",
@@ -46,6 +47,8 @@ SLOW = (
     "arch/test_cost.py::test_a_step_is_three_forwards[tied",
     "arch/test_cost.py::test_a_step_is_three_forwards[wide heads",
     "experiments/config/test_golden.py::test_experiments_are_as_their_golden_files_say[deep_vs_wide-]",
+    "experiments/config/test_golden.py::test_experiments_are_as_their_golden_files_say[deep_vs_wide-flops]",
+    "experiments/config/test_golden.py::test_experiments_are_as_their_golden_files_say[return_of_the_encoder",
     "experiments/config/test_golden.py::test_experiments_are_as_their_golden_files_say[wide_attention-]",
     "experiments/study/test_diagnostics.py::test_a_pattern_has_the_panel_of_its_layers",
     "experiments/study/test_diagnostics.py::test_blocks_without_a_feed_forward_or_a_middle",
@@ -54,9 +57,11 @@ SLOW = (
     "experiments/study/test_engine.py::test_a_killed_study_ends_as_one_that_was_not[0-4]",
     "experiments/study/test_engine.py::test_a_killed_study_ends_as_one_that_was_not[3-4]",
     "experiments/study/test_engine.py::test_a_metric_that_nothing_measures",
+    "experiments/study/test_engine.py::test_a_rate_that_diverges_is_not_chosen",
     "experiments/study/test_engine.py::test_a_study_killed_between_a_group_and_its_cells",
     "experiments/study/test_engine.py::test_replicas_keep_to_the_memory_they_are_given",
     "experiments/study/test_engine.py::test_studies_share_cells",
+    "experiments/study/test_from_arm.py",
     "experiments/study/test_judged.py",
     "experiments/study/test_match.py::test_arms_agree_and_are_what_they_count[params_body]",
     "experiments/study/test_match.py::test_arms_agree_and_are_what_they_count[train_flops]",
@@ -68,6 +73,7 @@ SLOW = (
     "experiments/suites/test_harness.py",
     "experiments/test_same_again.py::test_the_tiny_form_runs",
     "experiments/test_shallow_again.py::test_the_tiny_form_runs",
+    "experiments/test_wide_attention.py::test_the_tiny_form_runs",
     "extension/test_particulars.py::test_a_frozen_network_starts_from_another_run",
     "extension/test_particulars.py::test_replicas_of_a_model_of_ones_own_vary_its_initialisers",
     "extension/test_particulars.py::test_two_micro_batches_are_one_batch[codes by gradient]",
@@ -94,7 +100,10 @@ SLOW = (
 )
 """Beginnings of the names of tests that take long, by the seconds of a whole run: `make slow` runs them."""
 
-SIMPLE = ("norm", "frozen with adapters", "class-incremental stream", "differential attention", "codes by gradient")
+SIMPLE = (
+    *("norm", "frozen with adapters", "class-incremental stream", "differential attention", "codes by gradient"),
+    *("mixed stack", "distillation"),
+)
 """Foreign mechanisms whose long tests are slow: the others go through the same ways."""
 
 LONG = ("test_it_trains", "test_a_member_of_an_ensemble", "test_resumed", "test_cached_decoding")

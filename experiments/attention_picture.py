@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from arch.models.base import Inputs, Seq2Seq
 from arch.spec import UserError
 from arch.taps import Tap
+from experiments.study.style import plain, style
 from experiments.study.svg import svg
 from train.opened import Opened
 
@@ -28,16 +29,20 @@ def draw(opened: Opened, prompt: str, text: str, file: Path) -> None:
       UserError: the model has no attention pattern to show, or the file cannot be written.
     """
     pattern, rows, columns = weights(opened, prompt, text)
-    figure = Figure(figsize=(1.5 + 0.16 * len(columns), 1.2 + 0.16 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(pattern, cmap="Greys", vmin=0.0, vmax=float(pattern.max()), aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(rows)), rows, fontsize=7)
-    axes.set_xlabel("read")
-    axes.set_ylabel("written")
+    if not rows:
+        raise UserError("attention: nothing was written, so that there is nothing to show")
+    with style():
+        figure = Figure(figsize=(1.5 + 0.16 * len(columns), 1.2 + 0.16 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(pattern, cmap="Greys", vmin=0.0, vmax=float(pattern.max()), aspect="auto", interpolation="nearest")
+        axes.set_xticks(range(len(columns)), [*map(plain, columns)], rotation=90, fontsize=7)
+        axes.set_yticks(range(len(rows)), [*map(plain, rows)], fontsize=7)
+        axes.set_xlabel("read")
+        axes.set_ylabel("written")
+        picture = svg(figure)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(svg(figure), encoding="utf-8")
+        file.write_text(picture, encoding="utf-8")
     except OSError as error:
         raise UserError(f"attention: {file} cannot be written ({error.strerror})") from error
 
@@ -48,7 +53,7 @@ def weights(opened: Opened, prompt: str, text: str) -> tuple[np.ndarray, list[st
     own = tokenizer.encode(text)[:MOST]
     inputs = Inputs(np.array([[tokenizer.bos, *own]], np.int32))
     if pair:
-        source = opened.encoded(opened.dataset.source_tokenizer, [prompt])
+        source = opened.encoded([prompt])
         inputs = Inputs(inputs.tokens, source=source)
     site = r".*cross\.attn\.pattern" if pair else r"attn\.pattern"
     try:
@@ -64,4 +69,4 @@ def weights(opened: Opened, prompt: str, text: str) -> tuple[np.ndarray, list[st
 
 
 def _shown(tokenizer: object, ids: list[int]) -> list[str]:
-    return [tokenizer.decode([one]).replace("$", r"\$") for one in ids]  # type: ignore[attr-defined]
+    return [tokenizer.decode([one]) for one in ids]  # type: ignore[attr-defined]

@@ -56,7 +56,7 @@ class Opened:
         Raises:
           UserError: the model has no positions for that many tokens.
         """
-        tokenizer = self.dataset.tokenizer
+        tokenizer = self._tokenizer("tokenizer")
         encoded = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
         return [prompt + text for prompt, text in zip(prompts, self._decoded(encoded, new, strategy, key), strict=True)]
 
@@ -66,15 +66,22 @@ class Opened:
         Raises:
           UserError: the model has no positions for a source, or for that many tokens.
         """
-        encoded = self.encoded(self.dataset.source_tokenizer, sources)
-        return self._decoded([[self.dataset.tokenizer.bos]] * len(sources), new, strategy, key, encoded)
+        begin = [self._tokenizer("tokenizer").bos]
+        return self._decoded([begin] * len(sources), new, strategy, key, self.encoded(sources))
 
-    def encoded(self, tokenizer: Any, sources: Sequence[str]) -> Inputs:
+    def _tokenizer(self, name: str) -> Any:
+        """That of the data. Raises UserError for data that are no text."""
+        if not hasattr(self.dataset, name):
+            raise UserError(f"{type(self.program.run.data).__name__} is no text: it has no {name} to read a prompt by")
+        return getattr(self.dataset, name)
+
+    def encoded(self, sources: Sequence[str]) -> Inputs:
         """`sources` as the encoder reads them in training, padded on the right to one length.
 
         Raises:
           UserError: one is empty, or longer than the encoder's positions.
         """
+        tokenizer = self._tokenizer("source_tokenizer")
         rows = [[*tokenizer.encode(text), tokenizer.eos] for text in sources]
         if any(len(row) < 2 for row in rows):
             raise UserError("a source must hold at least one token; it is empty")

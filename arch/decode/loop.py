@@ -48,11 +48,19 @@ def decode(
 ) -> Outcome:
     """What was written after each prompt, or the strategy's own outcome.
 
-    Ends early once every row has stopped. A prompt, and the source of an encoder-decoder, is read once, whatever the
-    number of the strategy's rows; then each prompt's rows come one after another. `prefix` is that of
-    the prompts, bool [B, P] (`Inputs.prefix`).
+    Ends early once every row has stopped. Each prompt's rows come one after another. A prompt, and the source of an
+    encoder-decoder, is read once for all of them, unless the strategy watches sites: what is saved there is by row.
+    `prefix` is that of the prompts, bool [B, P] (`Inputs.prefix`).
     """
     model = merge(graphdef, params, buffers)
+    prompts = tokens_BP.shape[0]
+    rows = jnp.repeat(jnp.arange(prompts, dtype=jnp.int32), strategy.rows)
+
+    def spread(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x[rows] if x.shape[0] == prompts else x, tree)
+
+    if strategy.watch:
+        tokens_BP, lengths_B, source, prefix = spread((tokens_BP, lengths_B, source, prefix))
     B, P = tokens_BP.shape
     padding_B1 = (P - lengths_B)[:, None]
     places_BP = jnp.arange(P, dtype=jnp.int32)[None]
@@ -65,14 +73,9 @@ def decode(
     prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source, prefix=prefix)
     first = model(prompt, cache=cache, tap=tap, last=1)
     last = dataclasses.replace(first, logits=first.logits[:, -1:])
-    if strategy.rows > 1:
-        rows = jnp.repeat(jnp.arange(B, dtype=jnp.int32), strategy.rows)
-        tokens_BP, lengths_B, padding_B1, source = (
-            jax.tree.map(lambda x: x[rows] if x.shape[0] == B else x, leaf)
-            for leaf in (tokens_BP, lengths_B, padding_B1, source)
-        )
-        logits, taps = last.logits[rows], {site: of_rows(saved, rows, B) for site, saved in last.taps.items()}
-        last = dataclasses.replace(last, logits=logits, cache=last.cache.reordered(rows), taps=taps)
+    if strategy.rows > 1 and not strategy.watch:
+        tokens_BP, lengths_B, padding_B1, source = spread((tokens_BP, lengths_B, padding_B1, source))
+        last = dataclasses.replace(last, logits=last.logits[rows], cache=cast(Cache, last.cache).reordered(rows))
         B = B * strategy.rows
 
     def turn(run: Run, fed: jax.Array, output: Output) -> Run:
@@ -102,15 +105,6 @@ def decode(
     if kept is not None:
         return kept
     return Outcome(run.out[:, :new], run.scores[:, :new], jnp.minimum(run.written, new), jnp.zeros(B, jnp.float32))
-
-
-def of_rows(saved: Any, rows: jax.Array, B: int) -> Any:
-    """What a tap saved of B rows, of `rows` of them: the leading axis, or the one behind that of layers."""
-
-    def take(x: jax.Array) -> jax.Array:
-        return jnp.take(x, rows, axis=0 if x.shape[0] == B and x.ndim < 5 else 1)
-
-    return jax.tree.map(take, saved)
 
 
 def _written(run: Run, choice: Choice, fed: int, new: int, stop: jax.Array) -> Run:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ from jax.sharding import NamedSharding
 from arch import cost
 from arch.params import Buffer, logical_axes, merge, roles
 from arch.params import split as split_module
-from arch.spec import UserError
 from train import mesh as meshes
 from train.batch_warmup import BatchWarmup
 from train.beside import Arrays, graphs
@@ -26,8 +24,9 @@ from train.data.description import Description
 from train.forward import ROW, Forward, Params, Sums
 from train.frozen import Bound, reader
 from train.frozen import placed as frozen_arrays
-from train.members import MemberBatches, Members, Values, substitute
+from train.members import MemberBatches, Members
 from train.optim import state_axes
+from train.programs import Steps, lone, one_program, shapes_of, vectorised
 from train.run import Run
 from train.step import Learner, State
 from train.trees import Split
@@ -155,7 +154,7 @@ def prepare(
         "opt_state": state_axes(learner.tx, trained, split(axes)[0]),
     }
     abstract = jax.eval_shape(learner.start, params, buffers)
-    steps = Steps((), lambda: initial(run), *_steps(learner, bool(beside)))
+    steps = Steps((), lambda: initial(run), *lone(learner, bool(beside)))
     rows = meshes.batch_sharding(mesh)
     train_rows = rows
     if members is not None:
@@ -164,7 +163,7 @@ def prepare(
             raise run.mesh.refuse("replica", f"must divide the {len(members)} replicas of the ensemble")
         steps = vectorised(run, members, learner_of, initial)
         names = jax.tree.map(lambda leaf, axes: ("replica", *axes), abstract, names)
-        abstract = _abstract(steps, members)
+        abstract = shapes_of(steps, members)
         train_rows = meshes.batch_sharding(mesh, stacked=True)
     abstract = _place(abstract, names, mesh)
     whole = meshes.replicated(mesh)
@@ -215,57 +214,6 @@ def _counted(run: Run, learner: Learner, data: Description) -> tuple[str, int]:
     return "tokens", inputs.tokens.size
 
 
-class Steps(NamedTuple):
-    """The three programs of a run as pure functions, and the arguments that come before all others."""
-
-    first: tuple[Any, ...]
-    initial: Callable[..., State]
-    train_step: Callable[..., Any]
-    eval_step: Callable[..., Any]
-
-
-def _steps(learner: Learner, frozen: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Both steps of a run; with `frozen`, the arrays of frozen models are their first argument."""
-    if not frozen:
-        return learner.train_step, learner.eval_step
-    return (
-        lambda held, *told: learner.holding(held).train_step(*told),
-        lambda held, *told: learner.holding(held).eval_step(*told),
-    )
-
-
-def vectorised(
-    run: Run, members: Members, learner_of: Callable[[Run], Learner], initial: Callable[[Run], State]
-) -> Steps:
-    """The programs of all `members`: those of one, with its values traced, under `vmap`.
-
-    The values are arguments of what is compiled, so that other members of the same run find it compiled.
-    """
-    values = members.arrays()
-    over = functools.partial(jax.vmap, spmd_axis_name="replica")
-    shared = (None,) if run.objective.frozen else ()  # frozen models are one for all
-
-    def train_one(values: Values, *told: Any) -> Any:
-        *frozen, state, batch, go = told
-        return learner_of(substitute(run, values)).holding(*frozen).train_step(state, batch, go)
-
-    def eval_one(values: Values, *told: Any) -> Sums:
-        *frozen, params, buffers, batch = told
-        return learner_of(substitute(run, values)).holding(*frozen).eval_step(params, buffers, batch)
-
-    def start_one(values: Values) -> State:
-        return initial(substitute(run, values))
-
-    train = over(train_one, in_axes=(0, *shared, 0, 0, 0))
-    return Steps((values,), over(start_one), train, over(eval_one, in_axes=(0, *shared, 0, 0, None)))
-
-
-def _abstract(steps: Steps, members: Members) -> State:
-    """The shapes of the members' state. Raises UserError if their start depends on a value that was to vary."""
-    with _one_program(members):
-        return jax.eval_shape(steps.initial, *steps.first)
-
-
 def _try_steps(
     program: Program, data: Description, members: Members, train_rows: NamedSharding, eval_rows: NamedSharding
 ) -> None:
@@ -281,29 +229,10 @@ def _try_steps(
         return {name: jax.ShapeDtypeStruct((*stack, *shape), dtype, sharding=placed) for name, (shape, dtype) in arrays}
 
     go = jax.ShapeDtypeStruct((len(members),), jnp.bool_, sharding=meshes.replicated(program.mesh))
-    with _one_program(members):
+    with one_program(members):
         jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(members),)), go)
         weights = state["params"], state["buffers"]
         jax.eval_shape(program.eval_step, *weights, batch(run.batch // run.micro_batches, eval_rows, ()))
-
-
-NEEDS_A_VALUE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""What a program raises that asks a traced number for its value: `if x:`, `float(x)`, `np.sqrt(x)`, `range(x)`."""
-
-
-@contextlib.contextmanager
-def _one_program(members: Members) -> Iterator[None]:
-    """Raises UserError if what is traced inside depends on a value that was to vary."""
-    try:
-        yield
-    except NEEDS_A_VALUE as error:
-        paths = ", ".join(members.rows[0])
-        raise UserError(f"{paths}: the program itself depends on one of these, so its replicas must share it; "
-                        "make each value an arm of its own") from error  # fmt: skip
 
 
 def _place(state: State, names: Any, mesh: jax.sharding.Mesh) -> State:

@@ -17,13 +17,12 @@ row in the batch, or, in evaluation, of the number of the row in its split alone
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend import core
 from jax.interpreters import partial_eval
 
 from arch.buffers import advance
@@ -35,6 +34,7 @@ from train.forward import Batch, Forward, Params, Sums, numbered, report
 from train.mesh import MeshPlacement
 from train.objectives.base import Objective
 from train.trees import Split, join
+from train.weighing import Factors, divisor, factors, pruned
 
 State = dict[str, Any]
 
@@ -284,33 +284,6 @@ class Learner:
         """`eval_step` of one device, or of all under one compiler. Statistics are left out: buffers stay."""
         sums, _ = self.forward(self.cast(params), buffers, batch, None, rows_key, training=False)
         return dataclasses.replace(sums, statistics={})
-
-
-Factors = Mapping[str, jax.Array]
-"""Name of a part's loss -> what its total is multiplied by to have the objective's weight for its own."""
-
-
-def factors(weight: jax.Array, parts: Mapping[str, jax.Array]) -> Factors:
-    """The objective's weight over each of the parts' weights; 0 where that is."""
-    return {name: jnp.where(one > 0, weight / divisor(one), 0.0) for name, one in parts.items()}
-
-
-def divisor(weight: jax.Array) -> jax.Array:
-    """The weight, or 1 where it is 0: a batch of nothing but padding has no gradient rather than a bad one."""
-    return jnp.where(weight > 0, weight, jnp.ones_like(weight))
-
-
-def pruned(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` without what its results do not need. The compiler alone leaves some of it, such as loops."""
-
-    def run(*args: Any) -> Any:
-        closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
-        jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-        leaves = [leaf for leaf, needed in zip(jax.tree.leaves(args), used, strict=True) if needed]
-        out = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))(*leaves)
-        return jax.tree.unflatten(jax.tree.structure(shape), out)
-
-    return run
 
 
 def _together(fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:

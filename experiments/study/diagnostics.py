@@ -27,8 +27,9 @@ from arch.taps import Tap
 from train.forward import Params, numbered
 from train.optim.schedules import Constant
 from train.setup import Program
-from train.step import EVALUATION, State, divisor
+from train.step import EVALUATION, State
 from train.trees import join
+from train.weighing import divisor
 
 SITES = "resid_pre|attn_out|resid_mid|mlp_out|resid_post|attn.pattern"
 ROWS = 16

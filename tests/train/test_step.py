@@ -13,7 +13,7 @@ from arch.models.base import Inputs
 from arch.params import roles
 from tests.train import toys
 from train.setup import Program, prepare
-from train.step import divisor
+from train.weighing import divisor
 
 RUN = toys.run(model=toys.model(), batch=8)
 

@@ -17,11 +17,10 @@ import jax.numpy as jnp
 from arch.models.base import Causal, Inputs
 from arch.spec import one_of
 from train.objectives.base import Task
-from train.objectives.next_token import Targets
 from train.objectives.prefixes import without_prefixes
 from train.objectives.rows import places
 from train.objectives.sequence_to_sequence import SequenceToSequence
-from train.objectives.tokens import token_bytes
+from train.objectives.tokens import Targets, token_bytes
 
 Batch = Mapping[str, jax.Array]
 

@@ -24,8 +24,8 @@ from arch.spec import Problem, above, between, one_of
 from train.frozen import Pretrained
 from train.objectives.base import Objective, Task
 from train.objectives.divergences import Divergence, ForwardKL
-from train.objectives.next_token import Targets
 from train.objectives.sequence_to_sequence import SequenceToSequence
+from train.objectives.tokens import Targets
 
 
 class Taught(NamedTuple):

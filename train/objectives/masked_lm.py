@@ -23,8 +23,7 @@ from arch.models.base import Bidirectional, Causal, Inputs, Output
 from arch.spec import Problem, between
 from train.data.description import Description
 from train.objectives.base import Loss, Objective, Task
-from train.objectives.next_token import Targets
-from train.objectives.tokens import token_bytes, token_metrics, token_sums
+from train.objectives.tokens import Targets, token_bytes, token_metrics, token_sums
 
 MASK, RANDOM = 0.8, 0.9
 """Of the chosen: the share that becomes the mask, and that with the share that becomes a random token."""

@@ -8,19 +8,18 @@ of zero bytes.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from arch.models.base import Causal, Inputs, Output
 from arch.spec import Problem, at_least
 from train.data.ngrams import ngram_baselines
 from train.objectives.base import Loss, Objective, Task
+from train.objectives.tokens import Targets, token_bytes, token_metrics, token_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,24 +40,19 @@ class NextToken(Objective):
     unit: ClassVar[Literal["tokens", "rows"]] = "tokens"
 
     def build(self, description):
-        # A byte count per token as a constant of the program: V small integers. Zeros where only building tells.
-        known = description.token_bytes
-        token_bytes = np.zeros(description.vocab or 0) if known is None else np.asarray(known)
-        return Task(prepare, lambda output, targets: self.loss(output, targets, token_bytes.astype(np.float32)))
+        known = token_bytes(description)
+        return Task(prepare, lambda output, targets: self.loss(output, targets, known))
 
-    def loss(self, output: Output, targets: Targets, token_bytes: np.ndarray) -> Loss:
-        """The sums over all targets."""
-        tokens, weights = targets
-        nats, log_z = cross_entropy(output.logits, tokens)
-        total, weight = jnp.sum(nats * weights), jnp.sum(weights)
-        sums = {"nats": total, "bytes": jnp.sum(jnp.asarray(token_bytes)[tokens] * weights), "targets": weight}
+    def loss(self, output: Output, targets: Targets, known: np.ndarray) -> Loss:
+        """The sums over all targets. `known`: bytes of each token, [V]."""
+        loss, _, log_z = token_sums(output.logits, targets, known)
         if isinstance(self.z_loss, jax.Array) or self.z_loss:  # traced, it may be any number
-            total = total + self.z_loss * jnp.sum(jnp.square(log_z) * weights)
-        return Loss(total, weight, sums)
+            more = self.z_loss * jnp.sum(jnp.square(log_z) * targets.weights)
+            loss = dataclasses.replace(loss, total=loss.total + more)
+        return loss
 
     def metrics(self, loss):
-        nats, targets = loss.sums["nats"], jnp.maximum(loss.sums["targets"], 1.0)
-        return {"loss": nats / targets, "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))}
+        return token_metrics(loss)
 
     def baselines(self, dataset, split):
         """Unigram, bigram and trigram; the bigram is the bar. None of data that weighs its targets."""
@@ -66,13 +60,6 @@ class NextToken(Objective):
         if not dataset.vocab or "weights" in there or not {"tokens", "segments"} <= set(there):
             return ()
         return ngram_baselines(dataset.rows["train"], dataset.rows[split], dataset.vocab, dataset.token_bytes)
-
-
-class Targets(NamedTuple):
-    """int32 [B, T] tokens, and float32 [B, T] weights."""
-
-    tokens: jax.Array
-    weights: jax.Array
 
 
 def prepare(batch: Mapping[str, jax.Array], keys: jax.Array) -> tuple[Inputs, Targets]:
@@ -83,17 +70,3 @@ def prepare(batch: Mapping[str, jax.Array], keys: jax.Array) -> tuple[Inputs, Ta
         weights = weights * batch["weights"][:, 1:]
     positions = batch["positions"][:, :-1] if "positions" in batch else None
     return Inputs(tokens[:, :-1], positions, segments[:, :-1]), Targets(tokens[:, 1:], weights)
-
-
-def cross_entropy(
-    logits_BTV: Float[Array, "B T V"], targets_BT: Int[Array, "B T"]
-) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
-    """Nats of each target, and the log partition function. float32.
-
-    The target's logit is picked by comparison rather than by a gather: its gradient is then dense and shards with the
-    logits, where a gather's is a scatter.
-    """
-    logits = logits_BTV.astype(jnp.float32)
-    log_z = jax.nn.logsumexp(logits, axis=-1)
-    picked = targets_BT[..., None] == jnp.arange(logits.shape[-1], dtype=targets_BT.dtype)[None, None]
-    return log_z - jnp.sum(jnp.where(picked, logits, 0.0), axis=-1), log_z

@@ -20,9 +20,9 @@ from arch.models.base import Inputs, Network, Output, Seq2Seq
 from arch.spec import Problem, UserError, at_least, one_of
 from train.objectives.base import Loss, Objective, Task
 from train.objectives.continuations import continuations
-from train.objectives.next_token import Targets, cross_entropy
 from train.objectives.rewards import GLEU, Reward
 from train.objectives.sequence_to_sequence import prepare as of_pair
+from train.objectives.tokens import Targets, cross_entropy
 
 Subtracted = Literal["others", "mean", "none"]
 

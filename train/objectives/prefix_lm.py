@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from arch.models.base import Inputs
 from train.objectives import next_token
 from train.objectives.base import Task
-from train.objectives.next_token import NextToken, Targets
+from train.objectives.next_token import NextToken
 from train.objectives.prefixes import without_prefixes
 from train.objectives.rows import places
+from train.objectives.tokens import Targets
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,6 @@ in the source, and have `positions` [B, T + 1] and `source_positions` [B, S] as 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
@@ -20,8 +19,8 @@ from arch.models.base import Inputs, Output, Seq2Seq
 from arch.spec import Problem, between
 from train.data.ngrams import ngram_baselines
 from train.objectives.base import Loss, Objective, Task
-from train.objectives.next_token import Targets, cross_entropy
 from train.objectives.next_token import prepare as of_target
+from train.objectives.tokens import Targets, token_bytes, token_metrics, token_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,24 +40,20 @@ class SequenceToSequence(Objective):
         yield from between(self, 0, 0.999, "label_smoothing")
 
     def build(self, description):
-        known = description.token_bytes
-        token_bytes = np.zeros(description.vocab or 0) if known is None else np.asarray(known)
-        return Task(prepare, lambda output, targets: self.loss(output, targets, token_bytes.astype(np.float32)))
+        known = token_bytes(description)
+        return Task(prepare, lambda output, targets: self.loss(output, targets, known))
 
-    def loss(self, output: Output, targets: Targets, token_bytes: np.ndarray) -> Loss:
-        """The sums over all targets."""
-        tokens, weights = targets
-        nats, log_z = cross_entropy(output.logits, tokens)
-        total, weight = jnp.sum(nats * weights), jnp.sum(weights)
-        sums = {"nats": total, "bytes": jnp.sum(jnp.asarray(token_bytes)[tokens] * weights), "targets": weight}
+    def loss(self, output: Output, targets: Targets, known: np.ndarray) -> Loss:
+        """The sums over all targets. `known`: bytes of each token, [V]."""
+        loss, nats, log_z = token_sums(output.logits, targets, known)
         if isinstance(self.label_smoothing, jax.Array) or self.label_smoothing:  # traced, it may be any number
             even = log_z - jnp.mean(output.logits.astype(jnp.float32), axis=-1)
-            total = total + self.label_smoothing * jnp.sum((even - nats) * weights)
-        return Loss(total, weight, sums)
+            more = self.label_smoothing * jnp.sum((even - nats) * targets.weights)
+            loss = dataclasses.replace(loss, total=loss.total + more)
+        return loss
 
     def metrics(self, loss):
-        nats, targets = loss.sums["nats"], jnp.maximum(loss.sums["targets"], 1.0)
-        return {"loss": nats / targets, "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))}
+        return token_metrics(loss)
 
     def baselines(self, dataset, split):
         """Unigram, bigram and trigram of the target, which know nothing of the source; the trigram is the bar."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from arch.models.base import Inputs, Output, Tagging
 from arch.spec import UserError
 from train.objectives.base import Loss, Objective, Task
-from train.objectives.next_token import Targets, cross_entropy
+from train.objectives.tokens import Targets, cross_entropy
 
 READ = ("tokens", "segments", "positions", "labels", "weights")
 

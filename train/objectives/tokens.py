@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from train.data.description import Description
 from train.objectives.base import Loss
-from train.objectives.next_token import Targets, cross_entropy
+
+
+class Targets(NamedTuple):
+    """int32 [B, T] tokens, and float32 [B, T] weights."""
+
+    tokens: jax.Array
+    weights: jax.Array
+
+
+def cross_entropy(
+    logits_BTV: Float[Array, "B T V"], targets_BT: Int[Array, "B T"]
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """Nats of each target, and the log partition function. float32.
+
+    The target's logit is picked by comparison rather than by a gather: its gradient is then dense and shards with the
+    logits, where a gather's is a scatter.
+    """
+    logits = logits_BTV.astype(jnp.float32)
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    picked = targets_BT[..., None] == jnp.arange(logits.shape[-1], dtype=targets_BT.dtype)[None, None]
+    return log_z - jnp.sum(jnp.where(picked, logits, 0.0), axis=-1), log_z
 
 
 def token_bytes(description: Description, extra: int = 0) -> Float[np.ndarray, "V"]:
@@ -20,12 +41,15 @@ def token_bytes(description: Description, extra: int = 0) -> Float[np.ndarray, "
     return np.concatenate([np.asarray(known, np.float32), np.zeros(extra, np.float32)])
 
 
-def token_sums(logits_BTV: Float[Array, "B T V"], targets: Targets, known: np.ndarray) -> Loss:
-    """Total nats of all targets; sums: nats, bytes, targets. `known`: bytes of each token, [V]."""
-    nats, _ = cross_entropy(logits_BTV, targets.tokens)
+def token_sums(
+    logits_BTV: Float[Array, "B T V"], targets: Targets, known: np.ndarray
+) -> tuple[Loss, Float[Array, "B T"], Float[Array, "B T"]]:
+    """Total nats of all targets (sums: nats, bytes, targets), the nats of each, and the log partition function there.
+    `known`: bytes of each token, [V]."""
+    nats, log_z = cross_entropy(logits_BTV, targets.tokens)
     total, weight = jnp.sum(nats * targets.weights), jnp.sum(targets.weights)
     there = jnp.sum(jnp.asarray(known)[targets.tokens] * targets.weights)
-    return Loss(total, weight, {"nats": total, "bytes": there, "targets": weight})
+    return Loss(total, weight, {"nats": total, "bytes": there, "targets": weight}), nats, log_z
 
 
 def token_metrics(loss: Loss) -> dict[str, jax.Array]:

@@ -88,7 +88,7 @@ class MaskedLM(Objective):
     def loss(self, output: Output, targets: Targets, known: np.ndarray) -> Loss:
         """The sums over all targets."""
         found = (jnp.argmax(output.logits, axis=-1) == targets.tokens).astype(jnp.float32)
-        one = token_sums(output.logits, targets, known)
+        one, _, _ = token_sums(output.logits, targets, known)
         return dataclasses.replace(one, sums={**one.sums, "found": jnp.sum(found * targets.weights)})
 
     def metrics(self, loss):

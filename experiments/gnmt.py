@@ -8,7 +8,7 @@ Forms:
   (none)   8 + 8 layers of 1024 on wmt14_translate/de-en (prepared elsewhere): accelerators. Published, newstest2014:
            English to German 24.61 BLEU with 32 thousand pieces, to French 38.95; reward 24.67 -> 24.60, 38.95 -> 39.92.
   :cpu     layers of 64 on pairs of help pages, German to English, 600 updates, 3 seeds after 2 learning rates x 2
-           seeds; the reward arm goes on for 100: hours on 2 cores.
+           seeds; the reward arm goes on for 100; not run yet.
   :tiny    seconds; what the tests run.
 
 Expected at small scale: with residual connections 8 + 8 layers are ahead of those without by 0.15 nats or more; the

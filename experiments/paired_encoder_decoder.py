@@ -11,8 +11,8 @@ four; the second half of a text by its first.
 Forms:
 
   (none)   the 150M pair, 1.7e12 tokens and then 50e9 more of each kind (data/c4/*.parquet, column text): accelerators.
-  :cpu     0.2 million parameters, verses of the World English Bible, 1,500 updates and then 300, 4 seeds after 3
-           learning rates x 2 seeds: about an hour on 2 cores.
+  :cpu     0.3 million parameters, verses of the World English Bible, 1,500 updates and then 300, 4 seeds after 3
+           learning rates x 2 seeds; not run yet.
   :tiny    seconds; what the tests run.
 
 Expected (pairs of seeds, against the control of equal budget): the decoder is ahead on the next token by 0.25 nats or

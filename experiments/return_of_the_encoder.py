@@ -8,7 +8,7 @@ Forms:
 
   (none)   the 330M shape (experiments/pair_sizes.py) against 31 layers of the same block: accelerators.
   :cpu     0.4 million parameters on help pages, German to English, 1,000 updates of the pairs, 4 seeds after 3 learning
-           rates x 2 seeds: an hour or two on 2 cores.
+           rates x 2 seeds; not run yet.
   :tiny    seconds; what the tests run.
 
 Published, 330M, pair and decoder: SQuAD 0.69 and 0.57, XSum 0.27 and 0.24 (judged scores 0.94, 0.90; 0.20, 0.19); two

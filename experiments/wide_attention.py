@@ -9,10 +9,10 @@ Forms, and what each costs:
   (none)    all ten kinds on four tasks at the Long Range Arena's defaults (width 256, 20,000 steps of 32 rows), 3
             seeds: 480 models, for accelerators.
   :listops  width 64, head width 8, softmax, linear and Linformer attention, all layouts, 1,500 steps, 5 seeds after 3
-            learning rates x 3 seeds: a day on 2 cores, minutes on a GPU.
+            learning rates x 3 seeds; not run yet.
   :bytes    the same on 128 bytes of the standard library's source: of which package are they?
   :cpu      both tasks, softmax attention in the two extreme layouts, 5 seeds after 3 learning rates x 2 seeds: 44
-            models, hours on 2 cores.
+            models; not run yet.
   :tiny     one kind, a few steps: seconds; what the tests run.
 
 Expected: wide no worse than deep by one point of accuracy, on average (published: 0.3 points better in the mean of four

@@ -29,11 +29,12 @@ class Clip(Spec, abc.ABC):
         """A part called `part(ctx) -> delta`, once in each call of the model."""
 
 
-class ClipLayer(nnx.Module):
-    """delta as float32; while training it may answer statistics."""
+class ClipLayer(nnx.Module, abc.ABC):
+    """A part that answers delta, and while training may answer statistics."""
 
+    @abc.abstractmethod
     def __call__(self, ctx: Context) -> Float[Array, ""]:
-        raise NotImplementedError
+        """delta, float32."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -221,7 +221,10 @@ class _Trainer:
         first = seed % self.study.looks[0] if seed >= TUNING_SEED else seed
         above = self.arms[run.start.arm]
         for group in self._groups(above.name, "seeds", _seed_rows([first], above)):
-            place = self.store.place(group.names()[0])
+            cells, place = self.store.load(group), self.store.place(group.names()[0])
+            if any(cell.status == "diverged" for cell in cells.values()):
+                raise UserError(f"seed {first} of arm {above.name} diverged, and another arm starts from it; give it "
+                                "lower learning rates")  # fmt: skip
             if place is not None:
                 return run.start.of(str(place[0].resolve())), place[1]
         raise UserError(f"seed {first} of arm {above.name}, which another arm starts from, was trained elsewhere: its "

@@ -100,6 +100,9 @@ class Distill(Objective):
 
     def build(self, description):
         student, teacher = self.objective.build(description), self.reading.build(description)
+        for field, one in (("objective", student), ("reads", teacher)):
+            if one.draw is not None:
+                raise self.refuse(field, "must read what the data have: it draws its inputs from the model itself")
 
         def prepare(batch: Any, keys: jax.Array, **models: Any) -> tuple[Any, Taught]:
             inputs, own = student.prepare(batch, keys)

@@ -10,6 +10,7 @@ one. The target begins with the first of them, which is given rather than predic
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -62,9 +63,9 @@ class Denoising(Objective):
         return self.pairs.demands
 
     @property
+    @abc.abstractmethod
     def mixture(self) -> tuple[Denoiser, ...]:
         """The denoisers, each as likely as any other."""
-        raise NotImplementedError
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -114,3 +114,10 @@ def test_the_order_of_arms(tmp_path):
         toy.study(arms={"first": dataclasses.replace(BASE, start=FromArm("nobody"))}, claims=())
     with pytest.raises(UserError, match="is known in a study alone"):
         loop.train(ARMS["on"], tmp_path / "run")
+
+
+def test_nothing_starts_from_what_diverged(tmp_path):
+    hot = dataclasses.replace(BASE, optimizer=dataclasses.replace(BASE.optimizer, learning_rate=1e30))
+    study = toy.study(arms={**ARMS, "first": hot}, claims=(), learning_rates=(), seeds=2)
+    with pytest.raises(UserError, match="seed 0 of arm first diverged, and another arm starts from it"):
+        run_study(study, "toy", tmp_path / "study", note=lambda line: None)

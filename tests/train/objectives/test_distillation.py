@@ -31,6 +31,7 @@ from train.objectives.concatenated import Concatenated, PrefixConcatenated
 from train.objectives.distillation import Distill, aligned
 from train.objectives.divergences import ForwardKL, JensenShannon, ReverseKL
 from train.objectives.next_token import NextToken
+from train.objectives.policy_gradient import PolicyGradient
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.setup import prepare
 from train.start import FromRun
@@ -237,3 +238,9 @@ def test_a_teacher_that_cannot_read_the_data_is_refused(objective, error):
 def test_of_an_objective_over_rows_nothing_is_learnt():
     with pytest.raises(ValueError, match="must be an objective over tokens"):
         Distill(teacher(), objective=Distill(teacher()))
+
+
+def test_an_objective_that_draws_its_inputs_is_refused():
+    """Its drawing would be left out in silence."""
+    with pytest.raises(SpecError, match="it draws its inputs from the model itself"):
+        Distill(teacher(), objective=PolicyGradient()).build(DATA)

@@ -1,9 +1,9 @@
 """Bottlenecks: what vectors have to pass through between the layers of a stack, or at a named site inside each block.
 
-A `Bottleneck` is a spec that builds a part called `bottleneck(x, ctx) -> x` of the same shape. Most are quantisers: their
-part is a `Quantizer`, which defines one pure function, `quantize(x, weights, ...) -> Quantized`, and inherits the call:
-what it answers goes to `ctx.answer`, and its tap sites are `in` (the vectors before), `codes` (int32 [..., k]) and, of
-sparse codes, `amplitudes` [..., k]. An edit of `codes` replaces what was chosen.
+A `Bottleneck` is a spec that builds a part called `bottleneck(x, ctx) -> x` of the same shape. Most are quantisers:
+their part is a `Quantizer`, which defines one pure function, `quantize(x, weights, ...) -> Quantized`, and inherits the
+call. What it answers goes to `ctx.answer`; its tap sites are `in` (the vectors before), `codes` (int32 [..., k]) and,
+of sparse codes, `amplitudes` [..., k]. An edit of `codes` replaces what was chosen.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,8 +23,8 @@ from arch.params import merge, split
 from arch.taps import Tap
 from experiments.codes.reading import BETWEEN, Reader, Site
 
-LENGTH = 64
-"""Tokens of a row, fewer where the model has fewer positions."""
+ROWS, LENGTH = 16, 64
+"""Of a call of the head: so many rows of so many tokens, fewer where the model has fewer positions."""
 
 SUBLAYERS = {"attn": "attn_out", "mlp": "mlp_out"}
 """Scope of a site inside a sublayer -> the site of what the sublayer writes; else NAME_out."""
@@ -56,9 +57,11 @@ def effects(reader: Reader, site: Site, most: int = 5) -> Effects:
     written = _written(reader, site, vectors) if told else None
     if written is None:
         return Effects(vectors, near)
-    lens = _lens(reader, written.shape[-1])
-    pairs = [[lens(rows, most) for rows in _blocks(one)] for one in written]
-    up, lift, down = (np.stack([np.concatenate([block[n] for block in one]) for one in pairs]) for n in range(3))
+    try:
+        found = _lens(reader)(written.reshape(-1, written.shape[-1]), most)
+    except ValueError:  # no stack of blocks, one after the other
+        return Effects(vectors, near)
+    up, lift, down = (one.reshape(*vectors.shape[:2], -1) for one in found)
     return Effects(vectors, near, up, down, lift)
 
 
@@ -165,36 +168,38 @@ def _placed(vectors: np.ndarray, site: Site) -> np.ndarray:
     return out.reshape(S, C, -1)
 
 
-def _lens(reader: Reader, width: int) -> Any:
-    """`(rows [n, D], most) -> (up, lift, down)`: the tokens whose logits are highest and lowest behind norm and head."""
+def _lens(reader: Reader) -> Callable[[np.ndarray, int], tuple[np.ndarray, ...]]:
+    """`(vectors [n, D], most) -> (up, lift, down)`: the tokens whose logits are highest and lowest behind the final
+    norm and head. `up` and `down` are int32 [n, most].
+
+    The last block is made to answer the vectors. Raises ValueError for a model without one.
+    """
     graphdef, params, buffers = split(reader.opened.model)
-    stack = reader.opened.program.run.model
-    depth = int(getattr(stack, "depth", 1))
+    depth = int(getattr(reader.opened.program.run.model, "depth", 1))
+    length = _length(reader)
+    most_tokens = int(reader.description.vocab or 1)
 
     @functools.partial(jax.jit, static_argnums=3)
-    def run(params: Any, buffers: Any, rows: jax.Array, most: int) -> Any:
+    def run(params: Any, buffers: Any, vectors: jax.Array, most: int) -> Any:
         def last(x: jax.Array, layer: Any) -> jax.Array:
-            return jnp.where(jnp.asarray(layer) == depth - 1, rows[None].astype(x.dtype), x)
+            return jnp.where(jnp.asarray(layer) == depth - 1, vectors.astype(x.dtype), x)
 
         tap = Tap(edit={"resid_post": last})
-        logits = merge(graphdef, params, buffers)(_inputs(1, len(rows)), tap=tap).logits[0].astype(jnp.float32)
-        logits = logits - jnp.mean(logits, axis=-1, keepdims=True)
-        lift, up = jax.lax.top_k(logits, most)
+        logits = merge(graphdef, params, buffers)(_inputs(ROWS, length), tap=tap).logits[..., :most_tokens]
+        logits = logits.astype(jnp.float32)
+        lift, up = jax.lax.top_k(logits - jnp.mean(logits, axis=-1, keepdims=True), most)
         return up, lift, jax.lax.top_k(-logits, most)[1]
 
-    length = _length(reader)
+    def answer(vectors: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
+        size, out = ROWS * length, []
+        for start in range(0, len(vectors), size):
+            block = vectors[start : start + size]
+            padded = np.pad(block, ((0, size - len(block)), (0, 0))).reshape(ROWS, length, -1)
+            found = run(params, buffers, jnp.asarray(padded), min(most, most_tokens))
+            out.append([np.asarray(x).reshape(size, -1)[: len(block)] for x in found])
+        return tuple(np.concatenate(one) for one in zip(*out, strict=True))
 
-    def answer(rows: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
-        padded = np.pad(rows, ((0, length - len(rows)), (0, 0)))
-        most = min(most, int(reader.description.vocab or most))
-        return tuple(np.asarray(x)[: len(rows)] for x in run(params, buffers, jnp.asarray(padded), most))
-
-    answer.length = length  # type: ignore[attr-defined]
     return answer
-
-
-def _blocks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + LENGTH] for start in range(0, len(rows), LENGTH)]
 
 
 def _near(vectors: np.ndarray, most: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The families of Transformers that have a counterpart here, one a file."""

@@ -20,12 +20,12 @@ class Firing(NamedTuple):
     """How codes and a label go together, [C] each.
 
     Attributes:
-      count: tokens that a code fires on.
+      tokens: how many a code fires on.
       precision: of those, the share that has the label; 0 of a code that never fires.
       recall: of the tokens that have the label, the share that the code fires on.
     """
 
-    count: Int[np.ndarray, "C"]
+    tokens: Int[np.ndarray, "C"]
     precision: Float[np.ndarray, "C"]
     recall: Float[np.ndarray, "C"]
 

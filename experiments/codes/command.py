@@ -6,20 +6,24 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from arch.bottlenecks.bits import entropy_bits
 from arch.decode.sampling import Sample
-from arch.decode.steered import Activate, Steered
+from arch.decode.steered import Steered
 from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
 from experiments.codes.contexts import Gathered, Places, gather
 from experiments.codes.effects import effects
 from experiments.codes.page import Shown, context, page, set_names
 from experiments.codes.reading import Reader, Site
-from train.opened import Opened
+from experiments.codes.steering import activation
+from experiments.config import render
+from train.opened import Opened, open_run
+from train.run import Run
 
 TOKENS = 200_000
 SAMPLES, WRITTEN = 24, 40
@@ -29,12 +33,20 @@ TOP = 3
 """Contexts in the table."""
 
 
-def codes(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS, split: str | None = None) -> Path:
-    """Prints a table of the codes of an opened run and writes the page; answers its file.
+def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS) -> None:
+    """The codes of the newest checkpoint of the run in `folder`; the page goes into the folder `out`, by default there.
 
     Raises:
-      UserError: the model has no codebooks or reads no text, or the file cannot be written.
+      UserError: it holds no run, its model has no codebooks or reads no text, or the page cannot be written.
     """
+    run = render.read(folder)
+    if not isinstance(run, Run):
+        raise UserError(f"{folder}: holds a {type(run).__name__}, not a run")
+    show(open_run(run, folder), folder, Path(out or folder), tokens=tokens)
+
+
+def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS, split: str | None = None) -> Path:
+    """Prints a table of the codes of an opened run and writes the page; answers its file."""
     start = time.perf_counter()
     tokenizer = getattr(opened.dataset, "tokenizer", None)
     if tokenizer is None:
@@ -64,7 +76,7 @@ def table(site: Site, read: Gathered, decode: object) -> Table:
         told.add_column(heading, justify="left" if heading.startswith(("code", "most")) else "right")
     places = read.places[site.name]
     counts = places.counts.reshape(-1, site.size)
-    bits = np.asarray(entropy_bits(counts.astype(np.float32)))
+    bits = np.asarray(entropy_bits(jnp.asarray(counts, jnp.float32)))
     first, where = places.of()
     for at, name in enumerate(set_names(site)):
         top = [int(code) for code in np.argsort(-counts[at], kind="stable")[:TOP] if counts[at, code]]
@@ -102,10 +114,3 @@ def samples(reader: Reader, site: Site, places: Places) -> dict[int, str]:
     strategy = Steered(Sample(0.8, top_p=0.95), plans)
     texts = opened.continuations([prompt] * len(numbers), room, strategy, jax.random.key(0))
     return dict(zip(numbers, texts, strict=True))
-
-
-def activation(site: Site, number: int) -> Activate:
-    """All of a vector's codes become the one of this number among all of the site."""
-    at, code = divmod(number, site.size)
-    layer, group = divmod(at, site.sets)
-    return Activate(site.name, layer, code, group)

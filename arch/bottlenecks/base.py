@@ -112,3 +112,9 @@ def weights_of(x: jax.Array, ctx: Context) -> jax.Array:
         return jnp.ones(x.shape[:-1], jnp.float32)
     there = (ctx.segments > 0).astype(jnp.float32)
     return jnp.broadcast_to(there.reshape(there.shape + (1,) * (x.ndim - 1 - there.ndim)), x.shape[:-1])
+
+
+def whole(sums: Mapping[str, Sum], count: int, *names: str) -> dict[str, Sum]:
+    """Of sums over `count` parts, which are means over the parts, those called `names` (none: all) as sums."""
+    chosen = {name: sums[name] for name in names or sums if name in sums}
+    return {name: Sum(one.total, one.weight / count, one.coupled) for name, one in chosen.items()}

@@ -1,9 +1,9 @@
 """How many bits discrete codes take.
 
-    one of C, all equally probable            log2 C
-    one of C, chosen n_c times                -sum_c p_c log2 p_c with p = n / sum n
-    a set of k of C                           log2 binomial(C, k), at most k times the entropy of one
-    k of C with an amplitude each             the same and k times the bits of an amplitude
+one of C, all equally probable            log2 C
+one of C, chosen n_c times                -sum_c p_c log2 p_c with p = n / sum n
+a set of k of C                           log2 binomial(C, k), at most k times the entropy of one
+k of C with an amplitude each             the same and k times the bits of an amplitude
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def entropy_bits(counts: Float[Array, "*s C"]) -> Float[Array, "*s"]:
 
 
 def chosen_bits(counts: Float[Array, "C"] | None, codes: int, k: int) -> jax.Array:
-    """Of `k` different codes in no order: the ceiling without counts; with them no more than if the k were independent."""
+    """Of `k` different codes in no order: the ceiling without counts; with them no more than if the k were
+    independent."""
     ceiling = jnp.asarray(set_bits(codes, k), jnp.float32)
     return ceiling if counts is None else jnp.minimum(ceiling, k * entropy_bits(counts))
 

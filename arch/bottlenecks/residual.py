@@ -2,8 +2,9 @@
 
     r_1 = x,  r_{i+1} = r_i - q_i(r_i),  y = sum_i q_i
 
-The vectors get the gradient of `gradient` once, from the sum; the stages' losses are summed, their metrics means over
-stages but for `error`, which is that of the sum. Codes are [..., stages * k], the first stage's first.
+The vectors get the gradient of `gradient` once, from the sum; the stages' losses and bits are summed, their other
+metrics means over stages but for `error`, which is that of the sum. Codes are [..., stages * k], the first stage's
+first.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from arch.answers import Sum
 from arch.bottlenecks import usage
-from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
+from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer, whole
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
 from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.params import Maker
@@ -54,17 +54,17 @@ class ResidualLayer(Quantizer):
             found[name] = stage.quantize(rest, weights, training=training, key=own, codes=ids)
             y = jax.lax.stop_gradient(found[name].values)
             rest, total = rest - y, total + y
-        sums = [(one.losses, one.metrics) for one in found.values()]
-        losses: dict[str, Sum] = jax.tree.map(lambda *each: sum(each[1:], each[0]), *[loss for loss, _ in sums])
-        losses = {name: Sum(one.total, one.weight / len(sums), one.coupled) for name, one in losses.items()}
-        metrics = jax.tree.map(lambda *each: sum(each[1:], each[0]), *[metric for _, metric in sums])
+        losses, metrics = (
+            jax.tree.map(lambda *each: sum(each[1:], each[0]), *[getattr(one, kind) for one in found.values()])
+            for kind in ("losses", "metrics")
+        )
         statistics = {name: one.statistics for name, one in found.items() if one.statistics is not None}
         return Quantized(
             self.rule(x, total),
             jnp.concatenate([one.codes for one in found.values()], axis=-1),
             None,
-            losses,
-            {**metrics, "error": usage.error(x, total, weights)},
+            whole(losses, len(found)),
+            {**metrics, **whole(metrics, len(found), "bits"), "error": usage.error(x, total, weights)},
             {"stages": statistics} if statistics else None,
         )
 

@@ -1,9 +1,9 @@
 """Dead codes come back: each is put beside a code that is used much, as in splitting cells (Linde, Buzo, Gray 1980).
 
 A code is dead whose share of the running counts is below `share` / C. The r-th dead code takes the place of the r-th
-fullest live one, counted round and round, moved in a direction of its own by the spread of the vectors in that cell, and
-all that are in a place now divide its count equally. Everything is read from buffers that hold sums over rows, so that
-the same codes come back to the same places on any number of devices and in any number of micro-batches.
+fullest live one, counted round and round, moved in a direction of its own by the spread of the vectors in that cell,
+and all that are in a place now divide its count equally. Everything is read from buffers that hold sums over rows, so
+that the same codes come back to the same places on any number of devices and in any number of micro-batches.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     PerHead(Codebook())       one a head, at sites [B, T, N, K] such as "attn.z" (arXiv 2310.17230, section 2)
     Grouped(Codebook(), 16)   vectors cut into G equal parts, one a part: product quantisation (Jegou et al. 2011)
 
-Losses and metrics are means over the heads or groups: a squared error per feature is then that of the whole vector.
+Losses and metrics are means over the heads or groups (a squared error per feature is then that of the whole vector),
+but for `bits`, their sum.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
+from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer, whole
 from arch.params import Maker, merge, split, stack_copies
 from arch.spec import Problem, SpecError, at_least
 
@@ -62,9 +63,9 @@ class Several(Quantizer):
             raise SpecError(spec, [Problem("", type(spec).__name__, "must be a quantiser to stand several times")])
 
     def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
-        whole = x.shape
+        shape = x.shape
         if self.cut:
-            x = x.reshape(*whole[:-1], self.count, self.width)
+            x = x.reshape(*shape[:-1], self.count, self.width)
         if weights is not None:
             weights = jnp.broadcast_to(weights if not self.cut else weights[..., None], x.shape[:-1])
         keys = None if key is None else jax.random.split(key, self.count)
@@ -80,12 +81,12 @@ class Several(Quantizer):
                   None if codes is None else axis, None if amplitudes is None else axis)  # fmt: skip
         outs = Quantized(axis, axis, axis, 0, 0, 0)  # type: ignore[arg-type]
         found = jax.vmap(one, places, outs)(params, buffers, x, weights, keys, codes, amplitudes)
-        summed = lambda sums: jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)  # noqa: E731
+        losses, metrics = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), (found.losses, found.metrics))
         return dataclasses.replace(
             found,
-            values=found.values.reshape(whole),
-            losses=summed(found.losses),
-            metrics=summed(found.metrics),
+            values=found.values.reshape(shape),
+            losses=losses,
+            metrics={**metrics, **whole(metrics, self.count, "bits")},
             statistics=None if found.statistics is None else {"each": found.statistics},
         )
 

@@ -27,11 +27,10 @@ class SimVQ(Nearest):
 
 class SimVQLayer(NearestLayer):
     def __init__(self, spec: SimVQ, width: int, make: Maker):
-        super().__init__(spec)
+        super().__init__(spec, make)
         start = spec.std * jax.random.normal(make.at("fixed").key, (spec.codes, width))
         sizes = [(spec.codes, "codes"), (width, "embed")]
         self.fixed = make.buffer(sizes, start, f"normal({spec.std:g})", role="codebook")
-        self.counts = usage.counter(make, spec.codes)
         bound = width**-0.5  # a linear layer's usual start
         kernel = jax.random.uniform(make.at("map").key, (width, width), minval=-bound, maxval=bound)
         self.map = make.array([(width, "embed"), (width, None)], kernel, f"uniform({bound:g})", role="linear")

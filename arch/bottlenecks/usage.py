@@ -59,7 +59,8 @@ def entropy(counts: Float[Array, "*s C"]) -> Float[Array, "*s"]:
 def health(
     counts: Float[Array, "*s C"], x: jax.Array, y: jax.Array, weights: jax.Array | None, bits: Any = None
 ) -> dict[str, Sum]:
-    """The metrics of a quantiser that made `y` of `x` and has these running counts. `bits`: of the codes of a vector."""
+    """The metrics of a quantiser that made `y` of `x` and has these running counts. `bits`: of the codes of a
+    vector."""
     there = jnp.asarray(x[..., 0].size, jnp.float32) if weights is None else jnp.sum(weights)
     # Numbers of the buffers, the same for every row: sums over vectors like the others.
     told = {
@@ -82,7 +83,8 @@ def squared(x: jax.Array, weights: jax.Array | None) -> jax.Array:
 
 
 def apart(x: jax.Array, y: jax.Array, weights: jax.Array | None, scale: float = 1.0, over: str = "mean") -> Sum:
-    """`scale` times the squared distance of `x` and `y`, the "mean" or the "sum" over features, the mean over vectors."""
+    """`scale` times the squared distance of `x` and `y`, the "mean" or the "sum" over features, the mean over
+    vectors."""
     gap = jnp.square(x.astype(jnp.float32) - y.astype(jnp.float32))
     each = scale * (jnp.mean(gap, axis=-1) if over == "mean" else jnp.sum(gap, axis=-1))
     weights = jnp.ones(each.shape, jnp.float32) if weights is None else weights

@@ -52,9 +52,10 @@ class Nearest(Bottleneck):
 
 
 class NearestLayer(Quantizer):
-    """Subclasses hold `counts` and say what the codes are."""
+    """Subclasses say what the codes are."""
 
-    def __init__(self, spec: Nearest):
+    def __init__(self, spec: Nearest, make: Maker):
+        self.counts = usage.counter(make, spec.codes)
         self.beta, self.metric, self.rule = spec.beta, spec.metric, spec.gradient
 
     def table(self) -> jax.Array:
@@ -74,7 +75,9 @@ class NearestLayer(Quantizer):
     def further_losses(self, x: jax.Array, code: jax.Array, weights: jax.Array | None) -> dict[str, usage.Sum]:
         return {}
 
-    def statistics(self, x: jax.Array, code: jax.Array, ids: jax.Array, weights: jax.Array | None) -> dict[str, jax.Array]:
+    def statistics(
+        self, x: jax.Array, code: jax.Array, ids: jax.Array, weights: jax.Array | None
+    ) -> dict[str, jax.Array]:
         """Sums over rows for `advance`."""
         return {"counts": usage.count(ids, weights, self.counts.shape[-1])}
 
@@ -110,12 +113,11 @@ class VectorQuantizedLayer(NearestLayer):
     """Holds e and N; M is their product."""
 
     def __init__(self, spec: VectorQuantized, width: int, make: Maker):
-        super().__init__(spec)
+        super().__init__(spec, make)
         self.decay, self.revive = spec.decay, spec.revive
         sizes = [(spec.codes, "codes"), (width, "embed")]
         start = spec.std * jax.random.normal(make.at("codes").key, (spec.codes, width))
         self.codes = make.buffer(sizes, start, f"normal({spec.std:g})", role="codebook")
-        self.counts = usage.counter(make, spec.codes)
         if spec.revive:
             self.spread = make.buffer([(spec.codes, "codes")], 0.0)
 
@@ -157,11 +159,10 @@ class LearnedCodes(Nearest):
 
 class LearnedCodesLayer(NearestLayer):
     def __init__(self, spec: LearnedCodes, width: int, make: Maker):
-        super().__init__(spec)
+        super().__init__(spec, make)
         sizes = [(spec.codes, "codes"), (width, "embed")]
         start = spec.std * jax.random.normal(make.at("codes").key, (spec.codes, width))
         self.codes = make.array(sizes, start, f"normal({spec.std:g})", role="codebook")
-        self.counts = usage.counter(make, spec.codes)
 
     def table(self):
         return self.codes[...].astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""The model card: README.md of an exported folder, YAML header first. Numbers are those of the run, none is invented."""
+"""The model card: README.md of an exported folder, YAML header first. Its numbers are those of the run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def card(told: Told) -> str:
               "tags:", "- strata", "- jax", "---"]  # fmt: skip
     lines = [*header, "", f"# {told.name}", ""]
     lines += [
-        f"Opens as `{told.architecture}`: {told.reason}. Numbers are {told.dtype}.",
+        f"Written as a {told.tier}: {told.reason}. Numbers are {told.dtype}.",
         "",
         "## How it was trained",
         "",
@@ -95,9 +95,9 @@ def _cell(text: str) -> str:
 def _parity(parity: Parity | None) -> str:
     if parity is None:
         return "Logits were not compared with Transformers."
-    return (f"Largest difference of logits from Transformers, on {parity.tokens} random tokens in float32, as a share of "
-            f"the largest logit: {parity.folder:.1e} with the numbers in this folder, {parity.run:.1e} with those that "
-            "were trained.")  # fmt: skip
+    return (f"Largest difference of logits from Transformers, on {parity.tokens} random tokens in float32, as a part "
+            f"of the largest: {parity.folder:.1e} with the numbers in this folder, {parity.run:.1e} with those that were "
+            "trained.")  # fmt: skip
 
 
 def last_metrics(folder: Path, step: int) -> dict[str, float]:

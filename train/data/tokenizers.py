@@ -276,7 +276,7 @@ def _byte_characters() -> frozenset[str]:
 
 
 def _characters_of_bytes() -> list[str]:
-    """The character that byte-level BPE writes each byte as: itself where it can be seen, else one from 256 on (GPT-2)."""
+    """The character that byte-level BPE writes each byte as (GPT-2): itself, or one from 256 on."""
     seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     later = iter(range(256, 512))
     return [chr(byte) if byte in seen else chr(next(later)) for byte in range(256)]

@@ -1,5 +1,5 @@
-"""Data that has a tokenizer and no rows: that of a model which was trained elsewhere. Nothing is trained or evaluated on
-it; a run that is to be goes on from it with data of its own, `Run(start=FromRun(folder), data=...)`."""
+"""Data that has a tokenizer and no rows: that of a model which was trained elsewhere. Nothing is trained or
+evaluated on it: a run with data of its own goes on from it, `Run(start=FromRun(folder), data=...)`."""
 
 from __future__ import annotations
 

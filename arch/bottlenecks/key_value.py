@@ -65,7 +65,9 @@ class Segments(Projection):
 
     def build(self, inputs, heads, width, make):
         if inputs != heads * width:
-            raise ValueError(f"Segments cuts {inputs} features into {heads} heads of {width}, which are {heads * width}")
+            raise ValueError(
+                f"Segments cuts {inputs} features into {heads} heads of {width}, which are {heads * width}"
+            )
         return SegmentsLayer(heads, width)
 
 

@@ -5,9 +5,9 @@
     N <- g N + (1 - g) n,   M <- g M + (1 - g) s,   K = M / N
 
 with n how many vectors of a batch chose the key and s their sum. A key is dead whose N is below `dead` of the mean N of
-its head. Every step the dead keys take over halves of live ones (Linde, Buzo and Gray 1980): the k-th dead key gets half
-of what the live key with the k-th largest squared error has, and goes one standard deviation away from its mean, in a
-direction of its own. All this is computed from sums over rows, so that devices and micro-batches change nothing.
+its head. Every step the dead keys take over halves of live ones (Linde, Buzo and Gray 1980): the k-th dead key gets
+half of what the live key with the k-th largest squared error has, and goes one standard deviation away from its mean,
+in a direction of its own. All this is computed from sums over rows, so that devices and micro-batches change nothing.
 """
 
 from __future__ import annotations

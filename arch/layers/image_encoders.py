@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -107,7 +108,7 @@ class _Kernels(nnx.Module):
 
     def __init__(self, kernel: int, channels: list[int], make: Maker):
         self.kernels, self.biases = nnx.Dict(), nnx.Dict()
-        for index, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
             sizes = [(kernel, None), (kernel, None), (inputs, None)]
             self.kernels[str(index)] = make.weight(f"kernel{index}", sizes, [(outputs, None)])
             self.biases[str(index)] = make.constant([(outputs, None)], 0.0)
@@ -127,7 +128,7 @@ class ConvEncoderLayer(_Kernels):
 
 @dataclasses.dataclass(frozen=True)
 class ConvDecoder(Spec):
-    """The mirror image of a `ConvEncoder`: transposed convolutions with ReLU, the last with a sigmoid: pixels in [0, 1].
+    """The mirror image of a `ConvEncoder`: transposed convolutions with ReLU, the last with a sigmoid.
 
     It takes the encoder's sizes and channels, backwards.
     """

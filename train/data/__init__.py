@@ -20,7 +20,7 @@ from train.data.wordpieces import WordPieces
 from train.data.wrappers import Ordered, WithClassSets, WithEvaluation
 
 __all__ = ["BPE", "BibleVerses", "ByClass", "Bytes", "ClassIncremental", "Curriculum", "Data", "Dataset", "Digits",
-           "FashionMNIST", "IMDbReviews", "InOrder", "LibreOfficeHelp", "LocalPairs", "LocalText", "OnePair", "Order", "Ordered",
-           "PackedPairs", "ParallelText", "Shuffled", "Sides", "Swapped", "Text", "TextDataset", "Tfds",
-           "TfdsImages", "TfdsPairs", "TokenizerFile", "WikiLeads", "WithClassSets", "WithEvaluation",
+           "FashionMNIST", "IMDbReviews", "InOrder", "LibreOfficeHelp", "LocalPairs", "LocalText", "OnePair",
+           "Order", "Ordered", "PackedPairs", "ParallelText", "Shuffled", "Sides", "Swapped", "Text", "TextDataset",
+           "Tfds", "TfdsImages", "TfdsPairs", "TokenizerFile", "WikiLeads", "WithClassSets", "WithEvaluation",
            "WordPieces"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv 1708.07747): 60,000 + 10,000 images of 28 x 28, from a Debian package."""
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv 1708.07747): 70,000 images of 28 x 28, in a Debian package."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class FashionMNIST(Data):
         order = np.random.default_rng(self.split).permutation(TRAIN)
         last = None if self.trained is None else self.held_out + self.trained
         parts = {"validation": order[: self.held_out], "train": order[self.held_out : last]}
-        rows = {split: ImageRows(images["train"][0][which], images["train"][1][which]) for split, which in parts.items()}
+        rows = {
+            split: ImageRows(images["train"][0][which], images["train"][1][which]) for split, which in parts.items()
+        }
         tested = slice(self.tested)
         rows["test"] = ImageRows(images["t10k"][0][tested], images["t10k"][1][tested])
         key = cache.digest("fashion mnist", package.sha256, self.held_out, self.trained, self.tested, self.split)

@@ -26,7 +26,7 @@ import dataclasses
 from typing import Any
 
 from arch.bottlenecks.key_value import KeyValueBottleneck, ValueLogits
-from arch.bottlenecks.keys import EmaKeys, FixedKeys
+from arch.bottlenecks.keys import FixedKeys
 from arch.layers.class_heads import LinearHead
 from arch.layers.image_encoders import ConvEncoder, DenseEncoder, ImageEncoder
 from arch.layers.initializers import FanIn
@@ -53,6 +53,7 @@ FORMS = ("", "fashion", "cpu", "tiny")
 QUESTION = "Does a bottleneck of fixed keys and trained values keep what earlier classes taught?"
 PHASES = 5
 ACCURACY = "val/accuracy"
+ONE = "bottleneck, one head"
 PROBE, ALL, CEILING = "linear probe", "everything trained", "linear probe, all classes at once"
 
 
@@ -140,7 +141,7 @@ def study(recipe: Recipe, bottleneck: KeyValueBottleneck, one: KeyValueBottlenec
         **recipe.pretrained(),
         **recipe.arms("bottleneck", bottleneck),
         **recipe.arms("bottleneck, keys of phase 1", bottleneck, first=True),
-        **({} if one is None else recipe.arms("bottleneck, one head", one)),
+        **({} if one is None else recipe.arms(ONE, one)),
         PROBE: probe,
         ALL: recipe.run(steps, AdamW(1e-3, Constant(), weight_decay=0.0)),
         CEILING: dataclasses.replace(probe, data=WithClassSets(recipe.data)),
@@ -152,7 +153,7 @@ def study(recipe: Recipe, bottleneck: KeyValueBottleneck, one: KeyValueBottlenec
             Better("bottleneck", than=PROBE, margin=0.1, metric=ACCURACY),
             Better("bottleneck", than=ALL, margin=0.4, metric=ACCURACY),
             Better("bottleneck", than="bottleneck, keys of phase 1", margin=0.04, metric=ACCURACY),
-            *(() if one is None else (Better("bottleneck", than="bottleneck, one head", margin=0.04, metric=ACCURACY),)),
+            *(() if one is None else (Better("bottleneck", than=ONE, margin=0.04, metric=ACCURACY),)),
             Better("bottleneck", than=PROBE, metric="suite/forgetting_error"),
             AtLeast("bottleneck", ACCURACY, 0.92),
             AtLeast("bottleneck", "phase1/accuracy", 0.93),

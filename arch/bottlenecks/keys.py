@@ -46,9 +46,9 @@ class FixedKeys(Keys):
 
 class FixedKeysLayer(nnx.Module):
     def __init__(self, heads: int, pairs: int, width: int, make: Maker):
-        self.sizes = [(heads, None), (pairs, "codes"), (width, None)]
+        sizes = [(heads, None), (pairs, "codes"), (width, None)]
         start = jax.random.normal(make.at("table").key, (heads, pairs, width))
-        self.table = make.buffer(self.sizes, start, "normal(1)", role="codebook")
+        self.table = make.buffer(sizes, start, "normal(1)", role="codebook")
 
     def note(self, h_NCK: Float[Array, "N C K"], ids_NC: Int[Array, "N C"], ctx: Context) -> None:
         """Nothing is learned."""
@@ -81,10 +81,10 @@ class EmaKeysLayer(FixedKeysLayer):
     def __init__(self, spec: EmaKeys, heads: int, pairs: int, width: int, make: Maker):
         super().__init__(heads, pairs, width, make)
         self.decay, self.dead = spec.decay, spec.dead
-        table = self.table[...]
-        self.counts = make.buffer(self.sizes[:2], 1.0)
-        self.sums = make.buffer(self.sizes, table, "normal(1)", role="codebook")
-        self.squares = make.buffer(self.sizes[:2], jnp.sum(jnp.square(table), axis=-1), "squares of the table")
+        table, sizes = self.table[...], [(heads, None), (pairs, "codes"), (width, None)]
+        self.counts = make.buffer(sizes[:2], 1.0)
+        self.sums = make.buffer(sizes, table, "normal(1)", role="codebook")
+        self.squares = make.buffer(sizes[:2], jnp.sum(jnp.square(table), axis=-1), "squares of the table")
 
     def note(self, h_NCK: Float[Array, "N C K"], ids_NC: Int[Array, "N C"], ctx: Context) -> None:
         """Answers the sums over vectors that `advance` takes."""

@@ -52,16 +52,18 @@ class PrototypeLayerPart(nnx.Module):
     reported of R1 and R2."""
 
     def __init__(self, spec: PrototypeLayer, width: int, make: Maker):
-        self.weights = {"near_inputs": spec.near_inputs, "near_prototypes": spec.near_prototypes}
+        self.near_inputs, self.near_prototypes = spec.near_inputs, spec.near_prototypes
         start = jax.random.uniform(make.at("prototypes").key, (spec.count, width))
         self.prototypes = make.array([(spec.count, None), (width, None)], start, "uniform(0, 1)", role="codebook")
 
     def __call__(self, code_BQ: Float[Array, "B Q"], ctx: Context) -> Float[Array, "B m"]:
         d_Bm = squared_distances(code_BQ, self.prototypes[...])
-        near_inputs = coupled(self.weights["near_inputs"] * jnp.mean(nearest(d_Bm, 0)))
-        near_prototypes = mean_over(self.weights["near_prototypes"] * nearest(d_Bm, 1))
-        losses = {"near_inputs": near_inputs, "near_prototypes": near_prototypes}
-        ctx.answer(self, losses={name: one for name, one in losses.items() if self.weights[name]})
+        losses = {}
+        if self.near_inputs:
+            losses["near_inputs"] = coupled(self.near_inputs * jnp.mean(nearest(d_Bm, 0)))
+        if self.near_prototypes:
+            losses["near_prototypes"] = mean_over(self.near_prototypes * nearest(d_Bm, 1))
+        ctx.answer(self, losses=losses)
         return d_Bm
 
 

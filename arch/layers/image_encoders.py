@@ -142,7 +142,7 @@ class ConvDecoderLayer(_Kernels):
 
     def __init__(self, encoder: ConvEncoder, image: Image, make: Maker):
         super().__init__(encoder.kernel, [image[2], *encoder.channels][::-1], make)
-        self.places, self.channels = encoder.places(image)[::-1], encoder.channels[-1]
+        self.places, self.channels = tuple(encoder.places(image)[::-1]), encoder.channels[-1]
 
     def __call__(self, code: Float[Array, "B m"]) -> Float[Array, "B H W C"]:
         x = code.reshape(code.shape[0], *self.places[0], self.channels)

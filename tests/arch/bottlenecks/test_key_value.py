@@ -10,9 +10,10 @@ from arch.bottlenecks.key_value import GaussianProjection, KeyValueBottleneck, S
 from arch.bottlenecks.keys import EmaKeys, FixedKeys
 from arch.layers.class_heads import MLPHead
 from arch.layers.image_encoders import DenseEncoder
-from arch.models.base import Inputs
+from arch.layers.initializers import Normal
+from arch.models.base import Inputs, context
 from arch.models.features import FeatureClassifier
-from arch.params import merge, split
+from arch.params import Maker, merge, split
 from arch.spec import SpecError
 from arch.taps import Tap
 from tests.arch import tiny
@@ -103,9 +104,6 @@ def test_pairs_may_be_reordered(network):
 
 def test_places_of_a_spatial_encoder_are_pooled():
     spec = KeyValueBottleneck(C, P, K, CLASSES, GaussianProjection(), FixedKeys())
-    from arch.models.base import context
-    from arch.params import Maker
-    from arch.layers.initializers import Normal
 
     layer = spec.build(7, Maker(jax.random.key(0), Normal()))
     layer.values[...] = jnp.asarray(RNG.normal(size=(C, P, CLASSES)), jnp.float32)
@@ -120,7 +118,7 @@ def test_segments_are_cut_and_heads_may_have_parameters():
     out = model.build(rngs=nnx.Rngs(0))(Inputs(images=IMAGES))
     assert out.logits.shape == (B, CLASSES)
     assert set(out.statistics) == {"bottleneck.keys"}
-    with pytest.raises(SpecError, match="projection.*2 heads of 3"):
+    with pytest.raises(SpecError, match="2 heads of 3"):
         FeatureClassifier((2, 3, 1), CLASSES, DenseEncoder(7), spec, MLPHead()).build(rngs=nnx.Rngs(0))
-    with pytest.raises(SpecError, match="head.*5 and 4"):
+    with pytest.raises(SpecError, match="5 and 4"):
         FeatureClassifier((2, 3, 1), CLASSES, DenseEncoder(6), spec, ValueLogits()).build(rngs=nnx.Rngs(0))

@@ -107,7 +107,8 @@ class _Kernels(nnx.Module):
     """Kernels [k, k, in, out] and biases [out] of layers of these channels, one after another."""
 
     def __init__(self, kernel: int, channels: list[int], make: Maker):
-        self.kernels, self.biases = nnx.Dict(), nnx.Dict()
+        self.kernels: Any = nnx.Dict()
+        self.biases: Any = nnx.Dict()
         for index, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
             sizes = [(kernel, None), (kernel, None), (inputs, None)]
             self.kernels[str(index)] = make.weight(f"kernel{index}", sizes, [(outputs, None)])

@@ -12,7 +12,7 @@ Forms:
   :fashion  Fashion-MNIST (Debian's dataset-fashion-mnist, 31 MB), 10,000 images, a convolutional encoder trained as an
             autoencoder on the images without labels and frozen, 64 heads of 256 pairs: about an hour on 2 cores; not
             run yet.
-  :cpu      scikit-learn's digits, a frozen random layer of 256 units, 3 seeds: minutes on 2 cores.
+  :cpu      scikit-learn's digits, a frozen random layer of 256 units, 3 seeds: 10 minutes on 2 busy cores.
   :tiny     seconds; what the tests run.
 
 Expected (digits, bars): the bottleneck ends at 0.92 or more on all classes, at 0.93 on those of the first phase, ahead

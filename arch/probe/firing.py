@@ -50,7 +50,7 @@ def firing_of(codes: Int[np.ndarray, "M k"], label: Bool[np.ndarray, "M"], size:
 class Neuron(NamedTuple):
     """A neuron read as a detector: it fires where `sign` times its value is at least `threshold`."""
 
-    index: int
+    neuron: int
     sign: int
     threshold: float
     precision: float

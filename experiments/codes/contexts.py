@@ -75,16 +75,10 @@ def gather(reads: Iterable[Read], sites: Iterable[Site], most: int = 8, seed: in
             flat = site.flat(read.codes[site.name])[read.there]
             each, where = flat.reshape(-1).astype(np.int32), np.repeat(at, flat.shape[-1])
             if site.name in read.amplitudes:
-                much = _beside(read.amplitudes[site.name], site)[read.there].reshape(-1).astype(np.float32)
+                much = site.beside(read.amplitudes[site.name])[read.there].reshape(-1).astype(np.float32)
                 fires = much > 0
                 places[site.name].add(each[fires], much[fires], where[fires], much[fires])
             else:
                 places[site.name].add(each, rng.random(len(each), np.float32), where)
         start, count = start + rows * (length + 1), count + int(read.there.sum())
     return Gathered(np.concatenate(texts).astype(np.int32) if texts else np.zeros(0, np.int32), count, places)
-
-
-def _beside(amplitudes: np.ndarray, site: Site) -> np.ndarray:
-    """Amplitudes in the order of `Site.flat`."""
-    amplitudes = amplitudes if site.grouped else amplitudes[..., None, :]
-    return np.moveaxis(amplitudes, 0, -3).reshape(*amplitudes.shape[1:-2], -1)

@@ -62,6 +62,11 @@ class Site:
         first = np.arange(self.layers).reshape(-1, *(1,) * (codes.ndim - 1)) * self.sets + sets
         return np.moveaxis(first * self.size + codes, 0, -3).reshape(*codes.shape[1:-2], -1)
 
+    def beside(self, amplitudes: np.ndarray) -> np.ndarray:
+        """Amplitudes [L, ..., (G,) k] in the order of `flat`."""
+        amplitudes = amplitudes if self.grouped else amplitudes[..., None, :]
+        return np.moveaxis(amplitudes, 0, -3).reshape(*amplitudes.shape[1:-2], -1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Read:
@@ -91,7 +96,7 @@ class Reader:
         self.batch = 32
         first = next(self._batches())
         shapes = jax.eval_shape(functools.partial(_saved, self.task), *split(opened.model), first)
-        self.sites = tuple(_sites(opened.model, shapes[2]))
+        self.sites = tuple(sites_of(opened.model, shapes[2]))
         if not self.sites:
             name = type(opened.program.run.model).__name__
             raise UserError(f"codes: this {name} has no codebooks; put some in, as "
@@ -143,23 +148,31 @@ def _by_layer(name: str, value: Any) -> Any:
     return value[None] if BETWEEN.fullmatch(name.split(".")[-2]) else value
 
 
-def _sites(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:
-    parts = [(path, part) for path, part in nnx.iter_graph(model) if isinstance(part, Quantizer)]
-    paths = [tuple(map(str, path)) for path, _ in parts]
-    outer = [n for n, path in enumerate(paths) if not any(path[:k] in paths for k in range(len(path)))]
+def sites_of(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:
+    """The sites of a model that saved `SAVED`, arrays or their shapes, layers first."""
     for name, shape in saved.items():
         if not name.endswith(CODES):
             continue
         site = name.removesuffix(CODES)
-        mine = [parts[n][1] for n in outer if _is(paths[n], site)]
-        sizes = {_counts(part) for part in mine}
-        if len(sizes) != 1:
-            raise UserError(f"codes: the codebooks at {site} are of several sizes: {sorted(sizes)}")
-        (sets,) = sizes
+        sets = counts_shape(quantizer_of(model, site))
         grouped = len(shape.shape) > 4
         groups, slots = shape.shape[-2] if grouped else 1, shape.shape[-1]
         own = int(np.prod(sets[:-1], dtype=int))
         yield Site(site, shape.shape[0], groups, grouped, sets[-1], slots, stages=slots > 1 and own == groups * slots)
+
+
+def quantizer_of(model: nnx.Module, site: str) -> Quantizer:
+    """The part that makes the codes of a site, with its layers stacked; the first, where loops of a pattern have one
+    each. Raises UserError if they are of several sizes."""
+    parts = [(path, part) for path, part in nnx.iter_graph(model) if isinstance(part, Quantizer)]
+    paths = [tuple(map(str, path)) for path, _ in parts]
+    outer = [n for n, path in enumerate(paths) if not any(path[:k] in paths for k in range(len(path)))]
+    mine = [parts[n][1] for n in outer if _is(paths[n], site)]
+    sizes = {counts_shape(part) for part in mine}
+    if len(sizes) != 1:
+        raise UserError(f"codes: the codebooks at {site} are of several sizes: {sorted(sizes)}")
+    found: Quantizer = mine[0]
+    return found
 
 
 def _is(path: tuple[str, ...], site: str) -> bool:
@@ -174,7 +187,7 @@ def _is(path: tuple[str, ...], site: str) -> bool:
     return False
 
 
-def _counts(part: nnx.Module) -> tuple[int, ...]:
+def counts_shape(part: nnx.Module) -> tuple[int, ...]:
     """The shape of the counts of a quantiser, without the axis of layers."""
     found = {name: row for name, row in metadata(part, Buffer).items() if re.search(r"(^|\.)counts$", name)}
     if len(found) != 1:

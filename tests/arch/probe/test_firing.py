@@ -43,7 +43,7 @@ def test_the_best_neuron_is_found_by_trying_all():
                     tried[index, sign, threshold] = label[fires].mean() if fires.any() else 0
                     highest = threshold
             tried = {key: p for key, p in tried.items() if key[:2] != (index, sign) or key[2] == highest}
-    assert (found.index, found.sign) == (4, -1)
+    assert (found.neuron, found.sign) == (4, -1)
     np.testing.assert_allclose(found.precision, max(tried.values()))
     with pytest.raises(ValueError, match="no token has the label"):
         best_neuron(values, np.zeros(300, bool), 0.5)

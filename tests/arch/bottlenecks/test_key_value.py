@@ -45,7 +45,7 @@ def network():
     @jax.jit
     def gradient(params, buffers):
         def loss(params):
-            logits = merge(graphdef, params, buffers)(Inputs(images=IMAGES)).logits
+            logits = merge(graphdef, params, buffers)(Inputs(images=jnp.asarray(IMAGES))).logits
             own = jax.nn.log_softmax(logits)[jnp.arange(B), LABELS]
             return -jnp.mean(own)
 
@@ -115,7 +115,7 @@ def test_places_of_a_spatial_encoder_are_pooled():
 def test_segments_are_cut_and_heads_may_have_parameters():
     spec = KeyValueBottleneck(2, P, 3, 5, Segments(), EmaKeys())
     model = FeatureClassifier((2, 3, 1), CLASSES, DenseEncoder(6), spec, MLPHead(hidden=4))
-    out = model.build(rngs=nnx.Rngs(0))(Inputs(images=IMAGES))
+    out = model.build(rngs=nnx.Rngs(0))(Inputs(images=jnp.asarray(IMAGES)))
     assert out.logits.shape == (B, CLASSES)
     assert set(out.statistics) == {"bottleneck.keys"}
     with pytest.raises(SpecError, match="2 heads of 3"):

@@ -22,6 +22,7 @@ RNG = np.random.default_rng(0)
 CODES = RNG.random((B, Q)).astype(np.float32)
 MODEL = PrototypeNetwork((7, 5, 2), 3, ConvEncoder((3, 4)), prototypes=PrototypeLayer(M), init=FanIn(2**0.5))
 IMAGES = RNG.random((B, 7, 5, 2)).astype(np.float32)
+INPUTS = Inputs(images=jnp.asarray(IMAGES))
 
 
 def layer(**weights):
@@ -32,7 +33,7 @@ def terms(part, codes, prototypes):
     """R1 and R2 as the part answers them."""
     graphdef, _, buffers = split(part)
     part, ctx = merge(graphdef, {"prototypes": prototypes}, buffers), context()
-    part(codes, ctx)
+    part(jnp.asarray(codes), ctx)
     losses = ctx.answers.collect(part).losses
     return losses["near_inputs"].value, losses["near_prototypes"].value
 
@@ -83,7 +84,7 @@ def test_terms_without_weight_are_left_out():
     answered = []
     for weights in ({"near_inputs": 0.0}, {"near_prototypes": 0.0}, {"near_inputs": 0.5}):
         part, ctx = layer(**weights), context()
-        part(CODES, ctx)
+        part(jnp.asarray(CODES), ctx)
         answered.append(ctx.answers.collect(part).losses)
     assert [set(one) for one in answered] == [{"near_prototypes"}, {"near_inputs"}, {"near_inputs", "near_prototypes"}]
     tiny.close(answered[2]["near_inputs"].value, 0.5 * answered[1]["near_inputs"].value)
@@ -95,7 +96,7 @@ def test_terms_without_weight_are_left_out():
 def network():
     graphdef, params, buffers = split(MODEL.build(rngs=nnx.Rngs(0)))
     tap = Tap("code|reconstruction|distances|logits")
-    return jax.jit(lambda params: merge(graphdef, params, buffers)(Inputs(images=IMAGES), tap=tap)), params, graphdef
+    return jax.jit(lambda params: merge(graphdef, params, buffers)(INPUTS, tap=tap)), params, graphdef
 
 
 def test_logits_are_distances_times_weights_and_a_shift_of_a_row_changes_no_probability(network):
@@ -118,7 +119,7 @@ def test_the_four_terms(network):
     _, r1, r2, *_ = by_loops(codes, prototypes.astype(np.float64))
     tiny.close(out.losses["prototypes.near_inputs"].value, r1, 1e-4)
     tiny.close(out.losses["prototypes.near_prototypes"].value, r2, 1e-4)
-    off = dataclasses.replace(MODEL, reconstruction=0.0).build(rngs=nnx.Rngs(0))(Inputs(images=IMAGES))
+    off = dataclasses.replace(MODEL, reconstruction=0.0).build(rngs=nnx.Rngs(0))(INPUTS)
     assert set(off.losses) == {"prototypes.near_inputs", "prototypes.near_prototypes"}
 
 

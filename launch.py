@@ -5,7 +5,7 @@ python launch.py train --config=experiments/FILE.py[:FORM] [--config.model.depth
 python launch.py compare RUN_FOLDER RUN_FOLDER ... [--out=FOLDER]
 python launch.py report STUDY_FOLDER ... [--out=FOLDER]
 python launch.py codes RUN_FOLDER [--read=200000] [--out=FOLDER]
-python launch.py export RUN_FOLDER --to=FOLDER [--dtype=bfloat16]
+python launch.py export RUN_FOLDER --to=FOLDER [--dtype=bfloat16] [--arm=NAME, of a STUDY_FOLDER]
 python launch.py import FOLDER --workdir=RUN_FOLDER
 """
 
@@ -62,6 +62,8 @@ TO = flags.DEFINE_string("to", None, "export: the new folder.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
 CHECK = flags.DEFINE_enum("check", "auto", ["auto", "off"], "export: compare logits with Transformers, if installed.")
 SHARD_BYTES = flags.DEFINE_integer("shard_bytes", 5 * 10**9, "export: bytes of a file of weights.", lower_bound=1)
+ARM = flags.DEFINE_string("arm", None, "export of a study: which arm.")
+REPLICA = flags.DEFINE_integer("replica", 0, "export of a study: which seed, counted from 0.", lower_bound=0)
 WORKDIR = flags.DEFINE_string("workdir", None, "import: the new run folder.")
 LIKE = flags.DEFINE_string("like", None, "import: FILE.py[:FORM] of a run, for data, objective and optimiser.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
@@ -159,7 +161,13 @@ def export(command: Command) -> None:
 
     if TO.value is None or len(command.words) != 1:
         raise UserError("export takes one run folder and a new folder: export RUN_FOLDER --to=FOLDER")
-    options = Options(dtype=DTYPE.value, check=CHECK.value == "auto", shard=SHARD_BYTES.value)
+    options = Options(
+        dtype=DTYPE.value,
+        check=CHECK.value == "auto",
+        shard=SHARD_BYTES.value,
+        arm=ARM.value,
+        replica=REPLICA.value,
+    )
     export(command.words[0], TO.value, options)
 
 

@@ -12,6 +12,7 @@ from arch import cost
 from arch.hf.parity import Parity
 from arch.models.base import Bidirectional, Causal, Seq2Seq
 from arch.spec import flatten
+from experiments.study.results import Results
 from train.run import Run
 
 PIPELINES = ((Seq2Seq, "translation"), (Causal, "text-generation"), (Bidirectional, "fill-mask"))
@@ -76,7 +77,7 @@ def card(told: Told) -> str:
         lines += ["", "## What it reached", "", "| metric | value |", "|---|---|"]
         lines += [f"| {name} | {value:.6g} |" for name, value in told.metrics.items()]
     if told.study:
-        lines += ["", "## The study", "", f"{_cell(told.study)}.", ""]
+        lines += ["", "## The study", "", _cell(told.study), ""]
         lines += [f"- {one['verdict']}: {one['claim']}" for one in told.verdicts]
     lines += ["", "## Checked", "", _parity(told.parity), "", "## Configuration", "", "```"]
     lines += [f"{path} = {value}" for path, value in flatten(model).items() if path]
@@ -95,9 +96,15 @@ def _cell(text: str) -> str:
 def _parity(parity: Parity | None) -> str:
     if parity is None:
         return "Logits were not compared with Transformers."
-    return (f"Largest difference of logits from Transformers, on {parity.tokens} random tokens in float32, as a part "
-            f"of the largest: {parity.folder:.1e} with the numbers in this folder, {parity.run:.1e} with those that were "
-            "trained.")  # fmt: skip
+    most = f"{parity.folder:.1e} with the numbers in this folder, {parity.run:.1e} with those that were trained"
+    return (f"Largest difference of logits from Transformers, on {parity.tokens} random tokens in float32, as a share "
+            f"of the largest logit: {most}.")  # fmt: skip
+
+
+def reached(results: Results, arm: str | None, seed: int) -> dict[str, float]:
+    """Name -> value at the end of one seed of an arm."""
+    found = [cell for cell in results.cells if (cell.arm, cell.phase, cell.seed) == (arm, "seeds", seed)]
+    return {name: value for cell in found for name, value in cell.metrics.items() if not name.startswith("train/")}
 
 
 def last_metrics(folder: Path, step: int) -> dict[str, float]:

@@ -18,7 +18,9 @@ from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
 from experiments.config import render
 from experiments.hf import tokenizer
-from experiments.hf.card import Told, card, last_metrics
+from experiments.hf.arm import is_study, open_arm
+from experiments.hf.card import Told, card, last_metrics, reached
+from experiments.study.results import Results
 from train.data.bars import bars
 from train.opened import Opened, open_run
 from train.run import Run
@@ -34,12 +36,15 @@ class Options:
       dtype: of the numbers.
       check: whether logits are compared with Transformers, where torch and transformers are installed.
       shard: bytes of a file of weights, at most.
+      arm, replica: of a study, which arm and which of its seeds, counted from 0.
       tiers: ways of writing that are tried in order.
     """
 
     dtype: str = "float32"
     check: bool = True
     shard: int = folders.SHARD
+    arm: str | None = None
+    replica: int = 0
     tiers: tuple[Tier, ...] = TIERS
 
 
@@ -50,6 +55,12 @@ def export(folder: str, to: str, options: Options = Options(), note: Callable[[s
       UserError: there is no such run, nothing that its model could be written as, other logits in Transformers, or `to`
         cannot be written. Nothing is left of it then.
     """
+    at = Path(folder).expanduser()
+    if is_study(at):
+        opened, below, results = open_arm(at, options.arm, options.replica)
+        return export_opened(opened, below, Path(to), options, note, results)
+    if options.arm is not None:
+        raise UserError(f"--arm={options.arm}: {folder} is no folder of a study")
     run = render.read(folder)
     if not isinstance(run, Run):
         raise UserError(f"{folder}: holds a {type(run).__name__}; export takes the folder of a run")
@@ -57,9 +68,14 @@ def export(folder: str, to: str, options: Options = Options(), note: Callable[[s
 
 
 def export_opened(
-    opened: Opened, folder: Path, to: Path, options: Options = Options(), note: Callable[[str], None] = print
+    opened: Opened,
+    folder: Path,
+    to: Path,
+    options: Options = Options(),
+    note: Callable[[str], None] = print,
+    results: Results | None = None,
 ) -> Path:
-    """`export` of a run that is open."""
+    """`export` of a run that is open. `results`: of the study that it is an arm of."""
     run, dataset = opened.program.run, opened.dataset
     if jax.tree.leaves(opened.state["buffers"]):
         raise UserError(f"{type(run.model).__name__} has buffers, for which no class of Transformers has a place")
@@ -71,7 +87,9 @@ def export_opened(
         name=to.name,
         run=run,
         step=opened.step,
-        metrics=last_metrics(folder, opened.step),
+        metrics=last_metrics(folder, opened.step) if results is None else reached(results, options.arm, run.seed),
+        verdicts=() if results is None else results.verdicts,
+        study="" if results is None else f"Arm {options.arm} of {results.name}: {results.question}",
         tier=found.tier,
         reason=found.reason,
         architecture=found.config["architectures"][0],

@@ -6,7 +6,7 @@ import numpy as np
 
 LAST = {"gain": "weight", "kernel": "weight", "table": "weight"}
 INNER = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj",
-         "down": "down_proj", **LAST}  # fmt: skip
+         "down": "down_proj", "forward": "forwards", "backward": "backwards", **LAST}  # fmt: skip
 SUBLAYERS = {"mixer": "self_attn", "feed_forward": "mlp"}
 
 

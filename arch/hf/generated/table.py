@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from arch.hf.family import UnfitError
 from arch.hf.generated.twin import Fields, Twin
 from arch.layers.masks import Bidirectional, Causal, SlidingWindow
+from arch.layers.mixers.feature_maps import directions
 from arch.layers.positions import ALiBi, T5Relative
 from arch.layers.sparse_masks import _random_blocks
 
@@ -28,6 +32,8 @@ def _sublayer(name: str, spec: Any, teller: Any, at: str) -> Fields:
         raise UnfitError(
             f"{name}={type(spec).__name__} has no twin in PyTorch: a block has one mixer with a cache there"
         )
+    if getattr(spec, "heads", None):
+        teller.head_dim = spec.head_dim or teller.width // spec.heads
     kind = "BiasedAttention" if type(spec).__name__ == "Attention" and not standard(spec, teller) else ""
     found: Fields = teller.tell(spec, at, kind)
     return found
@@ -46,6 +52,8 @@ def attention(spec: Any, teller: Any, at: str) -> Fields:
     from arch.hf.generated.teller import bias
 
     mask = teller.tell(spec.mask, at)
+    if spec.softcap is not None:
+        teller.softcaps.add(spec.softcap)
     if standard(spec, teller):
         teller.masks[mask["kind"]] = mask
     norm = None if spec.qk_norm is None else teller.tell(spec.qk_norm, rf"{at}.[qk]_norm")
@@ -67,9 +75,26 @@ def attention(spec: Any, teller: Any, at: str) -> Fields:
 def cross_attention(spec: Any, teller: Any, at: str) -> Fields:
     from arch.hf.generated.teller import bias
 
+    if spec.softcap is not None:
+        teller.softcaps.add(spec.softcap)
     norm = None if spec.qk_norm is None else teller.tell(spec.qk_norm, rf"{at}.[qk]_norm")
     names = ("heads", "kv_heads", "head_dim", "scale", "softcap", "memory_width")
     return {**{name: getattr(spec, name) for name in names}, "bias": bias(spec.linear), "qk_norm": norm}
+
+
+def linear_attention(spec: Any, teller: Any, at: str) -> Fields:
+    found: Fields = teller.fields(spec, at, "mask", "features")
+    return {**found, "causal": spec.mask.causal, "features": teller.tell(spec.features, f"{at}.features")}
+
+
+def directions_of(spec: Any, teller: Any, at: str) -> Mapping[str, np.ndarray]:
+    """The random directions of a Performer: drawn by numpy, so the folder keeps them."""
+    return {"directions": directions(spec.count, teller.head_dim, spec.seed)}
+
+
+def lstm_cell(spec: Any, teller: Any, at: str) -> Fields:
+    found: Fields = teller.fields(spec, at, "forget")
+    return found
 
 
 def prediction_head(spec: Any, teller: Any, at: str) -> Fields:
@@ -158,10 +183,25 @@ LAYERS: dict[str, Twin] = {
     "BigBird": Twin("StrataBigBird", "bigbird_mask", bigbird),
     "Strided": Twin("StrataStrided", "strided_mask"),
     "Both": Twin("StrataBoth", "both_mask"),
-    "Attention": Twin("StrataAttention", "attention", attention, alone=True),
-    "BiasedAttention": Twin("StrataBiasedAttention", "biased_attention", attention),
     "Embedding": Twin("StrataEmbedding", "embedding"),
     "NormedEmbedding": Twin("StrataNormedEmbedding", "normed_embedding"),
+}
+
+MIXERS: dict[str, Twin] = {
+    "Attention": Twin("StrataAttention", "attention", attention, alone=True),
+    "BiasedAttention": Twin("StrataBiasedAttention", "biased_attention", attention),
+    "CrossAttention": Twin("StrataCrossAttention", "cross_attention", cross_attention),
+    "LinearAttention": Twin("StrataLinearAttention", "linear_attention", linear_attention),
+    "EluPlusOne": Twin("StrataEluPlusOne", "feature_elu"),
+    "PositiveOrthogonal": Twin("StrataPositiveOrthogonal", "feature_performer", constants=directions_of),
+    "Linformer": Twin("StrataLinformer", "linformer", caches=False),
+    "DenseSynthesizer": Twin("StrataDenseSynthesizer", "dense_synthesizer", caches=False),
+    "RandomSynthesizer": Twin("StrataRandomSynthesizer", "random_synthesizer", caches=False),
+    "Sinkhorn": Twin("StrataSinkhorn", "sinkhorn", caches=False),
+    "LSTM": Twin("StrataLSTM", "lstm"),
+    "BidirectionalLSTM": Twin("StrataBidirectionalLSTM", "bidirectional_lstm", caches=False),
+    "LSTMCell": Twin("StrataLSTMCell", "lstm", lstm_cell),
+    "ConstantClip": Twin("StrataLSTMCell", "lstm"),
 }
 
 HEADS: dict[str, Twin] = {
@@ -183,16 +223,26 @@ STACKS: dict[str, Twin] = {
     "Grouped": Twin("StrataParallelStack", "parallel_stack", parallel_stack),
 }
 
-TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **HEADS, **STACKS}
+BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.items()}
+TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **STACKS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
-_CELLS = "is written with its recurrence only, which has no twin yet"
+_CELLS = "is a recurrence with attention inside, which is not written yet"
 
 WITHOUT: Mapping[str, str] = {
     "AxialRotary": f"has no twin in PyTorch: it {_IMAGES}",
     "Convolution": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvResidual": f"has no twin in PyTorch: it {_IMAGES}",
     "DeepMLP": f"has no twin in PyTorch: it {_IMAGES}",
+    "AnnealedClip": "has no twin in PyTorch: its bound is a count of steps of training; set a ConstantClip",
+    "Int8LSTMCell": "has no twin in PyTorch: integer arithmetic of its own",
+    "Int8Head": "has no twin in PyTorch: integer arithmetic of its own",
+    "AdditiveAttention": f"has no twin in PyTorch: GNMT {_CELLS}",
+    "NormedAdditiveAttention": f"has no twin in PyTorch: GNMT {_CELLS}",
+    "GNMT": f"has no twin in PyTorch: it {_CELLS}",
+    "RecurrentEncoder": f"has no twin in PyTorch: it {_CELLS}",
+    "RecurrentDecoder": f"has no twin in PyTorch: it {_CELLS}",
+    "Embedder": "has no twin in PyTorch: vectors of texts have no class in Transformers; export its Encoder",
     "Matcher": "has no twin in PyTorch: Transformers has no model of two rows; export its encoder as a Classifier",
 }
 """Name of a part -> why it has no twin, as the end of a sentence."""

@@ -29,8 +29,10 @@ class Teller:
       biased: whether the positions of the model are a bias on scores.
       window: of the layers with a sliding window that Transformers keeps the cache of.
       causal: whether the model is.
+      softcaps: bounds of scores.
       kinds: kind -> its twin.
       masks: masks that Transformers makes.
+      head_dim: of the mixer that is told.
       memory: width of what cross-attention reads.
     """
 
@@ -41,6 +43,8 @@ class Teller:
     window: int | None
     causal: bool
     memory: int | None = None
+    head_dim: int = 0
+    softcaps: set[float] = dataclasses.field(default_factory=set)
     kinds: dict[str, Twin] = dataclasses.field(default_factory=dict)
     masks: dict[str, Fields] = dataclasses.field(default_factory=dict)
     constants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -57,7 +61,7 @@ class Teller:
         if twin.arrays:
             self.arrays[at] = twin.arrays
         if twin.constants is not None:
-            self.constants |= {f"{at}.{name}": value for name, value in twin.constants(spec, self).items()}
+            self.constants |= {f"{at}.{name}": value for name, value in twin.constants(spec, self, at).items()}
         fields = twin.tell(spec, self, at) if twin.tell is not None else self.fields(spec, at)
         return {"kind": kind, **fields}
 

@@ -27,17 +27,19 @@ class Twin:
     Attributes:
       name: of the class.
       source: a file of `source/`, or the text of one.
-      tell: (spec, teller) -> the fields of its part of the configuration; None: the fields of the spec.
+      tell: (spec, teller, where its arrays are) -> the fields of its part of the configuration; None: the fields of the spec.
       arrays: name of an array of ours in the part -> its name there; others are renamed by the rules of `names`.
-      constants: spec -> name -> array that the twin keeps and that is no parameter here.
+      constants: (spec, teller, where) -> name -> array that the twin keeps and that is no parameter here.
       caches: of a mixer, whether it goes on from a cache.
       alone: of a mixer, whether tokens meet in the attention function alone, as servers have it.
+      splits: of a block: a layer, which no device may share with another.
     """
 
     name: str
     source: str
-    tell: Callable[[Any, Any], Fields] | None = None
+    tell: Callable[[Any, Any, str], Fields] | None = None
     arrays: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    constants: Callable[[Any, Any], Mapping[str, np.ndarray]] | None = None
+    constants: Callable[[Any, Any, str], Mapping[str, np.ndarray]] | None = None
     caches: bool = True
     alone: bool = False
+    splits: bool = False

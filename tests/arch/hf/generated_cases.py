@@ -6,30 +6,42 @@ from arch.blocks import Block
 from arch.blocks.bare_mixer import BareMixer
 from arch.blocks.deep_norm import DeepNorm
 from arch.blocks.depth_scaled import ScaledInput, ScaledNorm
+from arch.blocks.post_norm import PostNorm
 from arch.blocks.pre_norm import PreNorm
 from arch.layers import masks
 from arch.layers.attention import Attention
 from arch.layers.class_heads import LinearHead, MLPHead
+from arch.layers.clip import ConstantClip
 from arch.layers.clipped_head import ClippedHead
+from arch.layers.cross_attention import CrossAttention
 from arch.layers.depth_scale import DepthScaled, DepthScaledInput
 from arch.layers.embedding_norm import NormedEmbedding
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import MLP, GatedMLP
 from arch.layers.group_norm import GroupNorm
 from arch.layers.linear import Dense
+from arch.layers.lstm import LSTM, BidirectionalLSTM
+from arch.layers.lstm_cell import LSTMCell
+from arch.layers.mixers.feature_maps import PositiveOrthogonal
+from arch.layers.mixers.linear_attention import LinearAttention
+from arch.layers.mixers.linformer import Linformer
+from arch.layers.mixers.sinkhorn import Sinkhorn
+from arch.layers.mixers.synthesizer import DenseSynthesizer, RandomSynthesizer
 from arch.layers.normed_positions import NormedLearned
 from arch.layers.norms import LayerNorm, NoNorm, RMSNorm
 from arch.layers.pooling import FirstPooling, LastPooling, MeanPooling
-from arch.layers.positions import NoPosition, T5Relative
+from arch.layers.positions import Learned, NoPosition, Sinusoidal, T5Relative
 from arch.layers.prediction_head import PredictionHead
 from arch.layers.scaled_head import ScaledTied
 from arch.layers.sparse_masks import BigBird, Both, Longformer, Strided
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
+from arch.models.encoder_decoder import EncoderDecoder
+from arch.models.encoder_decoder import reading as joined
 from arch.models.tagger import Tagger
+from arch.models.trunk import Trunk
 from arch.stacks import Cycle, FirstThen
-from arch.stacks.base import Kept
 from arch.stacks.parallel import Grouped, ParallelStack
 from arch.stacks.sequential import Sequential
 from tests.arch import tiny
@@ -116,4 +128,59 @@ CLASSIFIERS = {
     "tagger": classifier(Tagger),
 }
 
-CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS}
+
+def mixing(mixer, **fields):
+    return decoder(PreNorm(mixer=mixer, feed_forward=MLP(24)), position=Learned(length=80), **fields)
+
+
+def reading(mixer, **fields):
+    """An encoder: the mixer sees both sides."""
+    one = PreNorm(mixer=mixer, feed_forward=MLP(24), norm=LayerNorm())
+    return encoder(one, position=Sinusoidal(), **fields)
+
+
+RECURRENT = {
+    "mixer linear": mixing(LinearAttention(heads=N, mask=masks.Causal())),
+    "mixer performer": mixing(LinearAttention(heads=N, mask=masks.Causal(), features=PositiveOrthogonal(count=16))),
+    "mixer lstm": mixing(LSTM(hidden=20)),
+    "mixer lstm clipped": mixing(LSTM(cell=LSTMCell(clip=ConstantClip(0.5), linear=BIAS), linear=BIAS)),
+}
+
+MIXERS = {
+    "encoder linear": reading(LinearAttention(heads=N, head_dim=12)),
+    "encoder performer": reading(LinearAttention(heads=N, features=PositiveOrthogonal(count=16, seed=3))),
+    "encoder linformer": reading(Linformer(heads=N, length=16, rank=5, linear=BIAS)),
+    "encoder dense synthesizer": reading(DenseSynthesizer(heads=N, length=16)),
+    "encoder random synthesizer": reading(RandomSynthesizer(heads=N, length=16)),
+    "encoder sinkhorn": reading(Sinkhorn(heads=N, length=16, block=4)),
+    "encoder lstm": reading(BidirectionalLSTM(hidden=12)),
+}
+
+
+def pair(source=None, target=None, cross=CrossAttention(heads=N, kv_heads=2), **fields):
+    source = source or block(mask=masks.Bidirectional())
+    target = joined(target or block(), cross)
+    both = {"vocab": V, "width": D}
+    return EncoderDecoder(
+        encoder=Trunk(**{**both, "depth": 3, "block": source, **fields.pop("encoder", {})}),
+        decoder=Trunk(**{**both, "depth": 2, "block": target, **fields.pop("decoder", {})}),
+        **fields,
+    )
+
+
+PAIRS = {
+    "pair": pair(),
+    "pair post-norm": pair(block(PostNorm, mask=masks.Bidirectional()), block(PostNorm), head=Untied()),
+    "pair one table": pair(encoder={"embedding": None}, head=ScaledTied()),
+    "pair of widths": pair(encoder={"width": 24, "vocab": 13}, cross=CrossAttention(heads=3, head_dim=8, memory_width=24,
+                                                                                   qk_norm=RMSNorm(), linear=BIAS)),
+    "pair t5": pair(block(mask=masks.Bidirectional(), position=NoPosition()), block(position=NoPosition()),
+                    encoder={"position": T5Relative(8, 7, bidirectional=True, heads=N)},
+                    decoder={"position": T5Relative(8, 7, heads=N)}),
+    "pair with windows": pair(block(mask=masks.LocalWindow(2)), block(mask=masks.SlidingWindow(4))),
+}  # fmt: skip
+
+DECODERS |= RECURRENT
+ENCODERS |= MIXERS
+
+CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS, **PAIRS}

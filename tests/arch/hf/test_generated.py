@@ -1,5 +1,6 @@
 """Folders with code of their own, opened by Transformers: logits, padding, generation, gradients. Float32, CPU."""
 
+import dataclasses
 import functools
 import json
 
@@ -16,7 +17,7 @@ from arch.hf.generated.tier import Generated
 from arch.models.base import Inputs
 from arch.params import merge
 from tests.arch import tiny
-from tests.arch.hf.generated_cases import CASES, CLASSIFIERS, DECODERS, ENCODERS
+from tests.arch.hf.generated_cases import CASES, PAIRS, RECURRENT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 QUICK = ("block pre", "position alibi", "classifier")
@@ -63,14 +64,13 @@ def case(name, root):
     return CASES[name], tiny.draw(CASES[name]), opened(_folder(name, root))
 
 
-def ours(spec, params, tokens, segments=None):
+def inputs(tokens, segments=None):
+    return Inputs(tokens=jnp.asarray(tokens), segments=None if segments is None else jnp.asarray(segments))
+
+
+def ours(spec, params, told):
     graphdef, _ = tiny.draw(spec)
-
-    def run(params, tokens, segments):
-        return merge(graphdef, params, {})(Inputs(tokens=tokens, segments=segments)).logits
-
-    segments = None if segments is None else jnp.asarray(segments)
-    return np.asarray(tiny.jit(run)(params, jnp.asarray(tokens), segments))
+    return np.asarray(tiny.jit(lambda params, told: merge(graphdef, params, {})(told).logits)(params, told))
 
 
 def tokens(rows=2, length=T, seed=0):
@@ -95,10 +95,97 @@ def test_logits_and_padding(name, root):
     text = tokens()
     mask = np.ones_like(text)
     mask[1, 7:] = 0
+    if name in PAIRS:
+        source = tokens(length=11, seed=1) % 13
+        told = {"decoder_input_ids": torch.from_numpy(text).long(), "attention_mask": torch.from_numpy(mask).long()}
+        found = ours(spec, params, dataclasses.replace(inputs(text), source=inputs(source, mask)))
+        return near(found, theirs(model, source, **told))
     told = theirs(model, text, attention_mask=torch.from_numpy(mask).long())
-    found = ours(spec, params, text, mask)
-    if told.ndim == 2 or name in CLASSIFIERS:
-        near(found if told.ndim == 2 else found[mask > 0], told if told.ndim == 2 else told[mask > 0])
-    else:
-        near(found[mask > 0], told[mask > 0])
-    near(told[0], theirs(model, text)[0])
+    found = ours(spec, params, inputs(text, mask))
+    kept = slice(None) if told.ndim == 2 else mask > 0
+    near(found[kept], told[kept])
+    return near(told[:1], theirs(model, text[:1]))
+
+
+GENERATED = ("block pre", "position alibi", "position t5_model", "windows by layer", "stack groups", "qk-norm",
+             "softcap and scale", "causal and strided", "position learned", *RECURRENT)  # fmt: skip
+
+
+@some(GENERATED, ())
+def test_cached_generation(name, root):
+    """Greedy, 64 tokens, the second of two prompts padded on the left: those of the model without a cache."""
+    _, _, model = case(name, root)
+    prompt = torch.from_numpy(tokens(length=9)).long()
+    mask = torch.ones_like(prompt)
+    mask[1, :4] = 0
+    told = {"attention_mask": mask, "max_new_tokens": 64, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    whole = model.generate(prompt, **told, use_cache=True)
+    assert torch.equal(whole, model.generate(prompt, **told, use_cache=False))
+    assert len(set(whole[0].tolist())) > 3
+    alone = model.generate(prompt[1:, 4:], max_new_tokens=64, do_sample=False, eos_token_id=None, pad_token_id=0)
+    assert torch.equal(whole[1, 4:], alone[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["block pre", "position t5_model"])
+def test_generation_is_ours(name, root):
+    """Token for token what the network says, each from the whole row."""
+    spec, (_graphdef, params), model = case(name, root)
+    length = 9 + 64
+    row = model.generate(torch.from_numpy(tokens(1, 9)).long(), max_new_tokens=64, do_sample=False, eos_token_id=None)
+    assert row.shape == (1, length)
+    logits = ours(spec, params, inputs(row.numpy().astype(np.int32)))
+    assert logits[0, 8:-1].argmax(-1).tolist() == row[0, 9:].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pair", "pair t5", "pair with windows"])
+def test_pairs_generate_with_a_cache(name, root):
+    _, _, model = case(name, root)
+    source = torch.from_numpy(tokens(seed=1) % 13).long()
+    mask = torch.ones_like(source)
+    mask[1, 7:] = 0
+    told = {"attention_mask": mask, "max_new_tokens": 40, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    assert torch.equal(model.generate(source, **told), model.generate(source, **told, use_cache=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["block admin", "block deep", "position t5", "head clipped tied", "mixer lstm"])
+def test_gradients(name, root):
+    """Of the sum of squares of all logits, by every weight."""
+    spec, (graphdef, params), model = case(name, root)
+    text = tokens()
+
+    def loss(params):
+        return jnp.mean(jnp.square(merge(graphdef, params, {})(inputs(text)).logits))
+
+    gradients = tiny.jit(jax.grad(loss))(params)
+    expected = {
+        one.name: one.value() for one in Generated().plan(spec, jax.tree.map(np.asarray, gradients), FACTS).tensors
+    }
+    model.zero_grad()
+    model(torch.from_numpy(text).long()).logits.square().mean().backward()
+    found = {name: one.grad.numpy() for name, one in model.named_parameters()}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert np.abs(gradient).max() > 0, name
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-3, atol=1e-5 * np.abs(gradient).max(), err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["block pre", "head tied", "pair one table", "mixer performer"])
+def test_saved_and_opened_again(name, root, tmp_path):
+    _, _, model = case(name, root)
+    model.save_pretrained(tmp_path)
+    again = opened(tmp_path)
+    assert {key: value.shape for key, value in again.state_dict().items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    assert torch.equal(again(**_asked(name)).logits, model(**_asked(name)).logits)
+
+
+def _asked(name):
+    text = torch.from_numpy(tokens()).long()
+    return {"input_ids": text, "decoder_input_ids": text} if name in PAIRS else {"input_ids": text}

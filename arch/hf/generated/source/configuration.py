@@ -30,6 +30,9 @@ class StrataConfig(PreTrainedConfig):
     parts: dict | None = None
     depths: list | None = None
     caches: bool = True
+    encoder: dict | None = None
+    is_encoder_decoder: bool = False
+    decoder_start_token_id: int | None = None
     vocab_size: int = 0
     hidden_size: int = 0
     num_hidden_layers: int = 0

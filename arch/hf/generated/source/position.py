@@ -17,4 +17,4 @@ class StrataNoPosition(nn.Module):
 
     def bias(self, query, key):
         """What is added to the scores, [B, N, T, S]; None: nothing. `query` [B, T] and `key` [B, S] are positions."""
-        return None
+        return

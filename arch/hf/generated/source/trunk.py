@@ -28,6 +28,14 @@ class StrataModel(StrataPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
+    def new_cache(self):
+        """The cache before the first token."""
+        return DynamicCache(config=self.config)
+
+    def told(self, inputs_embeds, cache, **kwargs):
+        """What the layers are told beside the stream and its places."""
+        return {"cache": cache, **kwargs}
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -47,7 +55,7 @@ class StrataModel(StrataPreTrainedModel):
             inputs_embeds = self.embed_tokens(input_ids)
         cache = past_key_values if cache is None else cache
         if use_cache and cache is None and self.config.caches:
-            cache = DynamicCache(config=self.config)
+            cache = self.new_cache()
         rows, length = inputs_embeds.shape[:2]
         seen = 0 if cache is None else cache.get_seq_length()
         padding = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
@@ -56,8 +64,9 @@ class StrataModel(StrataPreTrainedModel):
         elif position_ids is None:
             position_ids = torch.arange(seen, seen + length, device=inputs_embeds.device)[None]
 
+        told = self.told(inputs_embeds, cache, **kwargs)
         masks = {
-            key: mask.standard(self.config, inputs_embeds, attention_mask, cache, position_ids)
+            key: mask.standard(self.config, inputs_embeds, attention_mask, told["cache"], position_ids)
             for key, mask in self.masks.items()
         }
         places = find_places(rows, position_ids, padding, seen)
@@ -70,8 +79,7 @@ class StrataModel(StrataPreTrainedModel):
             position_ids=position_ids,
             places=places,
             model_bias=self.position.bias(places.query, places.key),
-            cache=cache,
-            **kwargs,
+            **told,
         )
         if self.norm is not None:
             hidden_states = self.norm(hidden_states)

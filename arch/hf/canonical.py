@@ -31,10 +31,10 @@ def canonical(model: Model) -> Model:
     """`model`, a trunk or a pair, whose layers are `Listed`, in a form that is equal for equal functions."""
     if isinstance(model, EncoderDecoder):
         encoder, decoder = trunk(model.encoder), trunk(model.decoder, memory=model.encoder.width)
-        return dataclasses.replace(model, encoder=encoder, decoder=decoder, head=_head(model.head, decoder.width))
+        return dataclasses.replace(model, encoder=encoder, decoder=decoder, head=head(model.head, decoder.width))
     assert isinstance(model, Trunk)
     new = trunk(model)
-    return dataclasses.replace(new, head=_head(new.head, new.width)) if hasattr(new, "head") else new
+    return dataclasses.replace(new, head=head(new.head, new.width)) if hasattr(new, "head") else new
 
 
 def trunk(spec: Trunk, memory: int | None = None) -> Any:
@@ -80,7 +80,7 @@ def _position(spec: Any) -> Any:
     return dataclasses.replace(spec, heads=None) if isinstance(spec, (ALiBi, T5Relative)) else spec
 
 
-def _head(spec: Any, width: int) -> Any:
+def head(spec: Any, width: int) -> Any:
     if type(spec) is ScaledTied and spec.scale is None:
         return dataclasses.replace(spec, scale=width**-0.5)
     return spec

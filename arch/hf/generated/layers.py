@@ -1,0 +1,50 @@
+"""The layers of a trunk and its arrays by layer, for every kind of stack that has a twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from arch.blocks.base import Block
+from arch.hf.family import UnfitError
+from arch.hf.weights import Weight, Weights, blocks, opened
+from arch.models.base import Model
+from arch.models.trunk import Trunk
+from arch.params import Tree
+from arch.stacks.parallel import Grouped, ParallelStack
+from arch.stacks.sequential import Sequential
+
+SIDE_BY_SIDE = (ParallelStack, Grouped)
+
+
+def layers_of(trunk: Trunk) -> list[tuple[int, int, Block]]:
+    """Of each layer: the depth that it counts by, from 0, the L that it counts in, and its block.
+
+    Raises UnfitError for a stack without a twin.
+    """
+    stack: Any = trunk.stack
+    if type(stack) is Sequential:
+        return list(blocks(trunk))
+    if type(stack) not in SIDE_BY_SIDE or not isinstance(trunk.block, Block):
+        raise UnfitError(f"stack={type(stack).__name__} has no twin in PyTorch; Sequential and ParallelStack have")
+    size = trunk.depth // stack.count(trunk.depth)
+    return [(layer // size, trunk.depth, trunk.block) for layer in range(trunk.depth)]
+
+
+def laid_open(model: Model, params: Tree) -> Weights:
+    """Path by layer -> the array of `params`."""
+    if not isinstance(model, Trunk) or type(model.stack) is Sequential:
+        return opened(model, params)
+    found: Weights = {}
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    for keys, leaf in leaves:
+        path, array = ".".join(str(key.key) for key in keys), np.asarray(leaf)
+        for start, name in (("stack.blocks.", "layers"), ("stack.norm.", "stack.norm")):
+            if path.startswith(start):
+                found |= {f"{name}.{row}.{path[len(start) :]}": Weight(one) for row, one in enumerate(array)}
+                break
+        else:
+            found[path] = Weight(array)
+    return found

@@ -1,0 +1,15 @@
+"""A token sees its whole document."""
+
+import torch
+from transformers.masking_utils import create_bidirectional_mask
+
+
+class StrataBidirectional:
+    def __init__(self, part):
+        pass
+
+    def allowed(self, query, key):
+        return torch.ones_like(query - key, dtype=torch.bool)
+
+    def standard(self, config, inputs_embeds, attention_mask, cache, position_ids):
+        return create_bidirectional_mask(config=config, inputs_embeds=inputs_embeds, attention_mask=attention_mask)

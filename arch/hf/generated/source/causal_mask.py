@@ -1,0 +1,19 @@
+"""A token sees itself and what came before."""
+
+from transformers.masking_utils import create_causal_mask
+
+from .core import CACHE
+
+
+class StrataCausal:
+    def __init__(self, part):
+        pass
+
+    def allowed(self, query, key):
+        """Whether the token at place `query` sees that at `key`; both broadcast."""
+        return key <= query
+
+    def standard(self, config, inputs_embeds, attention_mask, cache, position_ids):
+        """The mask that suits the attention function of the configuration."""
+        told = {"attention_mask": attention_mask, "position_ids": position_ids, CACHE: cache}
+        return create_causal_mask(config=config, inputs_embeds=inputs_embeds, **told)

@@ -1,0 +1,191 @@
+"""Folders with code of their own, opened by Transformers: logits, padding, generation, gradients. Float32, CPU."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from arch.hf.family import Facts
+from arch.hf.folder import write
+from arch.hf.generated.tier import Generated
+from arch.models.base import Inputs
+from arch.params import merge
+from tests.arch import tiny
+from tests.arch.hf.generated_cases import CASES, PAIRS, RECURRENT
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+QUICK = ("block pre", "position alibi", "classifier")
+FACTS = Facts(context=128, bos=0, eos=1)
+T = 11
+
+
+def some(names, quick):
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+    )
+
+
+@functools.cache
+def _folder(name, root):
+    spec = CASES[name]
+    _, params = tiny.draw(spec)
+    to = root / name.replace(" ", "_").replace(",", "")
+    write(Generated().plan(spec, params, FACTS), to)
+    return to
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("generated")
+
+
+def opened(folder, **options):
+    """The model in a folder; it must need every tensor, and miss none."""
+    (auto,) = (
+        name for name in json.loads((folder / "config.json").read_text())["auto_map"] if name.startswith("AutoModelFor")
+    )
+    model, told = getattr(transformers, auto).from_pretrained(
+        folder, trust_remote_code=True, output_loading_info=True, **options
+    )
+    assert not told["missing_keys"], told
+    assert not told["unexpected_keys"], told
+    assert not told["mismatched_keys"], told
+    return model.eval()
+
+
+@functools.cache
+def case(name, root):
+    return CASES[name], tiny.draw(CASES[name]), opened(_folder(name, root))
+
+
+def inputs(tokens, segments=None):
+    return Inputs(tokens=jnp.asarray(tokens), segments=None if segments is None else jnp.asarray(segments))
+
+
+def ours(spec, params, told):
+    graphdef, _ = tiny.draw(spec)
+    return np.asarray(tiny.jit(lambda params, told: merge(graphdef, params, {})(told).logits)(params, told))
+
+
+def tokens(rows=2, length=T, seed=0):
+    return np.random.default_rng(seed).integers(2, tiny.V, (rows, length), dtype=np.int32)
+
+
+def theirs(model, tokens, **told):
+    with torch.no_grad():
+        return model(torch.from_numpy(tokens).long(), **told).logits.numpy()
+
+
+def near(ours, theirs, most=1e-5):
+    assert np.std(theirs) > 0.05
+    scale = np.abs(theirs).max()
+    assert np.abs(ours - theirs).max() <= most * scale, np.abs(ours - theirs).max() / scale
+
+
+@some(CASES, QUICK)
+def test_logits_and_padding(name, root):
+    """Row 0 is whole, row 1 ends in padding: what is text is ours, in both."""
+    spec, (_, params), model = case(name, root)
+    text = tokens()
+    mask = np.ones_like(text)
+    mask[1, 7:] = 0
+    if name in PAIRS:
+        source = tokens(length=11, seed=1) % 13
+        told = {"decoder_input_ids": torch.from_numpy(text).long(), "attention_mask": torch.from_numpy(mask).long()}
+        found = ours(spec, params, dataclasses.replace(inputs(text), source=inputs(source, mask)))
+        return near(found, theirs(model, source, **told))
+    told = theirs(model, text, attention_mask=torch.from_numpy(mask).long())
+    found = ours(spec, params, inputs(text, mask))
+    kept = slice(None) if told.ndim == 2 else mask > 0
+    near(found[kept], told[kept])
+    return near(told[:1], theirs(model, text[:1]))
+
+
+GENERATED = ("block pre", "position alibi", "position t5_model", "windows by layer", "stack groups", "qk-norm",
+             "softcap and scale", "causal and strided", "position learned", *RECURRENT)  # fmt: skip
+
+
+@some(GENERATED, ())
+def test_cached_generation(name, root):
+    """Greedy, 64 tokens, the second of two prompts padded on the left: those of the model without a cache."""
+    _, _, model = case(name, root)
+    prompt = torch.from_numpy(tokens(length=9)).long()
+    mask = torch.ones_like(prompt)
+    mask[1, :4] = 0
+    told = {"attention_mask": mask, "max_new_tokens": 64, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    whole = model.generate(prompt, **told, use_cache=True)
+    assert torch.equal(whole, model.generate(prompt, **told, use_cache=False))
+    assert len(set(whole[0].tolist())) > 3
+    alone = model.generate(prompt[1:, 4:], max_new_tokens=64, do_sample=False, eos_token_id=None, pad_token_id=0)
+    assert torch.equal(whole[1, 4:], alone[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["block pre", "position t5_model"])
+def test_generation_is_ours(name, root):
+    """Token for token what the network says, each from the whole row."""
+    spec, (_graphdef, params), model = case(name, root)
+    length = 9 + 64
+    row = model.generate(torch.from_numpy(tokens(1, 9)).long(), max_new_tokens=64, do_sample=False, eos_token_id=None)
+    assert row.shape == (1, length)
+    logits = ours(spec, params, inputs(row.numpy().astype(np.int32)))
+    assert logits[0, 8:-1].argmax(-1).tolist() == row[0, 9:].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pair", "pair t5", "pair with windows"])
+def test_pairs_generate_with_a_cache(name, root):
+    _, _, model = case(name, root)
+    source = torch.from_numpy(tokens(seed=1) % 13).long()
+    mask = torch.ones_like(source)
+    mask[1, 7:] = 0
+    told = {"attention_mask": mask, "max_new_tokens": 40, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    assert torch.equal(model.generate(source, **told), model.generate(source, **told, use_cache=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["block admin", "block deep", "position t5", "head clipped tied", "mixer lstm"])
+def test_gradients(name, root):
+    """Of the sum of squares of all logits, by every weight."""
+    spec, (graphdef, params), model = case(name, root)
+    text = tokens()
+
+    def loss(params):
+        return jnp.mean(jnp.square(merge(graphdef, params, {})(inputs(text)).logits))
+
+    gradients = tiny.jit(jax.grad(loss))(params)
+    expected = {
+        one.name: one.value() for one in Generated().plan(spec, jax.tree.map(np.asarray, gradients), FACTS).tensors
+    }
+    model.zero_grad()
+    model(torch.from_numpy(text).long()).logits.square().mean().backward()
+    found = {name: one.grad.numpy() for name, one in model.named_parameters()}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert np.abs(gradient).max() > 0, name
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-3, atol=1e-5 * np.abs(gradient).max(), err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["block pre", "head tied", "pair one table", "mixer performer"])
+def test_saved_and_opened_again(name, root, tmp_path):
+    _, _, model = case(name, root)
+    model.save_pretrained(tmp_path)
+    again = opened(tmp_path)
+    assert {key: value.shape for key, value in again.state_dict().items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    assert torch.equal(again(**_asked(name)).logits, model(**_asked(name)).logits)
+
+
+def _asked(name):
+    text = torch.from_numpy(tokens()).long()
+    return {"input_ids": text, "decoder_input_ids": text} if name in PAIRS else {"input_ids": text}

@@ -56,8 +56,8 @@ RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or 
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
 RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets numbers, tables and plots too.")
 READ = flags.DEFINE_integer("read", 200_000, "codes: how many tokens are read.", lower_bound=1)
-ACTIVATE = flags.DEFINE_multi_string("activate", [], "generate: a code that is active throughout, SITE:LAYER:CODE or "
-                                     "SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be given several times.")  # fmt: skip
+ACTIVATE = flags.DEFINE_multi_string("activate", [], "generate: a code that is active throughout, SITE:LAYER:CODE "
+                                     "or SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be given several times.")  # fmt: skip
 TO = flags.DEFINE_string("to", None, "export: the new folder.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
 CHECK = flags.DEFINE_enum("check", "auto", ["auto", "off"], "export: compare logits with Transformers, if installed.")

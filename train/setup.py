@@ -127,6 +127,8 @@ def prepare(
     held = frozen_arrays(run.objective.frozen, mesh, DTYPES[run.precision])
     split = Split(frozenset(run.optimizer.frozen(params)))
     trained, _ = split(params)
+    if not jax.tree.leaves(trained) and not jax.tree.leaves(buffers):  # codes that are running means learn all the same
+        raise run.optimizer.refuse("freeze", "must leave a parameter to train, or a part with buffers")
 
     def learner_of(run: Run) -> Learner:
         multiplier = run.optimizer.schedule.build(run.steps)

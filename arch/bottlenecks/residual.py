@@ -73,5 +73,5 @@ class ResidualLayer(Quantizer):
         return {"stages": {name: self.stages[name].advance(own, sums["stages"][name]) for name, own in stages.items()}}
 
     def bits(self, counts=None):
-        """`counts`: by the name of the stage."""
-        return sum(stage.bits(None if counts is None else counts[name]) for name, stage in self.stages.items())
+        """`counts`: [stages, C]."""
+        return sum(stage.bits(None if counts is None else counts[i]) for i, stage in enumerate(self.stages.values()))

@@ -14,6 +14,7 @@ from flax import nnx
 
 from arch.blocks.at import parameter
 from arch.bottlenecks.base import Quantizer
+from arch.bottlenecks.rate import quantizers
 from arch.params import Buffer, merge, metadata, split
 from arch.spec import UserError
 from arch.taps import Tap
@@ -164,15 +165,11 @@ def sites_of(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:
 def quantizer_of(model: nnx.Module, site: str) -> Quantizer:
     """The part that makes the codes of a site, with its layers stacked; the first, where loops of a pattern have one
     each. Raises UserError if they are of several sizes."""
-    parts = [(path, part) for path, part in nnx.iter_graph(model) if isinstance(part, Quantizer)]
-    paths = [tuple(map(str, path)) for path, _ in parts]
-    outer = [n for n, path in enumerate(paths) if not any(path[:k] in paths for k in range(len(path)))]
-    mine = [parts[n][1] for n in outer if _is(paths[n], site)]
+    mine = [part for path, part, _ in quantizers(model) if _is(path, site)]
     sizes = {counts_shape(part) for part in mine}
     if len(sizes) != 1:
         raise UserError(f"codes: the codebooks at {site} are of several sizes: {sorted(sizes)}")
-    found: Quantizer = mine[0]
-    return found
+    return mine[0]
 
 
 def _is(path: tuple[str, ...], site: str) -> bool:
@@ -188,10 +185,10 @@ def _is(path: tuple[str, ...], site: str) -> bool:
 
 
 def counts_shape(part: nnx.Module) -> tuple[int, ...]:
-    """The shape of the counts of a quantiser, without the axis of layers."""
-    found = {name: row for name, row in metadata(part, Buffer).items() if re.search(r"(^|\.)counts$", name)}
-    if len(found) != 1:
+    """The shape of the counts of a quantiser, without the axis of layers: [C], [G, C], [stages, C], [G, stages, C]."""
+    rows = [row for name, row in metadata(part, Buffer).items() if re.search(r"(^|\.)counts$", name)]
+    shapes = {tuple(row["shape"])[sum(axis == "layers" for axis in row["axes"]) :] for row in rows}
+    if len(shapes) != 1:
         raise UserError(f"codes: {type(part).__name__} counts no codes, so that nobody can tell how many it has")
-    ((_, row),) = found.items()
-    layers = sum(axis == "layers" for axis in row["axes"])
-    return tuple(row["shape"][layers:])
+    (shape,) = shapes
+    return shape if len(rows) == 1 else (*shape[:-1], len(rows), shape[-1])

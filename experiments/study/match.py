@@ -5,6 +5,9 @@ model width, a multiple of `unit`, and then the feed-forward width, a multiple o
 of `base`. `hold="heads_total"` is the dial of "Wide Attention Is The Way Forward For Transformers?" (arXiv 2210.00640):
 layers times heads stays, the head width and everything else stays too, and parameters do not.
 
+`hold="bits"` is of networks with discrete bottlenecks: what the codes of a token take at most, over all sites. No width
+changes it, so that `match` refuses it; `at_equal_bits` sets a size of each bottleneck, and a study's Match checks it.
+
 Of an encoder-decoder the depth is a pair, `depth=[(4, 2), (3, 3), (2, 4)]`, and both halves have the width that is
 found. A table that the halves share counts once. Families are made comparable by what a whole run spends:
 `at_equal_flops`.
@@ -22,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 from arch import cost
+from arch.bottlenecks.rate import ceiling
 from arch.spec import Problem, Spec, UserError, above, one_of
 from experiments.study.dials import (
     Depth,
@@ -39,7 +43,7 @@ from experiments.study.dials import (
 from train.estimate import row_flops
 from train.run import Run
 
-Hold = Literal["params", "params_nonembed", "params_body", "train_flops", "train_flops_total", "heads_total"]
+Hold = Literal["params", "params_nonembed", "params_body", "train_flops", "train_flops_total", "heads_total", "bits"]
 HIDDEN_UNIT = 8
 WIDEST = 2**20
 """No model is this wide: a search that comes here has met a cost that the width does not change."""
@@ -65,7 +69,10 @@ class Match(Spec):
 
 def mismatch(match: Match, arms: Mapping[str, Run]) -> Iterator[Problem]:
     """The arms that do not agree with the smallest."""
-    for line in apart({name: count(run, match.hold) for name, run in arms.items()}, match.hold, match.tolerance):
+    counts = {name: count(run, match.hold) for name, run in arms.items()}
+    if match.hold == "bits":  # an arm without a bottleneck is what the others are put into
+        counts = {name: bits for name, bits in counts.items() if bits}
+    for line in apart(counts, match.hold, match.tolerance):
         yield Problem("match.tolerance", match.tolerance, f"{line}; match the arms, or allow more")
 
 
@@ -94,6 +101,8 @@ def count(run: Run, hold: Hold) -> int:
         if is_pair(run):
             raise UserError("match: hold='heads_total' is of models with one stack; a pair has two depths")
         return int(get(run, "depth")) * int(get(run, "heads"))
+    if hold == "bits":
+        return round(ceiling(run.abstract_model()))
     counts = cost.parameters(run.model)
     return {"params": counts.total, "params_nonembed": counts.non_embedding, "params_body": counts.body}[hold]
 
@@ -178,6 +187,8 @@ def match(
         raise UserError("match needs depth=... or heads=...")
     if depth is not None and heads is not None and len(depth) != len(heads):
         raise UserError(f"match: {len(depth)} depths and {len(heads)} heads must be as many, cell by cell")
+    if hold == "bits":
+        raise UserError("match: hold='bits' does not change with the shape of a model; at_equal_bits sets bottlenecks")
     if hold == "heads_total" and heads is not None:
         raise UserError("match: hold='heads_total' sets the heads itself; give depth alone")
     cells = zip(

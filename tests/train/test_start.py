@@ -15,6 +15,7 @@ from train.checkpoint import CHECKPOINTS
 from train.folder import check
 from train.loop import train
 from train.members import Members
+from train.setup import prepare
 from train.start import FromRun
 
 SOURCE = toys.run(model=toys.model(), steps=2)
@@ -141,3 +142,9 @@ def test_frozen_parameters_have_no_state_and_no_gradient(source, tmp_path):
             np.testing.assert_array_equal(value, old[path], err_msg=path)
     sizes = sorted({leaf.shape for leaf in jax.tree.leaves(done.state["opt_state"]) if leaf.ndim})
     assert sizes == [now["head.kernel"].shape]
+
+
+def test_nothing_is_left_to_train():
+    run = toys.run(model=toys.model(), optimizer=dataclasses.replace(SOURCE.optimizer, freeze=(".",)))
+    with pytest.raises(SpecError, match="freeze=.*must leave a parameter to train, or a part with buffers"):
+        prepare(run, run.data.describe())

@@ -112,8 +112,6 @@ class Optimizer(Spec, abc.ABC):
             if not matched:
                 raise SpecError(self, [Problem(f"freeze.{index}", pattern, unmatched(paths))])
             frozen.update(matched)
-        if len(frozen) == len(paths):
-            raise self.refuse("freeze", "must leave a parameter to train")
         return frozen
 
     def build(

@@ -146,5 +146,5 @@ def test_frozen_parameters_have_no_state_and_no_gradient(source, tmp_path):
 
 def test_nothing_is_left_to_train():
     run = toys.run(model=toys.model(), optimizer=dataclasses.replace(SOURCE.optimizer, freeze=(".",)))
-    with pytest.raises(SpecError, match="freeze=.*must leave a parameter to train, or a part with buffers"):
+    with pytest.raises(SpecError, match=r"freeze=.*must leave a parameter to train, or a part with buffers"):
         prepare(run, run.data.describe())

@@ -46,7 +46,9 @@ METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
 SUITE = flags.DEFINE_string(
-    "suite", None, "evaluate: the scores of a suite: language, translation, fine_tuned, or MODULE:NAME."
+    "suite",
+    None,
+    "evaluate: the scores of a suite: language, translation, fine_tuned, recovery, or MODULE:NAME.",
 )
 CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
@@ -56,8 +58,12 @@ RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or 
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
 RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets numbers, tables and plots too.")
 READ = flags.DEFINE_integer("read", 200_000, "codes: how many tokens are read.", lower_bound=1)
-ACTIVATE = flags.DEFINE_multi_string("activate", [], "generate: a code that is active throughout, SITE:LAYER:CODE "
-                                     "or SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be given several times.")  # fmt: skip
+ACTIVATE = flags.DEFINE_multi_string(
+    "activate",
+    [],
+    "generate: a code that is active throughout, SITE:LAYER:CODE or SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be "
+    "given several times.",
+)
 TO = flags.DEFINE_string("to", None, "export: the new folder.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
 CHECK = flags.DEFINE_enum("check", "auto", ["auto", "off"], "export: compare logits with Transformers, if installed.")

@@ -109,12 +109,9 @@ def study(
     base: Run, sized: Mapping[str, Sized], bits: float, tolerance: float, steps: int, rate: float, **more: object
 ) -> Study:
     """Every bottleneck at `bits` a token and layer, trained for `steps` updates on the trained base."""
-    depth = base.model.depth  # type: ignore[attr-defined]
-
-    def of(make: Sized) -> Callable[[int], Run]:
-        return lambda size: with_bottleneck(base, make(size), steps, rate)
-
-    arms = at_equal_bits({name: of(make) for name, make in sized.items()}, depth * bits, tolerance)
+    width = base.model.width  # type: ignore[attr-defined]
+    found = at_equal_bits(sized, bits, (width,), tolerance)
+    arms = {name: with_bottleneck(base, one, steps, rate) for name, one in found.items()}
     return Study(
         question=QUESTION,
         arms={BASE: base, **arms},

@@ -45,19 +45,19 @@ def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS) -> None:
     show(open_run(run, folder), folder, Path(out or folder), tokens=tokens)
 
 
-def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS, split: str | None = None) -> Path:
+def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Path:
     """Prints a table of the codes of an opened run and writes the page; answers its file."""
     start = time.perf_counter()
     tokenizer = getattr(opened.dataset, "tokenizer", None)
     if tokenizer is None:
         raise UserError(f"codes: {type(opened.program.run.data).__name__} is no text that a person could read")
-    reader = Reader(opened, split)
+    reader = Reader(opened)
     read = gather(reader(tokens), reader.sites)
     shown = [Shown(site, effects(reader, site), samples(reader, site, read.places[site.name])) for site in reader.sites]
     console = Console(soft_wrap=True, highlight=False)
     for site in reader.sites:
         console.print(table(site, read, tokenizer.decode), markup=False)
-    summary = f"step {opened.step:,}; {read.count:,} tokens of the {reader.split} split"
+    summary = f"step {opened.step:,}; {read.told}"
     text = page(f"Codes of {folder}", summary, read, shown, tokenizer.decode)
     file = out / "codes.html"
     try:
@@ -65,7 +65,7 @@ def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS, split:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"codes: {file} cannot be written ({error.strerror or error}); give another --out") from error
-    console.print(f"\n{read.count:,} tokens in {time.perf_counter() - start:.0f} s\ncodes   {file}", markup=False)
+    console.print(f"\n{read.told}, in {time.perf_counter() - start:.0f} s\ncodes   {file}", markup=False)
     return file
 
 

@@ -53,20 +53,31 @@ class Gathered:
 
     Attributes:
       tokens: int32 [M], those of all rows one after another, -1 between rows.
-      count: how many of them were read.
+      by_split: how many of them are of each split.
       places: site -> its codes.
     """
 
     tokens: np.ndarray
-    count: int
+    by_split: Mapping[str, int]
     places: Mapping[str, Places]
+
+    @property
+    def count(self) -> int:
+        """Tokens that were read."""
+        return sum(self.by_split.values())
+
+    @property
+    def told(self) -> str:
+        """What was read, as text."""
+        return ", ".join(f"{count:,} tokens of {name}" for name, count in self.by_split.items())
 
 
 def gather(reads: Iterable[Read], sites: Iterable[Site], most: int = 8, seed: int = 0) -> Gathered:
     """Counts and places of all codes of `sites`, at most `most` places a code."""
     sites = tuple(sites)
     places = {site.name: Places(site.layers * site.sets * site.size, most) for site in sites}
-    rng, texts, start, count = np.random.default_rng(seed), [], 0, 0
+    rng, texts, start = np.random.default_rng(seed), [], 0
+    by_split: dict[str, int] = {}
     for read in reads:
         rows, length = read.tokens.shape
         texts.append(np.where(np.pad(read.there, ((0, 0), (0, 1))), np.pad(read.tokens, ((0, 0), (0, 1))), -1).ravel())
@@ -80,5 +91,6 @@ def gather(reads: Iterable[Read], sites: Iterable[Site], most: int = 8, seed: in
                 places[site.name].add(each[fires], much[fires], where[fires], much[fires])
             else:
                 places[site.name].add(each, rng.random(len(each), np.float32), where)
-        start, count = start + rows * (length + 1), count + int(read.there.sum())
-    return Gathered(np.concatenate(texts).astype(np.int32) if texts else np.zeros(0, np.int32), count, places)
+        start += rows * (length + 1)
+        by_split[read.split] = by_split.get(read.split, 0) + int(read.there.sum())
+    return Gathered(np.concatenate(texts).astype(np.int32) if texts else np.zeros(0, np.int32), by_split, places)

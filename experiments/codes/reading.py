@@ -72,12 +72,13 @@ class Site:
 @dataclasses.dataclass(frozen=True)
 class Read:
     """Some rows: `tokens` int32 [B, T], `there` bool [B, T] where they are no padding, and what was saved of each site,
-    [L, B, T, (G,) k]; `amplitudes` of sparse codes."""
+    [L, B, T, (G,) k]; `amplitudes` of sparse codes; the `split` that they are of."""
 
     tokens: np.ndarray
     there: np.ndarray
     codes: Mapping[str, np.ndarray]
     amplitudes: Mapping[str, np.ndarray]
+    split: str = TEST
 
 
 class Reader:
@@ -87,15 +88,12 @@ class Reader:
       UserError: it has no codebooks, or its data are no rows of tokens.
     """
 
-    def __init__(self, opened: Opened, split_name: str | None = None):
+    def __init__(self, opened: Opened):
         self.opened = opened
         self.task = opened.program.learner.forward.task
-        rows = opened.dataset.rows
-        self.split = split_name or (TEST if TEST in rows else "validation")
-        if self.split not in rows:
-            raise UserError(f"codes: the data have no split {self.split}; they have {', '.join(rows)}")
         self.batch = 32
-        first = next(self._batches())
+        self.splits = tuple(name for name in (TEST, "validation", "train") if len(opened.dataset.rows.get(name, ())))
+        first = next(self._batches(self.splits[0]))
         shapes = jax.eval_shape(functools.partial(_saved, self.task), *split(opened.model), first)
         self.sites = tuple(sites_of(opened.model, shapes[2]))
         if not self.sites:
@@ -108,23 +106,24 @@ class Reader:
         return self.opened.dataset.description
 
     def __call__(self, tokens: int) -> Iterator[Read]:
-        """Rows of the split in order, until `tokens` tokens were read."""
+        """Rows in order until `tokens` tokens were read: of the test split, then of validation, then of train."""
         parts, count = split(self.opened.model), 0
         run = jax.jit(functools.partial(_saved, self.task), static_argnums=0)
-        for batch in self._batches():
-            read, there, saved = jax.device_get(run(*parts, batch))
-            kinds: dict[str, dict[str, np.ndarray]] = {"codes": {}, "amplitudes": {}}
-            for name, value in saved.items():
-                site, _, kind = name.rpartition(".")
-                kinds[kind][site] = value
-            yield Read(read, there, **kinds)
-            count += int(there.sum())
-            if count >= tokens:
-                return
+        for name in self.splits:
+            for batch in self._batches(name):
+                read, there, saved = jax.device_get(run(*parts, batch))
+                kinds: dict[str, dict[str, np.ndarray]] = {"codes": {}, "amplitudes": {}}
+                for full, value in saved.items():
+                    site, _, kind = full.rpartition(".")
+                    kinds[kind][site] = value
+                yield Read(read, there, **kinds, split=name)
+                count += int(there.sum())
+                if count >= tokens:
+                    return
 
-    def _batches(self) -> Iterator[Mapping[str, np.ndarray]]:
-        """Whole batches; rows that do not fill the last one come once more, marked as padding where data have that."""
-        yield from self.opened.dataset.evaluation(self.split, self.batch, 0, 1)
+    def _batches(self, name: str) -> Iterator[Mapping[str, np.ndarray]]:
+        """Whole batches of a split; the rows that fill up the last one are padding."""
+        yield from self.opened.dataset.evaluation(name, self.batch, 0, 1)
 
 
 def _saved(task: Any, graphdef: Any, params: Any, buffers: Any, batch: Any) -> tuple[Any, Any, Any]:

@@ -27,7 +27,7 @@ def steered(opened: Opened, strategy: Strategy, texts: Sequence[str]) -> Steered
     for text, plan in zip(texts, plans, strict=True):
         site = next(site for site in reader.sites if site.name == plan.site)
         if not read.places[site.name].counts[number(site, plan)]:
-            raise UserError(f"activate {text}: this code fires on none of {read.count:,} tokens of {reader.split}; "
+            raise UserError(f"activate {text}: this code fires on none of {read.told}; "
                             "launch.py codes lists those that do")  # fmt: skip
     return Steered(strategy, (tuple(plans),))
 

@@ -182,8 +182,10 @@ class _Trainer:
     def _arm(self, name: str, run: Run, curve: Curve | None) -> Arm:
         shaped, data = shape(run), baselines.data_name(run)
         if self.study.match is not None:
-            hold, first = self.study.match.hold, next(iter(self.study.arms.values()))
-            shaped["error"] = count(run, hold) / count(first, hold) - 1
+            hold, own = self.study.match.hold, count(run, self.study.match.hold)
+            first = next((one for arm in self.study.arms.values() if (one := count(arm, hold))), 0)
+            if own:  # an arm without a bottleneck has no bits to be off by
+                shaped["error"] = own / first - 1
         if curve is None:
             return Arm(name, shaped, run.optimizer.learning_rate, data=data)
         return Arm(name, shaped, curve.chosen(), curve.rates, bool(curve.edge), data)

@@ -1,48 +1,62 @@
-"""Bottlenecks of different kinds made comparable: as many bits a token in each arm."""
+"""Bottlenecks of different kinds made comparable: each as large as makes its codes take equally many bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
+from flax import nnx
+
+from arch.bottlenecks.base import Bottleneck
+from arch.bottlenecks.rate import ceiling
+from arch.layers.initializers import Normal
+from arch.params import Maker
 from arch.spec import SpecError, UserError
-from experiments.study.match import count, excess
-from train.run import Run
+from experiments.study.match import excess
 
 REFUSED = 64
 """So many sizes of a bottleneck in a row that cannot be built, and no further one is tried."""
 
 
-def at_equal_bits(arms: Mapping[str, Callable[[int], Run]], bits: float, tolerance: float = 0.05) -> dict[str, Run]:
-    """Each arm at the size that comes nearest to `bits` a token: `{"top-k": lambda k: run with k codes, ...}`.
+def at_equal_bits(
+    sized: Mapping[str, Callable[[int], Bottleneck]], bits: float, sizes: Sequence[int], tolerance: float = 0.05
+) -> dict[str, Bottleneck]:
+    """Each bottleneck at the size that comes nearest to `bits`: `{"top-k": lambda k: Codebook(k=k), ...}`.
 
     Bits must grow with the size, from 1 on; sizes that a part refuses (groups that do not divide a width) are passed
     over.
 
+    Args:
+      sized: name -> bottleneck by size.
+      bits: what the codes of a token take at one site of one layer, at most.
+      sizes: of a value at the site: `(width,)`, or `(heads, head width)` of attn.z.
+      tolerance: how far one may be off, as a fraction of the smaller.
+
     Raises:
-      UserError: an arm for which no size comes within `tolerance`, a fraction of the smaller.
+      UserError: one for which no size comes so near; with the nearest.
     """
     found, lines = {}, []
-    for name, make in arms.items():
-        sizes = list(_sizes(make, bits))
-        if not sizes:
-            lines.append(f"{name} can be built at no size up to {REFUSED}")
+    for name, make in sized.items():
+        tried = list(_tried(make, bits, sizes))
+        if not tried:
+            lines.append(f"{name} can be built at no size up to {REFUSED} for values of {' x '.join(map(str, sizes))}")
             continue
-        off, size = min((abs(one - bits), size) for size, one in sizes)
+        off, size, nearest = min((abs(one - bits), size, one) for size, one in tried)
         found[name] = make(size)
-        if excess(nearest := dict(sizes)[size], round(bits)) > tolerance:
-            lines.append(f"{name} comes no nearer to {bits:g} bits a token than {nearest}, {off / bits:.0%} off")
+        if excess(nearest, bits) > tolerance:
+            lines.append(f"{name} comes no nearer to {bits:g} bits than {nearest:.4g}, {off / bits:.0%} off")
     if lines:
         raise UserError(f"match: {'; '.join(lines)}")
     return found
 
 
-def _sizes(make: Callable[[int], Run], bits: float) -> Iterator[tuple[int, int]]:
+def _tried(make: Callable[[int], Bottleneck], bits: float, sizes: Sequence[int]) -> Iterator[tuple[int, float]]:
     """(size, bits) of the sizes that can be built, up to the first one with as many as that."""
     refused, size = 0, 0
     while refused < REFUSED:
         size += 1
         try:
-            one = count(make(size), "bits")
+            one = bits_of(make(size), sizes)
         except SpecError:
             refused += 1
             continue
@@ -50,3 +64,14 @@ def _sizes(make: Callable[[int], Run], bits: float) -> Iterator[tuple[int, int]]
         yield size, one
         if one >= bits:
             return
+
+
+def bits_of(bottleneck: Bottleneck, sizes: Sequence[int]) -> float:
+    """What the codes of one token take at most, at a site whose values have these sizes. Nothing is computed."""
+
+    def built() -> nnx.Module:
+        holder = nnx.Module()
+        holder.part = bottleneck.build_at(sizes, Maker(jax.random.key(0), Normal(), 1))
+        return holder
+
+    return ceiling(nnx.eval_shape(built))

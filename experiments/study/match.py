@@ -85,7 +85,7 @@ def apart(counts: Mapping[str, int], hold: Hold, tolerance: float) -> Iterator[s
             yield f"{name} has {number:,} {hold}, {error:+.1%} off {smallest}'s {counts[smallest]:,}"
 
 
-def excess(one: int, other: int) -> float:
+def excess(one: float, other: float) -> float:
     """By what fraction of the smaller the larger exceeds it."""
     return max(one, other) / max(min(one, other), 1) - 1
 

@@ -9,6 +9,7 @@ from arch.spec import UserError
 from experiments.suites.base import Score
 from experiments.suites.fine_tuned import ReplacedTokens, SameText
 from experiments.suites.likelihood import Choice, Cloze, NextToken
+from experiments.suites.recovery import Recovery
 from experiments.suites.retrieval import Retrieval
 from experiments.suites.translation import Translation
 from train.run import Run
@@ -22,7 +23,12 @@ TRANSLATION: tuple[Score, ...] = (NextToken(), Translation())
 FINE_TUNED: tuple[Score, ...] = (ReplacedTokens(), SameText())
 """Tasks that both families are trained for alike. In the first both sides of a token matter."""
 
-SUITES: Mapping[str, tuple[Score, ...]] = {"language": LANGUAGE, "translation": TRANSLATION, "fine_tuned": FINE_TUNED}
+SUITES: Mapping[str, tuple[Score, ...]] = {
+    "language": LANGUAGE,
+    "translation": TRANSLATION,
+    "fine_tuned": FINE_TUNED,
+    "recovery": (Recovery(),),
+}
 
 
 def named(suite: str, run: Run) -> tuple[Score, ...]:

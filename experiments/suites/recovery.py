@@ -83,11 +83,13 @@ class _Scored:
         model = asked.opened.model
         self.batches = list(_batches(asked.rows, batch))
         task = asked.opened.program.learner.forward.task
-        self.run = functools.partial(_pass, task, *split(model))
+        graphdef, *arrays = split(model)
+        self.run = functools.partial(_pass, task, graphdef, *arrays)
         self.depth = int(getattr(asked.run.model, "depth", 1))
-        shapes = jax.eval_shape(functools.partial(_saved, SAVED, task, *split(model)), self.batches[0])
+        shapes = jax.eval_shape(functools.partial(_saved, SAVED, task, graphdef), *arrays, self.batches[0])
         self.sites = {site.name: site for site in sites_of(model, shapes)}
-        shapes = jax.eval_shape(functools.partial(_saved, _any(self.sites), task, *split(model)), self.batches[0])
+        there = functools.partial(_saved, _any(self.sites), task, graphdef)
+        shapes = jax.eval_shape(there, *arrays, self.batches[0])
         self.quantizers = {name: quantizer_of(model, name) for name in self.sites}
         self.means = {name: jnp.zeros((x.shape[0], *x.shape[3:])) for name, x in shapes.items()}
         self.off = self._sums({}, "")

@@ -77,7 +77,7 @@ def reader(home):
 @pytest.fixture(scope="module")
 def taps(reader):
     """What the model saves of the first rows of its split, and where they are no padding."""
-    rows = reader.opened.dataset.rows[reader.split].gather(np.arange(32))
+    rows = reader.opened.dataset.rows[reader.splits[0]].gather(np.arange(32))
     inputs = Inputs(rows["tokens"][:, :-1], rows["positions"][:, :-1], rows["segments"][:, :-1])
     return reader.opened.model(inputs, tap=Tap(save=".*")).taps, inputs
 

@@ -11,7 +11,7 @@ from arch.layers.attention import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from arch.spec import UserError
-from experiments.study.equal_bits import at_equal_bits
+from experiments.study.equal_bits import at_equal_bits, bits_of
 from experiments.study.match import Match, count, match, mismatch
 from train.data.reversal import Reversed
 from train.objectives.next_token import NextToken
@@ -35,27 +35,26 @@ def test_bits_by_hand():
 
 
 def test_the_nearest_size_is_found():
-    arms = at_equal_bits(
-        {
-            "digits": lambda size: run(("mlp_out", LookupFree(size))),
-            "groups": lambda size: run(("mlp_out", Grouped(LookupFree(2), size))),
-        },
-        bits=12,
-        tolerance=0.01,
+    found = at_equal_bits({"digits": LookupFree, "groups": lambda size: Grouped(LookupFree(2), size)}, 4, (8,), 0.01)
+    # 3 groups do not divide the width.
+    assert found == {"digits": LookupFree(4), "groups": Grouped(LookupFree(2), 2)}
+    assert at_equal_bits({"heads": lambda size: PerHead(LookupFree(size))}, 6, (2, 4))["heads"] == PerHead(
+        LookupFree(3)
     )
-    assert arms["digits"].model.block.at == (("mlp_out", LookupFree(4)),)
-    assert arms["groups"].model.block.at == (("mlp_out", Grouped(LookupFree(2), 2)),)  # 3 do not divide the width
-    assert not list(mismatch(Match("bits", 1e-9), {"none": run(), **arms}))
+    assert bits_of(Codebook(codes=8, k=2), (5,)) == pytest.approx(4.807355)
 
 
 def test_what_cannot_be_made_equal():
-    with pytest.raises(UserError, match=r"digits comes no nearer to 17 bits a token than 18, 6% off"):
-        at_equal_bits({"digits": lambda size: run(("mlp_out", LookupFree(size)))}, bits=17, tolerance=0.01)
-    with pytest.raises(UserError, match="heads can be built at no size"):
-        at_equal_bits({"heads": lambda size: run(("mlp_out", PerHead(LookupFree(size))))}, bits=17)
-    (problem,) = mismatch(
-        Match("bits", 0.01), {"a": run(("mlp_out", LookupFree(4))), "b": run(("mlp_out", LookupFree(5))), "c": run()}
-    )
+    with pytest.raises(UserError, match=r"groups comes no nearer to 7 bits than 8, 14% off"):
+        at_equal_bits({"groups": lambda size: Grouped(LookupFree(4), size)}, 7, (8,), 0.01)
+    with pytest.raises(UserError, match="heads can be built at no size up to 64 for values of 8"):
+        at_equal_bits({"heads": lambda size: PerHead(LookupFree(size))}, 17, (8,))
+    arms = {
+        name: run(*at)
+        for name, at in {"a": [("mlp_out", LookupFree(4))], "b": [("mlp_out", LookupFree(5))], "c": []}.items()
+    }
+    assert not list(mismatch(Match("bits", 0.3), arms))
+    (problem,) = mismatch(Match("bits", 0.01), arms)
     assert "b has 15 bits, +25.0% off a's 12" in problem.allowed
     with pytest.raises(UserError, match="at_equal_bits sets bottlenecks"):
         match(run(), depth=(1, 2), hold="bits")

@@ -8,8 +8,7 @@ raises `UnfitError` for a model that it does not take.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
 
 from arch.hf.families.bert import Bert
 from arch.hf.families.gpt2 import GPT2
@@ -18,8 +17,10 @@ from arch.hf.families.llama import Llama, Mistral, Qwen3
 from arch.hf.families.modernbert import ModernBert, ModernBertDecoder
 from arch.hf.families.t5 import T5
 from arch.hf.families.t5gemma import T5Gemma
-from arch.hf.family import Facts, Family, Planned, UnfitError
+from arch.hf.family import Facts, Family, UnfitError
+from arch.hf.generated.tier import Generated
 from arch.hf.plain import plain
+from arch.hf.plan import Plan, Tier
 from arch.hf.weights import trunks
 from arch.models.base import Model
 from arch.params import Tree
@@ -37,34 +38,6 @@ FAMILIES: tuple[Family, ...] = (
     T5(),
     T5Gemma(),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How a model is written.
-
-    Attributes:
-      tier: the name of the tier that took it.
-      reason: why, in one line.
-      config: the contents of `config.json`, without the type of the numbers.
-      tensors: in the order of the file.
-      files: name -> text of further files (code).
-    """
-
-    tier: str
-    reason: str
-    config: Mapping[str, Any]
-    tensors: Sequence[Planned]
-    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-class Tier(Protocol):
-    """One way of writing models."""
-
-    name: str
-
-    def plan(self, model: Model, params: Tree, facts: Facts) -> Plan:
-        """The plan for `model`. Raises UnfitError with what stands against it, in one line."""
 
 
 class Fold:
@@ -105,7 +78,7 @@ class PerLayer:
         raise UnfitError("no standard class that has a counterpart here reads per_layer_config (Transformers 5.24)")
 
 
-TIERS: tuple[Tier, ...] = (Fold(), PerLayer())
+TIERS: tuple[Tier, ...] = (Fold(), PerLayer(), Generated())
 
 
 def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS) -> Plan:

@@ -90,9 +90,13 @@ def twin_of(spec: Any, kind: str = "") -> Twin:
         return own
     found = TWINS.get(kind or name_of(type(spec)))
     if found is None:
-        why = WITHOUT.get(name_of(type(spec)), HOW)
-        raise UnfitError(f"{type(spec).__name__} {why}")
+        raise UnfitError(without(spec))
     return found
+
+
+def without(spec: Any) -> str:
+    """Why a part has no twin, in one line."""
+    return f"{type(spec).__name__} {WITHOUT.get(name_of(type(spec)), HOW)}"
 
 
 def name_of(cls: type) -> str:

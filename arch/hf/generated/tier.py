@@ -15,8 +15,8 @@ from arch.hf.generated.compose import compose, text_of
 from arch.hf.generated.layers import laid_open, layers_of
 from arch.hf.generated.names import renamed, turned
 from arch.hf.generated.table import MIXERS, TWINS
-from arch.hf.generated.teller import Teller
-from arch.hf.tiers import Plan
+from arch.hf.generated.teller import Teller, without
+from arch.hf.plan import Plan
 from arch.hf.weights import Weight
 from arch.layers.clipped_head import ClippedHead
 from arch.layers.embeddings import Embedding, Tied
@@ -68,8 +68,7 @@ class Generated:
             return pair(model, params, facts)
         task = TASKS.get(type(model))
         if task is None:
-            raise UnfitError(f"{type(model).__name__} has no twin in PyTorch; {', '.join(one.__name__ for one in TASKS)}"
-                             " have")  # fmt: skip
+            raise UnfitError(without(model))
         assert isinstance(model, Trunk)
         teller, config = told_trunk(model, causal=task.auto == "AutoModelForCausalLM")
         tied = False

@@ -83,12 +83,15 @@ DECODERS = {
     "norm depth-scaled input": decoder(block(norm=DepthScaledInput(norm=RMSNorm(1e-2)))),
     "qk-norm": decoder(block(qk_norm=RMSNorm(), head_dim=12, kv_heads=1)),
     "qk-norm of each depth": decoder(block(qk_norm=DepthScaled())),
-    "heads free, biases": decoder(block(heads=3, head_dim=10, kv_heads=1, linear=BIAS, feed_forward=MLP(40, "relu", BIAS))),
+    "heads free, biases": decoder(
+        block(heads=3, head_dim=10, kv_heads=1, linear=BIAS, feed_forward=MLP(40, "relu", BIAS))
+    ),
     "softcap and scale": decoder(block(softcap=2.0, scale=0.5)),
     "activations": decoder(Cycle((block(feed_forward=MLP(24, "gelu_tanh")), block(feed_forward=GatedMLP(24, "gelu"))))),
     "window": decoder(block(mask=masks.SlidingWindow(4))),
-    "windows by layer": decoder(Cycle((block(mask=masks.SlidingWindow(3)), block(), block(mask=masks.SlidingWindow(5)))),
-                                depth=4),
+    "windows by layer": decoder(
+        Cycle((block(mask=masks.SlidingWindow(3)), block(), block(mask=masks.SlidingWindow(5)))), depth=4
+    ),
     "window with bias": decoder(block(mask=masks.SlidingWindow(4), position=T5Relative(buckets=8, max_distance=7))),
     "causal and strided": decoder(block(mask=Both(masks.Causal(), Strided(3)))),
     "head tied": decoder(head=Tied()),
@@ -172,8 +175,10 @@ PAIRS = {
     "pair": pair(),
     "pair post-norm": pair(block(PostNorm, mask=masks.Bidirectional()), block(PostNorm), head=Untied()),
     "pair one table": pair(encoder={"embedding": None}, head=ScaledTied()),
-    "pair of widths": pair(encoder={"width": 24, "vocab": 13}, cross=CrossAttention(heads=3, head_dim=8, memory_width=24,
-                                                                                   qk_norm=RMSNorm(), linear=BIAS)),
+    "pair of widths": pair(
+        encoder={"width": 24, "vocab": 13},
+        cross=CrossAttention(heads=3, head_dim=8, memory_width=24, qk_norm=RMSNorm(), linear=BIAS),
+    ),
     "pair t5": pair(block(mask=masks.Bidirectional(), position=NoPosition()), block(position=NoPosition()),
                     encoder={"position": T5Relative(8, 7, bidirectional=True, heads=N)},
                     decoder={"position": T5Relative(8, 7, heads=N)}),

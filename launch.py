@@ -1,8 +1,11 @@
-"""Strata's one program: trains, generates, evaluates, inspects, compares and reports what configuration files describe.
+"""Strata's one program: trains, generates, evaluates, inspects, compares and reports what configuration files describe,
+and exchanges models with Hugging Face.
 
 python launch.py train --config=experiments/FILE.py[:FORM] [--config.model.depth=12 ...] [--run_folder=...]
 python launch.py compare RUN_FOLDER RUN_FOLDER ... [--out=FOLDER]
 python launch.py report STUDY_FOLDER ... [--out=FOLDER]
+python launch.py export RUN_FOLDER --to=FOLDER [--dtype=bfloat16] [--arm=NAME, of a STUDY_FOLDER]
+python launch.py import FOLDER --workdir=RUN_FOLDER
 """
 
 from __future__ import annotations
@@ -49,6 +52,14 @@ EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "t
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
 RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets numbers, tables and plots too.")
+TO = flags.DEFINE_string("to", None, "export: the new folder.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
+CHECK = flags.DEFINE_enum("check", "auto", ["auto", "off"], "export: compare logits with Transformers, if installed.")
+SHARD_BYTES = flags.DEFINE_integer("shard_bytes", 5 * 10**9, "export: bytes of a file of weights.", lower_bound=1)
+ARM = flags.DEFINE_string("arm", None, "export of a study: which arm.")
+REPLICA = flags.DEFINE_integer("replica", 0, "export of a study: which seed, counted from 0.", lower_bound=0)
+WORKDIR = flags.DEFINE_string("workdir", None, "import: the new run folder.")
+LIKE = flags.DEFINE_string("like", None, "import: FILE.py[:FORM] of a run, for data, objective and optimiser.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "On a CPU: as how many devices its cores are used; each gets "
                                    "rows of its own, which is a little faster.", lower_bound=1)  # fmt: skip
@@ -130,6 +141,31 @@ def report(command: Command) -> None:
     verbs.report(command, OUT.value)
 
 
+def export(command: Command) -> None:
+    from experiments.hf.export import Options, export
+
+    if TO.value is None or len(command.words) != 1:
+        raise UserError("export takes one run folder and a new folder: export RUN_FOLDER --to=FOLDER")
+    options = Options(
+        dtype=DTYPE.value,
+        check=CHECK.value == "auto",
+        shard=SHARD_BYTES.value,
+        arm=ARM.value,
+        replica=REPLICA.value,
+    )
+    export(command.words[0], TO.value, options)
+
+
+def import_(command: Command) -> None:
+    from experiments.hf.imports import import_
+
+    if WORKDIR.value is None or len(command.words) != 1:
+        raise UserError(
+            "import takes one folder, or OWNER/NAME, and a new run folder: import FOLDER --workdir=RUN_FOLDER"
+        )
+    import_(command.words[0], WORKDIR.value, LIKE.value)
+
+
 VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "train": (train, "train a model or a study, or go on with the one in --run_folder"),
     "generate": (generate, "continue a --prompt with a trained model"),
@@ -137,8 +173,15 @@ VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
     "compare": (compare, "trained runs side by side: what differs, costs, metrics, verdicts"),
     "report": (report, "the page, tables and plots of trained studies, from their results.json"),
+    "export": (export, "a trained run as a folder --to that Transformers opens"),
+    "import": (import_, "a folder of Transformers, or OWNER/NAME on its hub, as the run folder --workdir"),
 }
-WORDS = {"compare": "RUN_FOLDER RUN_FOLDER ...", "report": "STUDY_FOLDER ..."}
+WORDS = {
+    "compare": "RUN_FOLDER RUN_FOLDER ...",
+    "report": "STUDY_FOLDER ...",
+    "export": "RUN_FOLDER --to=FOLDER",
+    "import": "FOLDER --workdir=RUN_FOLDER",
+}
 
 
 def run_folder(command: Command) -> str:

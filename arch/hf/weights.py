@@ -7,6 +7,7 @@ the array of a layer is a view.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,7 +118,7 @@ def closed(model: Model, arrays: Mapping[str, np.ndarray]) -> Tree:
 
 def shapes(model: Model) -> Shapes:
     """Path by layer -> shape."""
-    table = metadata(cost.abstract(model))
+    table = _table(model)
     found: Shapes = {}
     for path, rows in _sources(model).items():
         shape = tuple(table[path]["shape"])
@@ -127,7 +128,7 @@ def shapes(model: Model) -> Shapes:
 
 def _sources(model: Model) -> dict[str, list[str]]:
     """Path of each parameter -> the paths by layer that it is stacked of; itself if it is no layer's."""
-    paths = list(metadata(cost.abstract(model)))
+    paths = list(_table(model))
     found = {path: [path] for path in paths}
     for prefix, trunk in trunks(model).items():
         rows: dict[str, list[str]] = {}
@@ -138,6 +139,12 @@ def _sources(model: Model) -> dict[str, list[str]]:
                     rows.setdefault(path, []).append(f"{prefix}layers.{layer}.{path[len(start) :]}")
         found |= rows
     return found
+
+
+@functools.lru_cache(maxsize=8)
+def _table(model: Model) -> dict[str, Any]:
+    """What is known of each parameter; a model is traced for it."""
+    return metadata(cost.abstract(model))
 
 
 def _flat(params: Tree) -> dict[str, Any]:

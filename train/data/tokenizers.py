@@ -161,6 +161,22 @@ class ByteTokenizer:
         self.token_bytes = np.ones(256, np.int32)
         self.token_bytes[list(self._special)] = 0
 
+    def definition(self) -> str:
+        """In the tokenizer.json format: a byte-level BPE without merges, whose ids are the bytes."""
+        from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+        from tokenizers import Tokenizer as Library
+
+        shown = _characters_of_bytes()
+        names = {0: END, 0xFE: SEPARATORS[0], 0xFF: MASKS[0]}
+        vocab = {names.get(byte, shown[byte]): byte for byte in range(256)}
+        tokenizer = Library(models.BPE(vocab=vocab, merges=[]))
+        tokenizer.normalizer = normalizers.Replace("\0", "")
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names.values()])
+        text: str = tokenizer.to_str()
+        return text
+
     def encode(self, text: str) -> list[int]:
         return list(text.replace("\0", "").encode())
 
@@ -209,6 +225,11 @@ class BPETokenizer:
         """Bytes of text that each token stands for, [vocab]."""
         return _token_bytes(self._tokenizer, self.vocab)
 
+    def definition(self) -> str:
+        """In the tokenizer.json format: what other libraries open."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -252,6 +273,13 @@ def _byte_characters() -> frozenset[str]:
     from tokenizers import pre_tokenizers
 
     return frozenset(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _characters_of_bytes() -> list[str]:
+    """The character that byte-level BPE writes each byte as (GPT-2): itself, or one from 256 on."""
+    seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    later = iter(range(256, 512))
+    return [chr(byte) if byte in seen else chr(next(later)) for byte in range(256)]
 
 
 def _token_bytes(tokenizer: Any, vocab: int) -> np.ndarray:

@@ -1,0 +1,114 @@
+"""An exported folder in Transformers against the model that it was made of: logits of a few tokens, in float32.
+
+Needs torch and transformers; nothing of a folder is executed but code that was written here (`own_code`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arch import cost
+from arch.models.base import Inputs, Model, Seq2Seq
+from arch.params import Tree, merge, split
+from arch.spec import UserError
+
+MOST = 1e-4
+"""Of the largest logit: rounding in float32 stays below it."""
+
+LONGEST = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """Largest differences of logits as a share of the largest logit.
+
+    Attributes:
+      folder: between Transformers and our network on the numbers in the folder.
+      run: between Transformers and the model that was exported; more than `folder` where numbers were rounded.
+      tokens: how many were compared.
+    """
+
+    folder: float
+    run: float
+    tokens: int
+
+
+def available() -> bool:
+    """Whether torch and transformers are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
+
+
+def compare(
+    folder: Path, own: tuple[Model, Tree], again: tuple[Model, Tree] | None, seed: int = 0, own_code: bool = False
+) -> Parity:
+    """What Transformers makes of `folder`, beside the model that it was made of and the one that is read from it again.
+
+    Raises:
+      UserError: they differ by more than rounding, or Transformers does not open it.
+    """
+    model = own[0]
+    vocab, limit = int(model.vocab), cost.abstract(model).limit  # type: ignore[attr-defined]
+    length = min(LONGEST, limit or LONGEST)
+    rng = np.random.default_rng(seed)
+    low = min(3, vocab - 1)  # past the ids that a class may take for padding
+    tokens, source = (rng.integers(low, vocab, (2, length), dtype=np.int32) for _ in range(2))
+    given = source if isinstance(model, Seq2Seq) else None
+    theirs = _theirs(folder, tokens, given, own_code)
+    scale = float(np.abs(theirs).max()) or 1.0
+    found = [float(np.abs(_ours(*one, tokens, given) - theirs).max()) / scale for one in (own, again or own)]
+    parity = Parity(found[1], found[0], tokens.size)
+    if not parity.folder <= MOST:
+        raise UserError(f"Transformers gives other logits, by {parity.folder:.1e} of the largest; nothing was exported "
+                        "(--check=off exports all the same)")  # fmt: skip
+    return parity
+
+
+def _ours(model: Model, params: Tree, tokens: np.ndarray, source: np.ndarray | None) -> np.ndarray:
+    graphdef, _, _ = split(cost.abstract(model))
+
+    def run(params: Any) -> jax.Array:
+        read = None if source is None else Inputs(tokens=jnp.asarray(source))
+        logits: jax.Array = merge(graphdef, params, {})(Inputs(tokens=jnp.asarray(tokens), source=read)).logits
+        return logits
+
+    return np.asarray(jax.jit(run)(params))
+
+
+def _theirs(folder: Path, tokens: np.ndarray, source: np.ndarray | None, own_code: bool) -> np.ndarray:
+    import torch
+    import transformers
+
+    config = json.loads((folder / "config.json").read_text())
+    name = config["architectures"][0]
+    ids = torch.from_numpy(tokens).long()
+    transformers.utils.logging.disable_progress_bar()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+            if own_code:
+                kind = config["auto_map"]
+                auto = next(one for one in kind if one not in ("AutoConfig", "AutoModel"))
+                model = getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, **told)
+            else:
+                model = getattr(transformers, name).from_pretrained(folder, **told)
+            model.eval()
+            if source is not None:
+                read = torch.from_numpy(source).long()
+                out = model(input_ids=read, decoder_input_ids=ids, attention_mask=torch.ones_like(read))
+            else:
+                out = model(input_ids=ids)
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            raise UserError(f"{name}: Transformers does not open it ({type(error).__name__}: {text})") from error
+        logits: np.ndarray = out.logits.float().numpy()
+    return logits

@@ -1,0 +1,1 @@
+"""Trained runs as folders of Hugging Face, and such folders as runs: the verbs `export` and `import`."""

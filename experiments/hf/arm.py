@@ -1,0 +1,47 @@
+"""An arm of a trained study, opened to be exported: one seed of it, and what the study decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arch.spec import UserError
+from experiments.config import render
+from experiments.study import folder as study_folder
+from experiments.study import stored
+from experiments.study.cells import Cells
+from experiments.study.engine import seed_group
+from experiments.study.from_arm import parent
+from experiments.study.results import Results
+from experiments.study.study import Study
+from train.members import Members
+from train.opened import Opened, open_run
+
+
+def is_study(folder: Path) -> bool:
+    """Whether `folder` is that of a study."""
+    return (folder / study_folder.FILE).exists()
+
+
+def open_arm(folder: Path, name: str | None, replica: int = 0) -> tuple[Opened, Path, Results]:
+    """(the run of seed `replica` of arm `name`, its folder, the results of the study).
+
+    Raises:
+      UserError: there is no such arm or seed, it starts from another arm, or its checkpoint is not here.
+    """
+    study, results = render.read(folder), stored.read(folder)
+    if not isinstance(study, Study):
+        raise UserError(
+            f"{folder}: holds a {type(study).__name__} that a sweep was made of; export the folder of a run"
+        )
+    found = [arm for arm in results.arms if arm.name == name]
+    if name is None or not found or name not in study.arms:
+        raise UserError(f"--arm={name}: is no arm of {folder}; it has {', '.join(study.arms)}")
+    if parent(study.arms[name]) is not None:
+        raise UserError(f"--arm={name}: starts from another arm; export the folder of its group, below {folder}/groups")
+    group = seed_group(study, found[0], range(study.looks[0]))
+    at = Cells(folder).group_folder(group)
+    if not at.exists():
+        raise UserError(f"--arm={name}: its checkpoints are not in {folder}; it was trained elsewhere")
+    if replica >= len(group.rows):
+        raise UserError(f"--replica={replica}: {name} has {len(group.rows)} seeds, counted from 0")
+    return open_run(study.arms[name], at, members=Members(group.rows), replica=replica), at, results

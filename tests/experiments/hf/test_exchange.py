@@ -1,0 +1,199 @@
+"""The verbs `export` and `import` on a trained run: files, card, tokenizer, what is refused, and on from there."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tokenizers
+from absl import flags
+
+import launch as program
+from arch.hf.parity import Parity
+from arch.spec import UserError
+from experiments.config.flags import parser
+from experiments.hf import export as exporting
+from experiments.hf.export import Options, export
+from experiments.hf.imports import fetched, import_
+from train.data.tokenizers import END, PROBES, BPETokenizer, ByteTokenizer, train_bpe
+
+CONFIG = """
+from arch.blocks.depth_scaled import ScaledNorm
+from arch.layers.attention import Attention
+from arch.models.decoder import Decoder
+from train.data import LocalText, Text
+from train.run import Reports, Run
+from train.start import FromRun
+
+def get_config(form=""):
+    return Run(
+        model=Decoder(vocab=256, width=16, depth=2, block=ScaledNorm(mixer=Attention(heads=2))),
+        data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
+        batch=4, steps=3, reports=Reports(log=1, evaluate=0, checkpoint=2),
+        start=FromRun(form) if form else None,
+    )
+"""
+FLAGS = ("run_folder", "prompt", "tokens", "temperature", "to", "dtype", "check", "shard_bytes", "workdir", "like")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "text.txt").write_text("".join(f"the {n} little words of line {n * n}\n" for n in range(60)))
+    (folder / "mine.py").write_text(CONFIG.format(files=str(folder / "text.txt")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRATA_CACHE", str(folder / "cache"))
+        assert run("train", f"--config={folder / 'mine.py'}", f"--run_folder={folder / 'run'}") == 0
+        assert run("export", folder / "run", f"--to={folder / 'out'}", "--check=off") == 0
+        assert run("import", folder / "out", f"--workdir={folder / 'back'}") == 0
+        yield folder
+
+
+def run(*words):
+    flags.FLAGS.unparse_flags()
+    for name in FLAGS:
+        flags.FLAGS[name].unparse()
+    verbs = {name: what for name, (_, what) in program.VERBS.items()}
+    try:
+        return program.main(parser(verbs, words=program.WORDS)(["launch.py", *map(str, words)]))
+    except SystemExit as end:
+        return end.code
+
+
+def test_what_is_in_the_folder(home):
+    names = {path.name for path in (home / "out").iterdir()}
+    assert names == {
+        *("README.md", "config.json", "generation_config.json", "model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    }
+    config = json.loads((home / "out" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["max_position_embeddings"] == 16
+    card = (home / "out" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-generation\n")
+    assert "1/l^e of the depth into the gains" in card
+    assert "| updates | 3 of 3, 4 rows each |" in card
+    assert "Logits were not compared with Transformers." in card
+    last = json.loads((home / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"| val/loss | {last['val/loss']:.6g} |" in card
+
+
+def test_the_imported_run_goes_on_like_the_trained_one(home, capsys):
+    texts = []
+    for name in ("run", "back"):
+        capsys.readouterr()
+        words = ("--prompt=the 1", "--tokens=9", "--temperature=0")
+        assert run("generate", f"--run_folder={home / name}", *words) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > len("the 1\n")
+
+
+@pytest.mark.slow
+def test_a_run_can_start_from_it_and_is_evaluated_alike(home, capsys):
+    other = f"--like={home / 'mine.py'}"
+    assert run("import", home / "out", f"--workdir={home / 'like'}", other) == 0
+    capsys.readouterr()
+    found = []
+    for name in ("run", "like"):
+        assert run("evaluate", f"--run_folder={home / name}") == 0
+        lines = capsys.readouterr().out.splitlines()
+        (line,) = [line for line in lines if line.startswith("validation")]
+        found.append(float(line.split()[2]))
+    assert found[0] == pytest.approx(found[1], abs=2e-4)
+    words = (f"--config={home / 'mine.py'}:{home / 'back'}", "--config.model.block=PreNorm(mixer=Attention(heads=2))")
+    assert run("train", *words, f"--run_folder={home / 'tuned'}") == 0
+    assert "none is fresh" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("export", "nowhere", "--to=x"), "nowhere: holds no config.json; is it a run folder?"),
+        (("export", "{home}/run", "--to={home}/run"), "run: holds something already"),
+        (("export", "{home}/run"), "export takes one run folder and a new folder"),
+        (("import", "{home}/run", "--workdir={home}/new"), "model_type=None has no counterpart here"),
+        (("import", "{home}/out", "--workdir={home}/run"), "run: holds a run already"),
+        (("import", "{home}/out", "--workdir={home}/out"), "out: is no run folder, yet not empty"),
+        (("import", "nothing here", "--workdir={home}/new"), "nothing here: no such folder, and no OWNER/NAME"),
+    ],
+)
+def test_mistakes_are_one_line(home, words, told, capsys):
+    assert run(*(word.format(home=home) for word in words)) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
+    assert not (home / "new").exists()
+    assert not [path.name for path in home.iterdir() if path.name.startswith(".")]
+
+
+def test_other_logits_in_transformers_prevent_an_export(home, tmp_path, monkeypatch):
+    def compare(*told):
+        raise UserError("Transformers gives other logits, by 3.0e-01 of the largest; nothing was exported")
+
+    monkeypatch.setattr(exporting, "available", lambda: True)
+    monkeypatch.setattr(exporting, "compare", compare)
+    with pytest.raises(UserError, match="other logits"):
+        export(str(home / "run"), str(tmp_path / "out"), note=lambda line: None)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(exporting, "compare", lambda *told: Parity(1e-7, 2e-3, 64))
+    said = []
+    export(str(home / "run"), str(tmp_path / "out"), Options(dtype="bfloat16"), said.append)
+    assert "logits differ from Transformers by 1.0e-07 of the largest, from those of the run by 2.0e-03" in said
+    assert "1.0e-07 with the numbers in this folder" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_name_on_the_hub_is_fetched_without_code_and_pickles(home, tmp_path):
+    asked = {}
+
+    def snapshot(**told):
+        asked.update(told)
+        return str(home / "out")
+
+    import_("somebody/model", str(tmp_path / "run"), note=lambda line: None, snapshot=snapshot)
+    assert asked == {"repo_id": "somebody/model", "allow_patterns": ["*.json", "*.safetensors"]}
+    assert (tmp_path / "run" / "run.json").exists()
+
+    def down(**told):
+        raise ConnectionError("no\nroute")
+
+    with pytest.raises(UserError, match=r"somebody/model: no such folder here, .* \(ConnectionError: no route\)$"):
+        fetched("somebody/model", down)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
+def test_a_tokenizer_gives_the_same_ids_by_its_file(kind):
+    texts = [*PROBES, "a\0b", "many little words, many little words", ""]
+    ours = ByteTokenizer() if kind == "bytes" else BPETokenizer(train_bpe(iter(texts * 9), 300), END, END, 300)
+    theirs = tokenizers.Tokenizer.from_str(ours.definition())
+    for text in texts:
+        assert theirs.encode(text, add_special_tokens=False).ids == ours.encode(text)
+        assert theirs.decode(ours.encode(text)) == ours.decode(ours.encode(text))
+    np.testing.assert_array_equal(theirs.token_to_id(END), ours.eos)
+
+
+THERE = """
+import sys, warnings
+warnings.filterwarnings("ignore")
+sys.path = [path for path in sys.path if path not in ("", sys.argv[3])]
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, words = AutoModelForCausalLM.from_pretrained(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[1])
+assert "jax" not in sys.modules and "arch" not in sys.modules
+ids = words(sys.argv[2], add_special_tokens=False, return_tensors="pt").input_ids
+import torch
+ids = torch.cat([torch.tensor([[words.bos_token_id]]), ids], dim=1)
+out = model.generate(ids, max_new_tokens=9, do_sample=False)
+print(words.decode(out[0], skip_special_tokens=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_without_us_writes_the_same_text(home, tmp_path, capsys):
+    capsys.readouterr()
+    assert run("generate", f"--run_folder={home / 'run'}", "--prompt=the 1", "--tokens=9", "--temperature=0") == 0
+    ours = capsys.readouterr().out
+    words = [sys.executable, "-c", THERE, str(home / "out"), "the 1", str(program.__file__).removesuffix("/launch.py")]
+    found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == ours

@@ -4,6 +4,7 @@ and exchanges models with Hugging Face.
 python launch.py train --config=experiments/FILE.py[:FORM] [--config.model.depth=12 ...] [--run_folder=...]
 python launch.py compare RUN_FOLDER RUN_FOLDER ... [--out=FOLDER]
 python launch.py report STUDY_FOLDER ... [--out=FOLDER]
+python launch.py codes RUN_FOLDER [--read=200000] [--out=FOLDER]
 python launch.py export RUN_FOLDER --to=FOLDER [--dtype=bfloat16] [--arm=NAME, of a STUDY_FOLDER]
 python launch.py import FOLDER --workdir=RUN_FOLDER
 """
@@ -38,7 +39,9 @@ COVERAGE = flags.DEFINE_float("coverage", 0.0, "generate --beam: beta of GNMT, o
 PRUNE = flags.DEFINE_float("prune", None, "generate --beam: nats below the best that are not tried.", lower_bound=0.0)
 ATTENTION = flags.DEFINE_string("attention", None, "generate: SVG file for a picture of what was attended to.")
 SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
-OUT = flags.DEFINE_string("out", None, "Folder for the report. Default: none of compare, STUDY_FOLDER of report.")
+OUT = flags.DEFINE_string(
+    "out", None, "Folder for the report. Default: none of compare, STUDY_FOLDER of report, RUN_FOLDER of codes."
+)
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
@@ -52,6 +55,9 @@ EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "t
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
 RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets numbers, tables and plots too.")
+READ = flags.DEFINE_integer("read", 200_000, "codes: how many tokens are read.", lower_bound=1)
+ACTIVATE = flags.DEFINE_multi_string("activate", [], "generate: a code that is active throughout, SITE:LAYER:CODE "
+                                     "or SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be given several times.")  # fmt: skip
 TO = flags.DEFINE_string("to", None, "export: the new folder.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
 CHECK = flags.DEFINE_enum("check", "auto", ["auto", "off"], "export: compare logits with Transformers, if installed.")
@@ -114,6 +120,7 @@ def generate(command: Command) -> None:
         tokens=TOKENS.value,
         seed=SAMPLE_SEED.value,
         attention=ATTENTION.value,
+        activate=ACTIVATE.value,
     )
 
 
@@ -139,6 +146,14 @@ def report(command: Command) -> None:
     from experiments import verbs
 
     verbs.report(command, OUT.value)
+
+
+def codes(command: Command) -> None:
+    from experiments.codes.command import codes
+
+    if len(command.words) != 1:
+        raise UserError("codes takes one run folder: codes RUN_FOLDER")
+    codes(command.words[0], OUT.value, tokens=READ.value)
 
 
 def export(command: Command) -> None:
@@ -173,12 +188,14 @@ VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
     "compare": (compare, "trained runs side by side: what differs, costs, metrics, verdicts"),
     "report": (report, "the page, tables and plots of trained studies, from their results.json"),
+    "codes": (codes, "what the codebooks of a trained run fire on: a table, and a page to browse"),
     "export": (export, "a trained run as a folder --to that Transformers opens"),
     "import": (import_, "a folder of Transformers, or OWNER/NAME on its hub, as the run folder --workdir"),
 }
 WORDS = {
     "compare": "RUN_FOLDER RUN_FOLDER ...",
     "report": "STUDY_FOLDER ...",
+    "codes": "RUN_FOLDER",
     "export": "RUN_FOLDER --to=FOLDER",
     "import": "FOLDER --workdir=RUN_FOLDER",
 }

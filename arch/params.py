@@ -118,6 +118,18 @@ def stack_layers(
     return built
 
 
+def stack_copies(build: Callable[[Maker], nnx.Module], make: Maker, count: int, axis: str | None) -> Any:
+    """`count` modules of one shape side by side in a layer, each with random numbers of its own, as one module whose
+    parameters and buffers have a leading axis called `axis`."""
+    built = nnx.vmap(lambda copy: build(dataclasses.replace(make, key=jax.random.fold_in(make.key, copy))))(
+        jnp.arange(count)
+    )
+    for _, variable in nnx.iter_graph(built):
+        if isinstance(variable, (nnx.Param, Buffer)):
+            variable.set_metadata(axes=(axis, *variable.get_metadata()["axes"]))
+    return built
+
+
 def split(module: nnx.Module) -> tuple[Any, Tree, Tree]:
     """(graph, parameters, buffers) of a module, built or abstract. Raises TypeError for a variable of another kind."""
     try:

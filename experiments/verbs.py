@@ -67,9 +67,11 @@ def generate(
     tokens: int = SAMPLE_TOKENS,
     seed: int = 0,
     attention: str | None = None,
+    activate: Sequence[str] = (),
 ) -> None:
     """Continues `prompts` with the newest checkpoint in `folder`; an encoder-decoder translates them. `attention`: SVG
-    file for a picture of what was attended to in the first."""
+    file for a picture of what was attended to in the first. `activate`: codes that are active throughout,
+    SITE:LAYER:CODE each."""
     run = _run(command)
     if not isinstance(run.model, Causal):
         raise UserError(
@@ -79,6 +81,10 @@ def generate(
     if not prompts:
         raise UserError("generate needs a --prompt")
     opened = open_run(run, folder)
+    if activate:
+        from experiments.codes.steering import steered  # reads the data
+
+        strategy = steered(opened, strategy, activate)
     go = opened.translations if isinstance(run.model, Seq2Seq) else opened.continuations
     texts = go(prompts, tokens, strategy, jax.random.key(seed))
     for text in texts:

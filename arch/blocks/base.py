@@ -6,7 +6,7 @@ A block is an ordered mapping of sublayers: `mixer`, `feed_forward`, and as many
 A block is called `block(x, ctx) -> Result`. Tap sites: resid_pre; then what each sublayer adds to the stream, after
 dropout, gate and the sandwich's outer norm (the parts sum to it): attn_out of `mixer`, mlp_out of `feed_forward`,
 NAME_out of another; resid_mid after the first sublayer, resid_after_NAME after others; resid_post. The sites inside a
-sublayer of another name are scoped by it: cross.attn.q.
+sublayer of another name are scoped by it: cross.attn.q. A bottleneck can stand at any of these sites (`blocks.at`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from arch.blocks.at import Through, build_at, parameter
 from arch.blocks.dropout import DropoutBy
+from arch.bottlenecks.base import Bottleneck
 from arch.context import Context, Result, dropout, gate, named_key
 from arch.layers.attention import Attention
 from arch.layers.caches import Room
@@ -34,7 +36,7 @@ from arch.spec import Problem, Spec, UserError, between
 SITES = {"mixer": "attn_out", "feed_forward": "mlp_out"}
 """The sublayers whose sites have names of their own in the field, and no scope."""
 
-TAKEN = ("block", "norm", "extra", "order", "dropout", "attn", "mlp")
+TAKEN = ("block", "norm", "extra", "order", "at", "dropout", "attn", "mlp")
 """Names that a sublayer cannot have: gates, fields, and what the sites of mixer and feed_forward are called by."""
 
 
@@ -54,6 +56,7 @@ class Block(Spec, abc.ABC):
       dropout: rate at which what a sublayer writes is dropped, while training with a key; `DropoutBy`: by sublayer.
       extra: further sublayers, (name, part) each: `(("cross", CrossAttention()),)`.
       order: the names of all sublayers in order; empty: mixer, those of `extra`, feed_forward.
+      at: bottlenecks at tap sites of the block, (site, bottleneck) each: `(("attn.z", PerHead(Codebook())),)`.
     """
 
     mixer: Mixer = Attention()
@@ -62,6 +65,7 @@ class Block(Spec, abc.ABC):
     dropout: float | DropoutBy = 0.0
     extra: tuple[tuple[str, Sublayer], ...] = ()
     order: tuple[str, ...] = ()
+    at: tuple[tuple[str, Bottleneck], ...] = ()
 
     def problems(self) -> Iterator[Problem]:
         yield from self._dropout_problems()
@@ -72,6 +76,10 @@ class Block(Spec, abc.ABC):
                               + ", ".join((*SITES, *TAKEN)))  # fmt: skip
         if self.order and sorted(self.order) != sorted(self._parts()):
             yield Problem("order", self.order, f"must name each sublayer once: {', '.join(self._parts())}")
+
+        sites = [parameter(site) for site, _ in self.at]
+        if len(set(sites)) < len(sites):
+            yield Problem("at", tuple(site for site, _ in self.at), "must have one bottleneck at a site")
 
     def _dropout_problems(self) -> Iterator[Problem]:
         if not isinstance(self.dropout, DropoutBy):
@@ -112,6 +120,9 @@ class BlockLayer(nnx.Module):
         self.mixers = tuple(name for name, part in spec.sublayers.items() if isinstance(part, Mixer))
         for name, part in spec.sublayers.items():
             self._hold(name, part.build(width, make.at(name)))
+        self.sites = tuple(site for site, _ in spec.at)
+        if spec.at:
+            self.at = build_at(spec, width, make.at("at"))
 
     def _hold(self, name: str, part: Any) -> None:
         """Keeps `part` under `name`. Raises UserError if the block has something of that name already."""
@@ -169,6 +180,9 @@ class BlockLayer(nnx.Module):
         raise TypeError(f"{type(self).__name__} must define step or residual")
 
     def __call__(self, x_BTD: Float[Array, "B *T D"], ctx: Context) -> Result:
+        if self.sites:
+            parts = {site: self.at[parameter(site)] for site in self.sites}
+            ctx = ctx.replace(tap=Through(parts, ctx.replace(cache=None), ctx.tap))
         x = ctx.tap("resid_pre", x_BTD)
         y, caches = self.residual(x, ctx)
         y = ctx.tap("resid_post", gate(ctx.keep.get("block"), y, x))

@@ -49,7 +49,7 @@ def decode(
     """What was written after each prompt, or the strategy's own outcome.
 
     Ends early once every row has stopped. Each prompt's rows come one after another. A prompt, and the source of an
-    encoder-decoder, is read once for all of them, unless the strategy watches sites: what is saved there is by row.
+    encoder-decoder, is read once for all of them, unless the strategy watches or edits sites: what is there is by row.
     `prefix` is that of the prompts, bool [B, P] (`Inputs.prefix`).
     """
     model = merge(graphdef, params, buffers)
@@ -59,7 +59,9 @@ def decode(
     def spread(tree: Any) -> Any:
         return jax.tree.map(lambda x: x[rows] if x.shape[0] == prompts else x, tree)
 
-    if strategy.watch:
+    edits = strategy.edits(prompts)
+    by_row = bool(strategy.watch or edits)
+    if by_row:
         tokens_BP, lengths_B, source, prefix = spread((tokens_BP, lengths_B, source, prefix))
     B, P = tokens_BP.shape
     padding_B1 = (P - lengths_B)[:, None]
@@ -69,11 +71,12 @@ def decode(
     ahead, room = strategy.ahead, P + new + strategy.ahead
     dtype = jax.tree.leaves(params)[0].dtype
     cache = model.init_cache(B, room, dtype, snapshots=ahead if ahead > 1 else 0)
-    tap = Tap(save=strategy.watch) if strategy.watch else None
+    tap = Tap(save=strategy.watch, edit=edits) if by_row else None
+    later = tap and dataclasses.replace(tap, strict=False)  # what an encoder has is met by the first call alone
     prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source, prefix=prefix)
     first = model(prompt, cache=cache, tap=tap, last=1)
     last = dataclasses.replace(first, logits=first.logits[:, -1:])
-    if strategy.rows > 1 and not strategy.watch:
+    if strategy.rows > 1 and not by_row:
         tokens_BP, lengths_B, padding_B1, source = spread((tokens_BP, lengths_B, padding_B1, source))
         last = dataclasses.replace(last, logits=last.logits[rows], cache=cast(Cache, last.cache).reordered(rows))
         B = B * strategy.rows
@@ -88,7 +91,7 @@ def decode(
 
     def advance(run: Run) -> Run:
         at = run.cache.index[:, None] + jnp.arange(ahead, dtype=jnp.int32)[None] - padding_B1
-        return turn(run, run.feed, model(Inputs(tokens=run.feed, positions=at), cache=run.cache, tap=tap))
+        return turn(run, run.feed, model(Inputs(tokens=run.feed, positions=at), cache=run.cache, tap=later))
 
     start = Run(
         turn=jnp.int32(0),

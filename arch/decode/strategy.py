@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from arch.models.base import Inputs
 from arch.spec import Spec
+from arch.taps import Edit
 
 
 class Prompt(NamedTuple):
@@ -109,6 +110,10 @@ class Strategy(Spec, abc.ABC):
     @property
     def watch(self) -> str:
         return ""
+
+    def edits(self, prompts: int) -> Mapping[str, Edit]:
+        """Tap site -> what is made of its value in each call of the model, for `prompts * rows` rows."""
+        return {}
 
     def init(self, prompt: Prompt) -> Any:
         """The state before the first token: a tree of arrays with the B rows first, or of scalars."""

@@ -139,8 +139,8 @@ def unstack(tree: Any, depth: int) -> list[Any]:
 
 
 def check_gates(keep: Mapping[str, Any], layers: Sequence[nnx.Module]) -> None:
-    """Refuses a gate on a sublayer that none of `layers` has. Raises ValueError."""
-    known = {"block", *(name for layer in layers for name in getattr(layer, "names", ()))}
+    """Refuses a gate on a sublayer, or on a site with a bottleneck, that none of `layers` has. Raises ValueError."""
+    known = {"block", *(name for layer in layers for kind in ("names", "sites") for name in getattr(layer, kind, ()))}
     unknown = [name for name in keep if name not in known]
     if unknown:
         raise ValueError(f"keep has gates for {', '.join(unknown)}; the layers have {', '.join(sorted(known))}")

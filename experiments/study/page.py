@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.study import counted, tables
+from experiments.study.exhibited import matrices
 from experiments.study.rates import rates
 from experiments.study.registration import lines
 from experiments.study.results import Results
@@ -34,6 +35,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
         ("shape", "Depth and width", _plots(figures, "shape")),
         ("cost", "Cost and quality", _plots(figures, "cost")),
         ("diagnostics", "Layer by layer", _layers(figures)),
+        ("shown", "What the scores show", _plots(figures, "shown")),
         ("paper", "Beside the published numbers", _table(tables.paper(results), "") if results.paper else ""),
         ("notes", "Notes", _list([*results.notes, *_looks(results), *lines(results.registration)])),
         ("provenance", "Provenance", _table(tables.provenance(results), "") if results.provenance else ""),
@@ -216,6 +218,7 @@ def every_table(results: Results) -> list[Table]:
         tables.cells(results),
         tables.curves(results),
         tables.diagnostics(results),
+        matrices(results),
     ]
     return [table for table in (*found, tables.provenance(results)) if table.rows]
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from experiments.study.exhibited import exhibited
 from experiments.study.measured import metric_values
 from experiments.study.plot import Plot, arms_legend, finite
 from experiments.study.rate_plot import sweep
@@ -22,7 +23,7 @@ from experiments.study.tables import ordered
 
 def plots(results: Results) -> Iterator[Plot]:
     """All that the results have numbers for, in the order of the page. Make and save them within `style()`."""
-    for make in (_finals, _curves, sweep, heat, fronts, _diagnostics):
+    for make in (_finals, _curves, sweep, heat, fronts, _diagnostics, exhibited):
         yield from make(results)
 
 

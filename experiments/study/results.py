@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from experiments.study.plain import back, plain
+from experiments.suites.exhibits import Matrix, Pictures
 
 Phase = Literal["tune", "seeds"]
 Status = Literal["finished", "diverged"]
@@ -31,6 +32,7 @@ class Cell:
       diagnostics: name -> one value a layer, first layer first; empty where none were asked for.
       stretches: metric -> its pseudo-value on each stretch of the split that claims are judged on (`stretches.py`);
         empty for a tuning run, and where the split is too short.
+      matrices, pictures: what its scores show (`experiments/suites/exhibits.py`).
       seconds: the cell's share of the process that finished its program, compiling included.
     """
 
@@ -44,6 +46,8 @@ class Cell:
     diagnostics: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     stretches: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    matrices: Sequence[Matrix] = ()
+    pictures: Sequence[Pictures] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,8 @@ from experiments.study.cells import Cells, Group
 from experiments.study.panels import panel
 from experiments.study.results import Cell
 from experiments.study.stretches import pseudo_values
-from experiments.suites.base import score
+from experiments.suites.base import exhibits, score
+from experiments.suites.exhibits import Exhibit, Matrix, Pictures
 from train import loop, metrics
 from train.evaluate import TEST, evaluation_batches
 from train.lock import LockedError
@@ -123,7 +124,7 @@ def _cell(
     rate = float(row.get("optimizer.learning_rate", group.run.optimizer.learning_rate))
     diverged = index in trained.stopped
     panels = {} if diverged else _panels(group, trained, index, rate)
-    scores = {} if diverged else _scores(group, trained, index)
+    scores, shown = ({}, []) if diverged else _scores(group, trained, index, curve)
     return Cell(
         arm=group.arm,
         phase=group.phase,
@@ -135,6 +136,8 @@ def _cell(
         diagnostics={name: values.tolist() for name, values in panels.items()},
         seconds=seconds,
         stretches={} if diverged else {name: _short(values[:, index]) for name, values in stretches.items()},
+        matrices=[one for one in shown if isinstance(one, Matrix)],
+        pictures=[one for one in shown if isinstance(one, Pictures)],
     )
 
 
@@ -154,14 +157,17 @@ def _panels(group: Group, trained: Trained, index: int, rate: float) -> dict[str
     return {name: np.mean(values, axis=0) for name, values in taken.items()}
 
 
-def _scores(group: Group, trained: Trained, index: int) -> dict[str, float]:
-    """`suite/NAME` of replica `index`, on the test split if there is one."""
+def _scores(
+    group: Group, trained: Trained, index: int, curve: Sequence[Mapping[str, float]]
+) -> tuple[dict[str, float], list[Exhibit]]:
+    """`suite/NAME` of replica `index`, on the test split if there is one, and what the scores show."""
     if not group.suite:
-        return {}
+        return {}, []
     alone = prepare(Members(group.rows).lone(group.run, index), trained.dataset.description)
     opened = Opened(alone, jax.device_get(pick(trained.state, index)), trained.dataset, group.run.steps)
     split = TEST if TEST in trained.dataset.rows else "validation"
-    return {f"suite/{name}": value for name, value in score(group.suite, opened, split).items()}
+    found = score(group.suite, opened, split, curve)
+    return {f"suite/{name}": value for name, value in found.items()}, exhibits(group.suite, opened, split, curve)
 
 
 def _short(values: np.ndarray) -> list[float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 from arch.models.base import Inputs, Output
 from arch.params import merge, split
 from arch.spec import Problem, Spec, UserError, at_least
+from experiments.suites.exhibits import Exhibit
 from train.opened import Opened
 from train.run import Run
 
@@ -33,11 +34,14 @@ class Asked:
       split: of its data.
       rows: how many of the rows of the split, from the first on, at most.
       batch: rows of a call.
+      curve: metrics along its training, each line with "step", where they are known.
     """
 
-    def __init__(self, opened: Opened, split: str, rows: int, batch: int = 32):
+    def __init__(
+        self, opened: Opened, split: str, rows: int, batch: int = 32, curve: Sequence[Mapping[str, float]] = ()
+    ):
         there = opened.dataset.rows[split]
-        self.opened, self.split, self.batch = opened, split, batch
+        self.opened, self.split, self.batch, self.curve = opened, split, batch, curve
         self.rows: Rows = there.gather(np.arange(min(rows, len(there))))
 
     @property
@@ -54,7 +58,7 @@ class Asked:
 
     def outputs(self, inputs: Inputs, network: Any = None) -> Iterator[tuple[slice, Output]]:
         """The output of the model, or of another `network`, on each `batch` of rows, on the host: (rows, output)."""
-        count, parts = len(inputs.tokens), split(self.opened.model if network is None else network)
+        count, parts = len(jax.tree.leaves(inputs)[0]), split(self.opened.model if network is None else network)
         for start in range(0, count, self.batch):
             which = slice(start, min(start + self.batch, count))
             missing = self.batch - (which.stop - which.start)
@@ -93,9 +97,15 @@ class Score(Spec, abc.ABC):
     def measure(self, asked: Asked) -> dict[str, float]:
         """Name -> value."""
 
+    def show(self, asked: Asked) -> Iterator[Exhibit]:
+        """What the report shows of it beside the numbers; nothing by default."""
+        return iter(())
 
-def score(scores: tuple[Score, ...], opened: Opened, split: str) -> dict[str, float]:
-    """All of `scores` of a model on one split.
+
+def score(
+    scores: tuple[Score, ...], opened: Opened, split: str, curve: Sequence[Mapping[str, float]] = ()
+) -> dict[str, float]:
+    """All of `scores` of a model on one split; `curve` as in `Asked`.
 
     Raises:
       UserError: one that cannot be taken of this model; before any is.
@@ -106,8 +116,20 @@ def score(scores: tuple[Score, ...], opened: Opened, split: str) -> dict[str, fl
             raise UserError(f"suite: {why}")
     found: dict[str, float] = {}
     for one in scores:
-        for name, value in one.measure(Asked(opened, split, one.rows)).items():
+        for name, value in one.measure(Asked(opened, split, one.rows, curve=curve)).items():
             if name in found:
                 raise UserError(f"suite: two scores are called {name}")
             found[name] = value
+    return found
+
+
+def exhibits(
+    scores: tuple[Score, ...], opened: Opened, split: str, curve: Sequence[Mapping[str, float]] = ()
+) -> list[Exhibit]:
+    """What all of `scores` show of a model. Raises UserError for two of one title."""
+    found = [shown for one in scores for shown in one.show(Asked(opened, split, one.rows, curve=curve))]
+    titles = [one.title for one in found]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise UserError(f"suite: two exhibits are called {title}")
     return found

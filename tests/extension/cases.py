@@ -41,8 +41,19 @@ READING = "Decoder(vocab=20,width=16,depth=1,block=PreNorm(mixer=Attention(heads
 TEACHER = f"Pretrained(model={READING},start={PARTS}.teacher:Drawn(model={READING}))"
 
 
+CODES = "arch.bottlenecks"
+
+
 def codes(kind: str) -> tuple[str, ...]:
-    return (f"model.stack.between=((1,{PARTS}.quantiser:{kind}(codes=8)),)",)
+    """A quantiser, `module:Class(...)`, after the first layer."""
+    return (f"model.stack.between=((1,{CODES}.{kind}),)",)
+
+
+AT = (
+    f"(attn.z,{CODES}.several:PerHead(each={CODES}.codebook:Codebook(codes=8,k=2)))",
+    f"(mlp_out,{CODES}.several:Grouped(each={CODES}.vector_quantized:VectorQuantized(codes=4,decay=0.9),groups=2))",
+)
+"""At a site that has heads, and at one of whole vectors."""
 
 
 CASES: dict[str, Case] = {
@@ -59,17 +70,30 @@ CASES: dict[str, Case] = {
         decodes=True,
     ),
     "codes by running sums": Case(
-        words=codes("EmaCodes"),
-        sites={"between_1.out": (B, T, D)},
-        flops=BODY + HEAD + 3 * product(T, D, C),
+        words=codes("vector_quantized:VectorQuantized(codes=8,decay=0.9,std=0.02)"),
+        sites={"between_1.in": (B, T, D), "between_1.codes": (B, T, 1), "between_1.out": (B, T, D)},
+        flops=BODY + HEAD + product(T, D, C),
         decodes=True,
         meshes=(SPREAD, ROWS),
     ),
     "codes by gradient": Case(
-        words=codes("LearnedCodes"),
+        words=codes("vector_quantized:LearnedCodes(codes=8,std=0.02)"),
         sites={"between_1.out": (B, T, D)},
-        flops=BODY + HEAD + 2 * product(T, D, C),
+        flops=BODY + HEAD + product(T, D, C),
         meshes=(ROWS,),
+    ),
+    "codes at sites": Case(
+        words=(f"model.block.at=({','.join(AT)})",),
+        sites={
+            "attn.z": (2, B, T, 2, 8),
+            "attn.z.in": (2, B, T, 2, 8),
+            "attn.z.codes": (2, B, T, 2, 2),
+            "mlp_out.codes": (2, B, T, 2, 1),
+        },
+        # Two codebooks of 8 codes of 8 numbers, and two of 4.
+        flops=BODY + HEAD + 2 * (2 * product(T, 8, 8) + 2 * product(T, 8, 4)),
+        decodes=True,
+        meshes=(SPREAD, ROWS),
     ),
     "masked language model": Case(
         words=(
@@ -162,6 +186,8 @@ CASES: dict[str, Case] = {
 }
 
 COUPLED = {
-    "balanced codes": Case(words=codes("BalancedCodes"), sites={}, meshes=(SPREAD, ROWS)),
+    "balanced codes": Case(
+        words=codes("lookup_free:LookupFree(binary=3,temperature=1.0)"), sites={}, meshes=(SPREAD, ROWS)
+    ),
 }
 """With a loss that is no sum over rows."""

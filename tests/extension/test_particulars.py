@@ -33,7 +33,9 @@ def run_of(name, *more):
     return command_line(*{**CASES, **COUPLED}[name].words, *more)
 
 
-@pytest.mark.parametrize("name", ["codes by running sums", "codes by gradient", "masked language model"])
+@pytest.mark.parametrize(
+    "name", ["codes by running sums", "codes by gradient", "codes at sites", "masked language model"]
+)
 def test_two_micro_batches_are_one_batch(name):
     """Losses and metrics of the parts, the gradient's norm, parameters, buffers; and the masks that are drawn."""
     whole, parts = steps(run_of(name)), steps(run_of(name, "accumulate=2"))
@@ -53,12 +55,12 @@ def test_a_coupled_loss_of_micro_batches_is_the_mean_of_each_ones_own():
     params, buffers = jax.tree.map(jnp.asarray, (parts.first["params"], parts.first["buffers"]))
 
     @jax.jit
-    def balance(rows):
+    def entropy(rows):
         return forward(params, buffers, rows, None, key, training=True)[0].losses
 
-    own = [balance({name: array[half::2] for name, array in batch.items()})["between.balance"] for half in (0, 1)]
+    own = [entropy({name: array[half::2] for name, array in batch.items()})["between.batch_entropy"] for half in (0, 1)]
     mean = np.mean([float(one.value) for one in own])
-    np.testing.assert_allclose(parts.told[0]["loss/between.balance"], mean, rtol=1e-5)
+    np.testing.assert_allclose(parts.told[0]["loss/between.batch_entropy"], mean, rtol=1e-5)
 
 
 def test_buffers_move_by_the_statistics_of_a_step_and_in_no_evaluation():
@@ -74,7 +76,7 @@ def test_buffers_move_by_the_statistics_of_a_step_and_in_no_evaluation():
 
 
 def test_a_run_tells_losses_and_metrics_of_parts_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    """Through the whole loop, with a part that is in no package of the framework."""
+    """Through the whole loop."""
     run = run_of("codes by running sums")
     signal_at(monkeypatch, batch=2)
     with pytest.raises(Stopped):

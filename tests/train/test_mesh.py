@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.params import metadata
 from arch.spec import SpecError, UserError
 from arch.stacks import Sequential
-from tests.extension.parts.quantiser import EmaCodes
 from tests.train import toys
 from train.mesh import NAMES, Mesh, batch_sharding, misfits, partition, place_batch, shardings
 
@@ -112,9 +112,11 @@ def test_the_mesh_may_be_any_part_of_the_devices():
 
 def test_buffers_must_fit_the_mesh_too():
     """Nine codes, kept in buffers, on two devices that share codes."""
-    stack = Sequential(between=((1, EmaCodes(codes=9)),))
+    stack = Sequential(between=((1, VectorQuantized(codes=9)),))
     run = toys.run(model=toys.model(stack=stack), mesh=Mesh(data=1, tensor=2))
     told = [str(error) for error in run.conflicts(2)]
     assert any("must divide stack.between.1.counts, which has codes=9" in line for line in told)
-    fits = toys.run(model=toys.model(stack=Sequential(between=((1, EmaCodes(codes=8)),))), mesh=Mesh(data=1, tensor=2))
+    fits = toys.run(
+        model=toys.model(stack=Sequential(between=((1, VectorQuantized(codes=8)),))), mesh=Mesh(data=1, tensor=2)
+    )
     assert not list(fits.conflicts(2))

@@ -63,6 +63,16 @@ SWORD = {
     )
 }
 
+FASHION_MNIST = {
+    "fashion-mnist": DebianPackage(
+        "dataset-fashion-mnist",
+        "0.0~git20200523.55506a9-1",
+        "d/dataset-fashion-mnist",
+        "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        "MIT",
+    )
+}
+
 
 def fetch_deb(package: DebianPackage, folder: str | None = None, progress: Progress = silent) -> Path:
     """The .deb on this machine. Raises UserError if it cannot be had or is not the pinned file."""

@@ -128,6 +128,38 @@ class ByClass(Order):
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassIncremental(Order):
+    """A class-incremental stream of phases: `read` rows of the first `together` classes, then as many of the next.
+
+    In a phase its rows come again and again, each time in another order; what is read after the last phase is of its
+    classes too. A phase is `read` / batch steps, so that the run has a step for the end of each.
+    """
+
+    together: int = 2
+    read: int = 1024
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "together", "read")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return Label.needs
+
+    def indices(self, rows: Rows, epoch: int, seed: int) -> Indices:
+        phases = values(rows, Label()) // self.together
+        members = [np.flatnonzero(phases == phase) for phase in np.unique(phases)]
+        places = epoch * len(rows) + np.arange(len(rows))
+        found = np.empty(len(rows), np.int64)
+        at = np.minimum(places // self.read, len(members) - 1)
+        for phase in np.unique(at):
+            mine = members[phase]
+            turn, inside = np.divmod(places[at == phase] - phase * self.read, len(mine))
+            orders = {one: np.random.default_rng((seed, phase, one)).permutation(mine) for one in np.unique(turn)}
+            found[at == phase] = [orders[one][place] for one, place in zip(turn, inside, strict=True)]
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
 class Curriculum(Order):
     """From small to large `key` (Bengio et al. 2009), equal ones shuffled.
 

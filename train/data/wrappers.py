@@ -6,10 +6,12 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from arch.spec import Problem, SpecError, UserError
-from train.data.base import Data, Dataset, Progress
+import numpy as np
+
+from arch.spec import Problem, SpecError, UserError, at_least
+from train.data.base import Batch, Data, Dataset, Progress, Rows
 from train.data.description import Description
-from train.data.order import Order, Shuffled
+from train.data.order import Label, Order, Shuffled, values
 
 TAKEN = ("train", "val", "validation", "test", "diagnostics")
 """Names that metrics begin with already."""
@@ -94,6 +96,76 @@ class WithEvaluation(Data):
             if dataset.classes != other.classes:
                 raise UserError(f"data.sets: {name} has {other.classes} classes, the data trained on {dataset.classes}")
         return dataset.with_sets({name: other.rows["validation"] for name, other in built.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class WithClassSets(Data):
+    """`data`, evaluated on a set for each `together` classes as well: `phase1` has the first ones, and so on.
+
+    Attributes:
+      data: what is trained, validated and tested on.
+      classes: how many it has.
+      together: classes of a set.
+      split: whose rows the sets are, "test" or "validation". They are evaluated whenever validation is.
+    """
+
+    data: Data
+    classes: int = 10
+    together: int = 2
+    split: str = "test"
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "classes", "together")
+
+    @property
+    def phases(self) -> int:
+        """How many sets there are."""
+        return -(-self.classes // self.together)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the sets are called."""
+        return tuple(f"phase{number}" for number in range(1, self.phases + 1))
+
+    def describe(self) -> Description:
+        inner = self.data.describe()
+        return dataclasses.replace(inner, splits=(*inner.splits, *self.names))
+
+    def conflicts(self) -> Iterator[SpecError]:
+        yield from self.data.conflicts()
+        inner = self.data.describe()
+        if self.split not in inner.evaluated:
+            yield self.refuse("split", f"must be one of {', '.join(inner.evaluated)}")
+        if "label" not in inner.arrays:
+            yield self.refuse("data", "must have labels")
+        if inner.classes not in (None, self.classes):
+            yield self.refuse("classes", f"must be {inner.classes}, the classes of the data")
+
+    def build(self, progress: Progress | None = None) -> Dataset:
+        """Raises UserError for classes of which the split has no rows."""
+        for error in self.conflicts():
+            raise error
+        dataset = self.data.build(progress)
+        rows = dataset.rows[self.split]
+        phases = values(rows, Label()) // self.together
+        sets = {name: Chosen(rows, np.flatnonzero(phases == index)) for index, name in enumerate(self.names)}
+        for name, one in sets.items():
+            if not len(one):
+                raise UserError(f"data: {self.split} has no rows of the classes of {name}")
+        return dataset.with_sets(sets)
+
+
+class Chosen:
+    """Some of `rows`, those at `which`."""
+
+    def __init__(self, rows: Rows, which: np.ndarray):
+        self.rows, self.which = rows, which
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        return self.rows.gather(self.which[indices])
 
 
 def _said(description: Description) -> str:

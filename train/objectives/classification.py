@@ -6,7 +6,7 @@ Reported as `loss`, nats a row, and `accuracy`, the share of rows whose largest 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import jax
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from arch.models import base as models
 from arch.models.base import Inputs, Output
-from arch.spec import UserError
+from arch.spec import Problem, UserError, at_least
 from train.data.label_counts import majority
 from train.data.naive_bayes import naive_bayes
 from train.objectives.base import Loss, Objective, Task
@@ -66,6 +66,26 @@ class Classification(Objective):
         found = (majority(dataset, split), *own, *bayes)
         bar = next((model for model in own if model.bar), bayes[0] if bayes else found[0])
         return tuple(dataclasses.replace(model, bar=model is bar) for model in found)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedClassification(Classification):
+    """`weight` times the cross-entropy, for models whose parts add losses of a size of their own; the `loss` that is
+    reported is the cross-entropy itself."""
+
+    weight: float = 20.0
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 0, "weight")
+
+    def build(self, description):
+        task = super().build(description)
+
+        def loss(output: Output, targets: tuple[jax.Array, jax.Array]) -> Loss:
+            found = task.loss(output, targets)
+            return dataclasses.replace(found, total=self.weight * found.total)
+
+        return task._replace(loss=loss)
 
 
 READ = ("tokens", "positions", "segments", "image", "tokens2", "segments2")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.stacks import Sequential
 from experiments.config import golden
 from experiments.config.errors import ConfigError
-from tests.extension.parts.quantiser import EmaCodes
 from tests.train import toys
 
 SOURCE = '''
@@ -119,9 +119,9 @@ def test_update_writes_what_compare_accepts_and_a_change_is_seen(source, tmp_pat
 
 
 def test_buffers_have_a_table_of_their_own():
-    stack = Sequential(between=((1, EmaCodes(codes=4)),))
+    stack = Sequential(between=((1, VectorQuantized(codes=4)),))
     (_, parameters), (heading, buffers) = golden.tables(toys.run(model=toys.model(stack=stack)))
     assert "between" not in parameters
     assert heading == "buffers of model"
-    assert "stack.between.1.sums" in buffers
-    assert buffers.endswith("132 numbers in 2 arrays\n")  # 4 counts, 4 x 32 sums
+    assert "stack.between.1.codes" in buffers
+    assert buffers.endswith("132 numbers in 2 arrays\n")  # 4 counts, 4 x 32 codes

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from arch.models.base import Output
 from arch.spec import UserError
 from train.data.description import Description
-from train.objectives.classification import Classification, label_nats
+from train.objectives.classification import Classification, WeightedClassification, label_nats
 
 LOGITS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32) * 4
 LABELS = np.array([0, 2, 1, 1, 0], np.int32)
@@ -66,3 +66,14 @@ def test_what_a_model_is_given_to_read():
 def test_a_model_with_too_few_classes_is_refused():
     with pytest.raises(UserError, match=r"model\.classes=3: must be at least 10"):
         loss_of(rows(), classes=10)
+
+
+def test_a_weight_changes_what_is_minimised_and_not_what_is_reported():
+    plain, told = loss_of(rows(weight=(1, 0, 1, 1, 0)))
+    objective = WeightedClassification(20.0)
+    task = objective.build(Description({}, classes=3))
+    _, targets = task.prepare({name: jnp.asarray(value) for name, value in rows(weight=(1, 0, 1, 1, 0)).items()}, None)
+    found = task.loss(Output(jnp.asarray(LOGITS)), targets)
+    assert float(found.total) == pytest.approx(20 * float(plain.total))
+    assert float(found.weight) == float(plain.weight)
+    assert {name: float(value) for name, value in objective.metrics(found).items()} == told

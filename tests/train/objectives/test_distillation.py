@@ -15,7 +15,7 @@ from arch.layers.feed_forward import MLP
 from arch.models.base import Output
 from arch.models.decoder import Decoder
 from arch.params import nest, split
-from arch.spec import UserError
+from arch.spec import SpecError, UserError
 from tests.arch import tiny
 from tests.extension.parts.teacher import Drawn
 from tests.train import toys

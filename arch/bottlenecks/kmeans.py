@@ -1,0 +1,42 @@
+"""k-means: codes that are the centres of vectors (Lloyd 1982), to start a codebook from data.
+
+    codes = kmeans(vectors, 512, key)
+    FromArrays({"params": {"stack.between.4.codes": codes}, "buffers": {}})            # train/from_arrays.py
+
+Vectors to start from are what a tap saves at the site `in` of a bottleneck.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from arch.bottlenecks.lookup import nearest
+
+
+def kmeans(
+    x: Float[Array, "M N"], codes: int, key: jax.Array, weights: Float[Array, "M"] | None = None, steps: int = 10
+) -> Float[Array, "{codes} N"]:
+    """`codes` centres of the vectors, by squared distance, after `steps` of Lloyd's algorithm.
+
+    They start at different vectors, drawn by `key` with the probabilities of their weights. Where there are fewer
+    vectors than codes, further codes are the first ones again with small noise, a thousandth of the vectors' spread. A
+    code that no vector is nearest to stays where it was.
+    """
+    x = x.astype(jnp.float32)
+    each = jnp.ones(len(x), jnp.float32) if weights is None else weights
+    draw, shake = jax.random.split(key)
+    first = jax.random.choice(draw, len(x), (min(codes, len(x)),), replace=False, p=each / jnp.sum(each))
+    places = first[jnp.arange(codes) % len(first)]
+    noise = 1e-3 * jnp.std(x) * jax.random.normal(shake, (codes, x.shape[-1]))
+    again = (jnp.arange(codes) >= len(x))[:, None]
+    start = x[places] + jnp.where(again, noise, jnp.zeros(()))
+
+    def step(_: jax.Array, centres: jax.Array) -> jax.Array:
+        to = nearest(x, centres)[:, 0]
+        counts = jnp.zeros(codes).at[to].add(each)
+        sums = jnp.zeros_like(centres).at[to].add(x * each[:, None])
+        return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1e-30)[:, None], centres)
+
+    return jax.lax.fori_loop(0, steps, step, start)

@@ -1,0 +1,77 @@
+"""Residual vector quantisation (SoundStream, arXiv 2107.03312, section III-C): each stage quantises what is left.
+
+    r_1 = x,  r_{i+1} = r_i - q_i(r_i),  y = sum_i q_i
+
+The vectors get the gradient of `gradient` once, from the sum; the stages' losses and bits are summed, their other
+metrics means over stages but for `error`, which is that of the sum. Codes are [..., stages * k], the first stage's
+first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from arch.bottlenecks import usage
+from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer, whole
+from arch.bottlenecks.gradients import GradientRule, StraightThrough
+from arch.bottlenecks.vector_quantized import VectorQuantized
+from arch.params import Maker
+from arch.spec import Problem, at_least
+
+
+@dataclasses.dataclass(frozen=True)
+class Residual(Bottleneck):
+    """`stages` quantisers `each`, one after another."""
+
+    each: Bottleneck = VectorQuantized()
+    stages: int = 4
+    gradient: GradientRule = StraightThrough()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "stages")
+
+    def build(self, width, make):
+        return ResidualLayer(self, width, make)
+
+
+class ResidualLayer(Quantizer):
+    def __init__(self, spec: Residual, width: int, make: Maker):
+        self.rule = spec.gradient
+        self.stages = nnx.Dict({str(i): spec.each.build(width, make.at(str(i))) for i in range(spec.stages)})
+        if not all(isinstance(stage, Quantizer) for stage in self.stages.values()):
+            raise spec.refuse("each", "must be a quantiser")
+
+    def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
+        rest, total, found = x, jnp.zeros_like(x), {}
+        given = [None] * len(self.stages) if codes is None else jnp.split(codes, len(self.stages), axis=-1)
+        keys = [None] * len(self.stages) if key is None else jax.random.split(key, len(self.stages))
+        for (name, stage), own, ids in zip(self.stages.items(), keys, given, strict=True):
+            found[name] = stage.quantize(rest, weights, training=training, key=own, codes=ids)
+            y = jax.lax.stop_gradient(found[name].values)
+            rest, total = rest - y, total + y
+        losses, metrics = (
+            jax.tree.map(lambda *each: sum(each[1:], each[0]), *[getattr(one, kind) for one in found.values()])
+            for kind in ("losses", "metrics")
+        )
+        statistics = {name: one.statistics for name, one in found.items() if one.statistics is not None}
+        return Quantized(
+            self.rule(x, total),
+            jnp.concatenate([one.codes for one in found.values()], axis=-1),
+            None,
+            whole(losses, len(found)),
+            {**metrics, **whole(metrics, len(found), "bits"), "error": usage.error(x, total, weights)},
+            {"stages": statistics} if statistics else None,
+        )
+
+    def advance(self, buffers, sums):
+        stages = buffers["stages"]
+        return {"stages": {name: self.stages[name].advance(own, sums["stages"][name]) for name, own in stages.items()}}
+
+    def bits(self, counts=None):
+        """`counts`: by the name of the stage."""
+        return sum(stage.bits(None if counts is None else counts[name]) for name, stage in self.stages.items())

@@ -1,0 +1,107 @@
+"""Sparse autoencoders against numpy: which amplitudes stay, what revives dead codes, and how many bits they take."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arch.bottlenecks import bits
+from arch.bottlenecks.top_k import BatchTopK
+from arch.params import merge
+from tests.arch import tiny
+from tests.arch.bottlenecks.quantisers import ROWS, build, called, compiled, host, vectors
+
+EVERY = np.ones(ROWS, np.float32)
+
+
+def before(params, x):
+    """z and the directions."""
+    params = host(params)
+    z = (x - params["bias"]) @ params["encoder"] + params["encoder_bias"]
+    return z, params["decoder"] / np.linalg.norm(params["decoder"], axis=-1, keepdims=True)
+
+
+def dense(found):
+    """Amplitudes of all codes."""
+    a = np.zeros((len(found.codes), 16), np.float32)
+    np.add.at(a, (np.arange(len(a))[:, None], np.asarray(found.codes)), np.asarray(found.amplitudes))
+    return a
+
+
+def test_the_k_largest_of_each():
+    fn, (graph, params, _) = compiled("top k")
+    found, _, _ = fn(vectors(), EVERY)
+    z, ways = before(params, vectors())
+    kept = np.where(z >= np.sort(z, axis=-1)[:, -3:-2], np.maximum(z, 0), 0)
+    np.testing.assert_allclose(dense(found), kept, atol=1e-5)
+    np.testing.assert_allclose(found.values, kept @ ways, atol=1e-5)
+    np.testing.assert_allclose(
+        found.losses["reconstruction"].value, np.square(kept @ ways - vectors()).mean(), rtol=1e-4
+    )
+    np.testing.assert_allclose(found.metrics["active"].value, (kept > 0).sum(-1).mean(), rtol=1e-6)
+    assert float(found.losses["auxiliary"].value) == 0  # no code is dead yet
+    counts = np.ones(16, np.float32)
+    counts[:6] = 0
+    gone = called((graph, params, {"counts": jnp.asarray(counts)}), vectors())
+    zd = np.maximum(z[:, :6], 0)
+    zd = np.where(zd >= np.sort(zd, axis=-1)[:, -4:-3], zd, 0)  # half the width: four
+    rest = vectors() - kept @ ways
+    np.testing.assert_allclose(gone.losses["auxiliary"].value, np.square(rest - zd @ ways[:6]).mean() / 32, rtol=1e-4)
+
+
+def test_the_k_n_largest_of_a_batch_and_a_threshold_after():
+    graph, params, buffers = compiled("batch top k")[1]
+    part = merge(graph, params, buffers)
+    weights = np.where(np.arange(ROWS) < 9, 1, 0).astype(np.float32)
+    found = called((graph, params, buffers), vectors(), weights, training=True)
+    z, ways = before(params, vectors())
+    real = np.maximum(z[:9], 0)
+    least = np.sort(real.reshape(-1))[-27]
+    kept = np.where(real >= least, real, 0)
+    np.testing.assert_allclose(dense(found)[:9], kept, atol=1e-5)
+    np.testing.assert_allclose(found.metrics["active"].value, 3.0)
+    np.testing.assert_allclose(found.values[:9], kept @ ways, atol=1e-5)
+    new = part.advance(buffers, found.statistics)
+    np.testing.assert_allclose(new["threshold"], 0.01 * least, rtol=1e-4)
+    after = called((graph, params, {**buffers, "threshold": jnp.asarray(least)}), vectors()[:2])
+    np.testing.assert_allclose(dense(after), kept[:2], atol=1e-5)
+    few = build(BatchTopK(codes=16, k=3, most=4))[0]
+    assert called((few, params, buffers), vectors()).codes.shape == (ROWS, 4)
+
+
+def test_a_gate_lets_through_and_is_trained_by_its_own_losses():
+    graph, params, buffers = compiled("gated")[1]
+    rng = np.random.default_rng(5)
+    shake = lambda leaf: leaf + np.float32(0.1) * rng.normal(size=leaf.shape).astype(np.float32)  # noqa: E731
+    params, x = jax.tree.map(shake, host(params)), vectors()
+    found = called((graph, params, buffers), x)
+    gate, ways = before(params, x)
+    inner = gate - params["encoder_bias"]
+    sizes = np.maximum(inner * np.exp(params["scale"]) + params["size_bias"], 0) * (gate > 0)
+    np.testing.assert_allclose(found.values, sizes @ ways + params["bias"], atol=1e-4)
+    opened = np.maximum(gate, 0)
+    np.testing.assert_allclose(found.losses["sparsity"].value, 0.1 * opened.sum(-1).mean(), rtol=1e-4)
+    own = np.square(opened @ ways + params["bias"] - x).mean()
+    np.testing.assert_allclose(found.losses["gate"].value, own, rtol=1e-4)
+    gate_loss = lambda p: merge(graph, p, buffers).quantize(x).losses["gate"].value  # noqa: E731
+    grads = tiny.jit(jax.grad(gate_loss))(params)
+    np.testing.assert_array_equal(grads["decoder"], 0.0)
+    assert np.abs(grads["encoder"]).max() > 0
+
+
+def test_bits():
+    """log2 C of equally probable codes; the entropy of Zipf's law by its closed form; sets; amplitudes."""
+    assert bits.uniform_bits(1024) == 10
+    size = 1000
+    harmonic = sum(1 / rank for rank in range(1, size + 1))
+    logs = sum(math.log(rank) / rank for rank in range(1, size + 1))
+    zipf = (logs / harmonic + math.log(harmonic)) / math.log(2)
+    counts = jnp.asarray(7e3 / np.arange(1, size + 1), jnp.float32)
+    np.testing.assert_allclose(bits.entropy_bits(counts), zipf, rtol=1e-5)
+    np.testing.assert_allclose(bits.chosen_bits(counts, size, 1), zipf, rtol=1e-5)
+    np.testing.assert_allclose(bits.chosen_bits(jnp.ones(size), size, 1), math.log2(size), rtol=1e-5)
+    np.testing.assert_allclose(bits.set_bits(1000, 8), math.log2(math.comb(1000, 8)), rtol=1e-9)
+    np.testing.assert_allclose(bits.sparse_bits(None, 50, 4, 8), math.log2(math.comb(50, 4)) + 32, rtol=1e-6)
+    assert bits.set_bits(8, 8) == 0
+    assert float(bits.chosen_bits(jnp.zeros(9).at[3].set(5.0), 9, 1)) == 0

@@ -1,0 +1,287 @@
+"""The codes of a run: what they fire on against a count by hand, their effects against the weights, and the page."""
+
+import base64
+import gzip
+import json
+import re
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+import launch as program
+from arch.decode.sampling import Greedy
+from arch.decode.steered import Activate, Steered
+from arch.models.base import Inputs
+from arch.spec import UserError
+from arch.taps import Tap
+from experiments.codes.contexts import Places, gather
+from experiments.codes.effects import effects
+from experiments.codes.page import context
+from experiments.codes.reading import Read, Reader, Site
+from experiments.codes.steering import activate, activation, number, steered
+from experiments.config import render
+from experiments.config.flags import parser
+from experiments.config.load import load
+from train.loop import train
+from train.opened import Opened, open_run
+from train.setup import prepare
+
+CONFIG = """
+from arch.blocks import PreNorm
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.several import PerHead
+from arch.layers.attention import Attention
+from arch.layers.feed_forward import MLP
+from arch.models.decoder import Decoder
+from train.data.text import Text
+from train.data.sources import LocalText
+from train.data.tokenizers import Bytes
+from train.objectives.next_token import NextToken
+from train.optim import AdamW, Constant
+from train.run import Reports, Run
+
+def get_config(form=""):
+    at = (("attn.z", PerHead(Codebook(codes=6, k=2))), ("mlp_out", Codebook(codes=9, k=2, prenorm="layer")))
+    block = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=32), at=() if form == "bare" else at)
+    return Run(
+        model=Decoder(256, 16, 2, block),
+        data=DATA,
+        objective=NextToken(), optimizer=AdamW(learning_rate=1e-2, schedule=Constant()),
+        batch=16, steps=12, reports=Reports(log=12, evaluate=0, checkpoint=0, prompt="a"),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("codes")
+    (folder / "a.txt").write_text("\n".join(f"the cat {n} sat on a mat, and dog {n % 7} did not" for n in range(300)))
+    data = f"Text(LocalText({str(folder / 'a.txt')!r}, validation=0.1, test=0.1, per='line'), Bytes(), length=24)"
+    (folder / "mine.py").write_text(CONFIG.replace("DATA", data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRATA_CACHE", str(folder / "cache"))
+        spec, reference = load(str(folder / "mine.py")).spec, str(folder / "mine.py")
+        train(spec, folder / "run", describe=lambda at: render.write(at, spec, spec, reference))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def reader(home):
+    return Reader(open_run(load(str(home / "mine.py")).spec, home / "run"))
+
+
+@pytest.fixture(scope="module")
+def taps(reader):
+    """What the model saves of the first rows of its split, and where they are no padding."""
+    rows = reader.opened.dataset.rows[reader.split].gather(np.arange(32))
+    inputs = Inputs(rows["tokens"][:, :-1], rows["positions"][:, :-1], rows["segments"][:, :-1])
+    return reader.opened.model(inputs, tap=Tap(save=".*")).taps, inputs
+
+
+def test_the_sites_of_a_model(reader):
+    assert reader.sites == (
+        Site("attn.z", layers=2, groups=2, grouped=True, size=6, slots=2, stages=False),
+        Site("mlp_out", layers=2, groups=1, grouped=False, size=9, slots=2, stages=False),
+    )
+
+
+def test_counts_and_places_are_those_of_a_loop(reader, taps):
+    saved, inputs = taps
+    read = gather(reader(1), reader.sites, most=3)  # one batch
+    assert read.count == (inputs.segments > 0).sum()
+    attn, mlp = (np.asarray(saved[f"{name}.codes"]) for name in ("attn.z", "mlp_out"))
+    wanted = Counter()
+    for layer, b, t, slot in np.ndindex(mlp.shape):
+        if inputs.segments[b, t] > 0:
+            wanted[layer * 9 + mlp[layer, b, t, slot]] += 1
+    assert read.places["mlp_out"].counts.tolist() == [wanted[n] for n in range(18)]
+    wanted = Counter()
+    for layer, b, t, head, slot in np.ndindex(attn.shape):
+        if inputs.segments[b, t] > 0:
+            wanted[(layer * 2 + head) * 6 + attn[layer, b, t, head, slot]] += 1
+    assert read.places["attn.z"].counts.tolist() == [wanted[n] for n in range(24)]
+    first, where = read.places["mlp_out"].of()
+    width = inputs.tokens.shape[1] + 1
+    for code in range(18):
+        mine = where[first[code] : first[code + 1]]
+        assert len(mine) == len(set(mine.tolist())) == min(3, read.places["mlp_out"].counts[code])
+        for place in mine:
+            b, t = divmod(int(place), width)
+            assert code % 9 in mlp[code // 9, b, t]
+            assert read.tokens[place] == inputs.tokens[b, t]
+
+
+def test_places_are_the_highest_ranked_however_they_come():
+    rng = np.random.default_rng(0)
+    codes, ranks = rng.integers(0, 5, 300), rng.permutation(300).astype(np.float32)
+    places = Places(5, 4)
+    for part in np.split(np.arange(300), 6):
+        places.add(codes[part], ranks[part], part)
+    first, where = places.of()
+    for code in range(5):
+        wanted = sorted(np.flatnonzero(codes == code), key=lambda n: -ranks[n])[:4]
+        assert where[first[code] : first[code + 1]].tolist() == wanted
+    assert places.counts.tolist() == np.bincount(codes, minlength=5).tolist()
+
+
+def test_stages_and_amplitudes():
+    site = Site("a", layers=2, groups=1, grouped=False, size=5, slots=3, stages=True)
+    codes = np.array([[[[0, 1, 2]]], [[[4, 0, 3]]]])  # L, B, T, k
+    assert site.flat(codes).tolist() == [[[0, 6, 12, 19, 20, 28]]]
+
+
+def test_effects_are_those_of_the_weights(reader):
+    """Against numpy on the parameters: vectors, the output projection of a head, the final norm and the head."""
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), dict(reader.opened.params))
+    blocks = params["stack"]["blocks"]
+    by_name = {site.name: effects(reader, site, most=3) for site in reader.sites}
+    table = params["embedding"]["table"]
+
+    def up(written):
+        """The three tokens that a vector behind norm and head makes most likely."""
+        normed = written / np.sqrt((written**2).mean(axis=-1, keepdims=True) + 1e-6)
+        logits = (normed * params["norm"]["gain"]) @ head
+        return np.argsort(-logits, axis=-1)[..., :3], logits
+
+    head = params["head"]["kernel"] if "head" in params else table.T
+    codes = blocks["at"]["mlp_out"]["codes"]  # L, C, D; both of the two active codes are the one
+    found = by_name["mlp_out"]
+    np.testing.assert_allclose(found.vectors, 2 * codes, rtol=1e-5)
+    wanted, logits = up(2 * codes)
+    assert (found.up == wanted).all()
+    np.testing.assert_allclose(found.lift[..., 0], logits.max(-1) - logits.mean(-1), rtol=1e-3, atol=1e-4)
+    heads = blocks["at"]["attn_z"]["each"]["codes"]  # L, N, C, K
+    found = by_name["attn.z"]
+    np.testing.assert_allclose(found.vectors, 2 * heads.reshape(4, 6, -1), rtol=1e-5)
+    o = blocks["mixer"]["o"]["kernel"].reshape(2, 2, 8, 16)
+    assert (found.up == up(np.einsum("lnck,lnkd->lncd", 2 * heads, o).reshape(4, 6, 16))[0]).all()
+    unit = codes / np.linalg.norm(codes, axis=-1, keepdims=True)
+    cosine = np.einsum("lcd,lbd->lcb", unit, unit) - 2 * np.eye(9)
+    assert (by_name["mlp_out"].near == np.argsort(-cosine, axis=-1)[..., :3]).all()
+
+
+@pytest.mark.parametrize("slots", ["one", "all"])
+def test_a_code_that_is_activated_is_read_everywhere(reader, slots):
+    """Two prompts with codes of their own, greedy, against whole forward passes with the code written in."""
+    plans = ((Activate("mlp_out", 1, 2, slots=slots),), (Activate("attn.z", 0, 5, group=1, slots=slots),))
+    prompts = ["the c", "and"]
+    texts = reader.opened.continuations(prompts, 6, Steered(Greedy(), plans), jax.random.key(0))
+    slot = np.arange(2) >= (1 if slots == "one" else 0)  # the last is the least similar
+    second = (np.arange(2) == 1)[:, None]
+
+    def mlp(codes, layer):
+        return jnp.where((layer == 1) & jnp.asarray(slot[None, None]), jnp.int32(2), codes)
+
+    def attn(codes, layer):
+        return jnp.where((layer == 0) & jnp.asarray((slot & second)[None, None]), jnp.int32(5), codes)
+
+    for text, prompt, edit in zip(texts, prompts, ({"mlp_out.codes": mlp}, {"attn.z.codes": attn}), strict=True):
+        forward = jax.jit(lambda tokens, edit=edit: reader.opened.model(Inputs(tokens), tap=Tap(edit=edit)).logits[0])
+        tokenizer = reader.opened.dataset.tokenizer
+        tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
+        begun = len(tokens)
+        for _ in range(6):
+            padded = np.array([tokens + [0] * (16 - len(tokens))], np.int32)
+            tokens.append(int(forward(padded)[len(tokens) - 1].argmax()))
+        assert text == prompt + tokenizer.decode(tokens[begun:])
+    active = {"mlp_out": np.full((1, 1, 2), 2), "attn.z": np.zeros((1, 1, 2, 2), int)}
+    kept = Steered(Greedy(), plans[:1]).edits(1)["mlp_out.codes"](jnp.asarray(active["mlp_out"]), 1)
+    assert (np.asarray(kept) == active["mlp_out"]).all()  # what is active already is not changed
+
+
+def test_codes_by_name(reader):
+    for site in reader.sites:
+        for n in (0, 7, site.layers * site.sets * site.size - 1):
+            plan = activation(site, n)
+            assert number(site, plan) == n
+            group = f":{plan.group}" if site.groups > 1 else ""
+            assert activate(reader.sites, f"{site.name}:{plan.layer}{group}:{plan.code}") == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mlp:0:1", "no codebook at mlp; there are some at attn.z, mlp_out"),
+        ("mlp_out:0", "expected SITE:LAYER:CODE"),
+        ("mlp_out:0:x", "expected SITE:LAYER:CODE"),
+        ("mlp_out:2:1", "mlp_out has 2 layers, 0 to 1; not layer 2"),
+        ("mlp_out:0:9", "mlp_out has 9 codes, 0 to 8; not code 9"),
+        ("attn.z:0:1", "attn.z has 2 groups of codes; name one, as attn.z:0:0:1"),
+        ("attn.z:0:2:1", "attn.z has 2 groups, 0 to 1; not group 2"),
+    ],
+)
+def test_codes_that_are_not_there(reader, text, message):
+    with pytest.raises(UserError, match=message):
+        activate(reader.sites, text)
+
+
+def test_a_code_that_never_fired(reader, monkeypatch):
+    silent = Read(np.zeros((1, 2), np.int32), np.ones((1, 2), bool), {
+        site.name: np.zeros((site.layers, 1, 2, *([site.groups] if site.grouped else []), site.slots), int)
+        for site in reader.sites
+    }, {})  # fmt: skip
+    monkeypatch.setattr(Reader, "__call__", lambda self, tokens: iter([silent]))
+    assert steered(reader.opened, Greedy(), ["mlp_out:0:0"]).activate == ((Activate("mlp_out", 0, 0),),)
+    with pytest.raises(UserError, match=r"mlp_out:0:3: this code fires on none of 2 tokens of test"):
+        steered(reader.opened, Greedy(), ["mlp_out:0:3"])
+
+
+def test_a_context_stays_within_its_row():
+    tokens = np.array([*b"abc", -1, *b"defgh", -1, *b"ij"], np.int32)
+    decode = lambda ids: bytes(ids).decode()  # noqa: E731
+    assert context(tokens, 6, decode) == ("de", "f", "gh")
+    assert context(tokens, 2, decode) == ("ab", "c", "")
+    assert context(tokens, 10, decode) == ("", "i", "j")
+
+
+@pytest.fixture
+def launch(capsys):
+    def run(verb, *words):
+        flags.FLAGS.unparse_flags()
+        for name in flags.FLAGS:
+            if flags.FLAGS[name].present and not name.startswith("config"):
+                flags.FLAGS[name].unparse()
+        verbs = {name: what for name, (_, what) in program.VERBS.items()}
+        try:
+            status = program.main(parser(verbs, words=program.WORDS)(["launch.py", verb, *words]))
+        except SystemExit as end:
+            status = end.code
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run
+
+
+def test_the_page_from_the_command_line(launch, home, reader, tmp_path):
+    status, out, err = launch("codes", str(home / "run"), "--read=400", f"--out={tmp_path}")
+    assert (status, err) == (0, "")
+    assert "mlp_out, layer 1" in out
+    page = (tmp_path / "codes.html").read_text()
+    assert not re.search(r"(src|href)=.?http", page)
+    data = json.loads(gzip.decompress(base64.b64decode(re.search(r'octet-stream">([^<]*)<', page)[1])))
+    read = gather(reader(400), reader.sites)
+    assert data["read"] == read.count
+    names = [one["name"] for one in data["sets"]]
+    assert names[:2] == ["attn.z, layer 0, head 0", "attn.z, layer 0, head 1"]
+    assert names[4:] == ["mlp_out, layer 0", "mlp_out, layer 1"]
+    counts = read.places["mlp_out"].counts[9:]
+    assert {code: n for code, n, *_ in data["sets"][5]["codes"]} == {c: n for c, n in enumerate(counts) if n}
+    assert any(row[6] for row in data["sets"][5]["codes"])  # a sample
+
+
+def test_what_codes_refuses(launch, home, reader, tmp_path):
+    bare = load(str(home / "mine.py:bare")).spec
+    program = prepare(bare, reader.opened.dataset.description)
+    with pytest.raises(UserError, match="this Decoder has no codebooks; put some in"):
+        Reader(Opened(program, program.start(), reader.opened.dataset, 0))
+    status, _, err = launch("codes", "one", "two")
+    assert "codes takes one run folder" in err
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    status, _, err = launch("codes", str(home / "run"), "--read=10", f"--out={blocked}")
+    assert status == 2
+    assert err.startswith(f"codes: {blocked}/codes.html cannot be written")

@@ -1,0 +1,164 @@
+"""Recovery: bottlenecks that let everything or nothing through score exactly 1 and 0; the rest against a hand count."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arch.blocks import PreNorm
+from arch.bottlenecks import usage
+from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.several import PerHead
+from arch.bottlenecks.top_k import TopK
+from arch.layers.attention import Attention
+from arch.layers.feed_forward import MLP
+from arch.models.base import Inputs
+from arch.models.decoder import Decoder
+from arch.spec import UserError
+from arch.stacks.sequential import Sequential
+from arch.taps import Tap
+from experiments.suites.base import score
+from experiments.suites.recovery import Recovery
+from train.data.description import Description
+from train.data.reversal import Reversed
+from train.objectives.next_token import NextToken
+from train.opened import Opened
+from train.optim import AdamW, Constant
+from train.run import Reports, Run
+from train.setup import prepare
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled(Bottleneck):
+    """Vectors times a number, as one code."""
+
+    by: float = 1.0
+
+    def build(self, width, make):
+        return ScaledLayer(self.by, make)
+
+
+class ScaledLayer(Quantizer):
+    def __init__(self, by, make):
+        self.by, self.counts = by, usage.counter(make, 3)
+
+    def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
+        return Quantized(self.by * x, jnp.ones((*x.shape[:-1], 1), jnp.int32))
+
+    def bits(self, counts=None):
+        return jnp.zeros(())
+
+
+class Rows:
+    """Rows of a data set of tokens."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays["tokens"])
+
+    def gather(self, which):
+        return {name: array[which] for name, array in self.arrays.items()}
+
+
+LENGTH, ROWS, VOCAB = 6, 7, 16
+
+
+def opened(at, stack=None):
+    block = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=16), at=at)
+    model = Decoder(VOCAB, 8, 2, block, **({} if stack is None else {"stack": stack}))
+    optimizer = AdamW(learning_rate=1e-2, schedule=Constant())
+    run = Run(model=model, data=Reversed(), objective=NextToken(), optimizer=optimizer, batch=2, steps=1,
+              reports=Reports(log=1, evaluate=0, checkpoint=0))  # fmt: skip
+    arrays = dict.fromkeys(("tokens", "segments"), ((LENGTH + 1,), np.int32))
+    description = Description(arrays, ("train", "validation"), vocab=VOCAB)
+    program = prepare(run, description)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, VOCAB, (ROWS, LENGTH + 1)).astype(np.int32)
+    segments = np.ones_like(rows)
+    segments[3, 4:] = 0
+
+    class Data:
+        pass
+
+    dataset = Data()
+    dataset.description, dataset.rows = description, {"validation": Rows({"tokens": rows, "segments": segments})}
+    return Opened(program, program.start(), dataset, 0)
+
+
+def measured(at, **fields):
+    one = opened(at)
+    return one, score((Recovery(batch=3, **fields),), one, "validation")
+
+
+def test_everything_is_1_and_nothing_is_0():
+    _, told = measured((("mlp_out", Scaled(1.0)), ("attn_out", Scaled(0.0))))
+    assert told["recovered_mlp_out_score"] == told["recovered_mean_mlp_out_score"] == 1.0
+    assert told["recovered_attn_out_score"] == 0.0
+    assert told["kl_mlp_out_gap"] == 0.0
+    assert told["kl_attn_out_gap"] > 1e-6
+    assert 0 < told["recovered_score"] < 1
+
+
+def test_a_model_without_bottlenecks_loses_nothing():
+    _, told = measured(())
+    assert told == {
+        "recovered_score": 1.0, "recovered_mean_score": 1.0, "recovered_resample_score": 1.0,
+        "kl_gap": 0.0, "bits_used": 0.0, "bits_ceiling": 0.0,
+    }  # fmt: skip
+
+
+def test_losses_divergence_and_bits_by_hand():
+    at = (("attn.z", PerHead(Codebook(codes=5, k=2))), ("mlp_out", TopK(codes=12, k=3, precision=8)))
+    one, told = measured(at)
+    arrays = one.dataset.rows["validation"].arrays
+    inputs = Inputs(jnp.asarray(arrays["tokens"][:, :-1]), None, jnp.asarray(arrays["segments"][:, :-1]))
+    there = (arrays["segments"][:, 1:] > 0) & (arrays["segments"][:, :-1] > 0)
+    read = arrays["segments"][:, :-1] > 0
+    bare = opened(())
+    params = {**one.params, "stack": {"blocks": {k: v for k, v in one.params["stack"]["blocks"].items() if k != "at"}}}
+    plain = dataclasses.replace(bare, state={"params": params, "buffers": {}}).model
+
+    def logits(model, edit=None):
+        out = model(inputs, tap=Tap(save="attn.z|mlp_out|.*codes", edit=edit or {}, strict=False))
+        return np.asarray(jax.nn.log_softmax(out.logits), np.float64), out.taps
+
+    def loss(log_p):
+        each = -np.take_along_axis(log_p, arrays["tokens"][:, 1:, None], axis=2)[..., 0]
+        return (each * there).sum() / there.sum()
+
+    through, saved = logits(one.model)
+    off, values = logits(plain)
+    zero, _ = logits(plain, {"attn.z": lambda x, _: 0 * x, "mlp_out": lambda x, _: 0 * x})
+    np.testing.assert_allclose(
+        told["recovered_score"], (loss(zero) - loss(through)) / (loss(zero) - loss(off)), rtol=1e-4
+    )
+    means = {name: np.asarray(x)[:, read].mean(axis=1) for name, x in values.items()}
+    mean, _ = logits(plain, {
+        "attn.z": lambda x, layer: jnp.broadcast_to(jnp.asarray(means["attn.z"])[layer][None, None], x.shape),
+        "mlp_out": lambda x, layer: jnp.broadcast_to(jnp.asarray(means["mlp_out"])[layer][None, None], x.shape),
+    })  # fmt: skip
+    np.testing.assert_allclose(
+        told["recovered_mean_score"], (loss(mean) - loss(through)) / (loss(mean) - loss(off)), rtol=1e-3
+    )
+    kl = (np.exp(off) * (off - through)).sum(axis=-1)[read].mean()
+    np.testing.assert_allclose(told["kl_gap"], kl, rtol=1e-4)
+    codes = np.asarray(saved["attn.z.codes"])[:, read]  # L, M, N, k
+    wanted = 0.0
+    for layer, head in np.ndindex(2, 2):
+        share = np.bincount(codes[layer, :, head].reshape(-1), minlength=5) / codes[layer, :, head].size
+        wanted += min(np.log2(10), 2 * -(share[share > 0] * np.log2(share[share > 0])).sum())
+    np.testing.assert_allclose(told["bits_attn.z_used"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(told["bits_attn.z_ceiling"], 4 * np.log2(10), rtol=1e-6)
+    np.testing.assert_allclose(told["bits_mlp_out_ceiling"], 2 * (np.log2(220) + 3 * 8), rtol=1e-5)
+    np.testing.assert_allclose(told["bits_used"], told["bits_attn.z_used"] + told["bits_mlp_out_used"], rtol=1e-6)
+
+
+def test_what_cannot_be_scored():
+    between = opened((), Sequential(between=((1, Codebook(codes=3)),)))
+    with pytest.raises(UserError, match="Recovery scores bottlenecks inside blocks, which have gates"):
+        score((Recovery(),), between, "validation")

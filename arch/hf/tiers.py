@@ -81,8 +81,8 @@ class PerLayer:
 TIERS: tuple[Tier, ...] = (Fold(), PerLayer(), Generated())
 
 
-def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS) -> Plan:
-    """How `model` is written: the plan of the first of `tiers` that takes it.
+def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS, buffers: Tree | None = None) -> Plan:
+    """How `model` is written: the plan of the first of `tiers` that takes it. `buffers`: of a model that has some.
 
     Raises:
       UserError: none takes it; one line that says why of each.
@@ -91,9 +91,23 @@ def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS
     said = []
     for tier in tiers:
         try:
-            found = tier.plan(model, params, facts)
+            if buffers and tier.name != Generated.name:
+                raise UnfitError("it has buffers, for which no class of Transformers has a place")
+            found = tier.plan(model, joined(params, buffers) if buffers else params, facts)
+        except UserError as error:  # also of a stack whose layers are not one after another
+            said.append(f"{tier.name}: {error}")
+            continue
         except UnfitError as error:
             said.append(f"{tier.name}: {error}")
             continue
         return dataclasses.replace(found, reason="; ".join([found.reason, *(f"not {one}" for one in said)]))
     raise UserError(f"{type(model).__name__} cannot be exported: {'; '.join(said)}")
+
+
+def joined(params: Tree, buffers: Tree) -> Tree:
+    """One tree of both."""
+    return {
+        name: joined(params.get(name, {}), buffers[name]) if isinstance(buffers.get(name), dict)
+        else buffers.get(name, params.get(name))
+        for name in {**params, **buffers}
+    }  # fmt: skip

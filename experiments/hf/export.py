@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from arch.hf import folder as folders
 from arch.hf.family import Facts
 from arch.hf.parity import Parity, available, compare
@@ -77,10 +75,8 @@ def export_opened(
 ) -> Path:
     """`export` of a run that is open. `results`: of the study that it is an arm of."""
     run, dataset = opened.program.run, opened.dataset
-    if jax.tree.leaves(opened.state["buffers"]):
-        raise UserError(f"{type(run.model).__name__} has buffers, for which no class of Transformers has a place")
     known = facts(run, dataset)
-    found = plan(run.model, opened.params, known, options.tiers)
+    found = plan(run.model, opened.params, known, options.tiers, opened.state["buffers"])
     note(f"{found.tier}: {found.reason}")
     measured: list[Parity] = []
     told = Told(

@@ -22,6 +22,8 @@ def renamed(path: str, logits: bool) -> str:
         return ".".join(["head", *(INNER.get(part, part) for part in parts[1:])])
     if path == "embedding.table":
         return "model.embed_tokens.weight"
+    if first == "layers" and parts[2:4] == ["at", "attn_z"]:
+        return ".".join(["model", *parts[:2], "self_attn", "z", *(LAST.get(part, part) for part in parts[4:])])
     if first == "layers":
         start = ["layers", parts[1], SUBLAYERS.get(parts[2], parts[2])]
         return ".".join(["model", *start, *(INNER.get(part, part) for part in parts[3:])])

@@ -22,9 +22,28 @@ def block(**more: Callable[[Any, Any], Any]) -> Callable[[Any, Any, str], Fields
     def tell(spec: Any, teller: Any, at: str) -> Fields:
         norm = teller.tell(spec.norm, rf"{at}.[a-z0-9_]*norm")
         layers = [[name, _sublayer(name, part, teller, f"{at}.{name}")] for name, part in spec.sublayers.items()]
-        return {"norm": norm, "sublayers": layers, **{name: value(spec, teller) for name, value in more.items()}}
+        told = {"norm": norm, "sublayers": layers, "at": _sites(spec, layers, teller, at)}
+        return {**told, **{name: value(spec, teller) for name, value in more.items()}}
 
     return tell
+
+
+def _sites(spec: Any, layers: list[Any], teller: Any, at: str) -> list[Any]:
+    """The bottlenecks of a block but for the one on the heads' outputs, which belongs to its mixer."""
+    found = []
+    outs = {"resid_pre", "resid_post", "attn_out", "mlp_out", *(f"{name}_out" for name in spec.sublayers)}
+    outs |= {f"resid_after_{name}" for name in spec.sublayers} | {"resid_mid"}
+    for site, part in spec.at:
+        told = teller.tell(part, f"{at}.at.{site.replace('.', '_')}")
+        mixer = next(own for name, own in layers if name == "mixer")
+        if site == "attn.z" and "z" in mixer:
+            mixer["z"] = told
+        elif site in outs:
+            found.append([site, told])
+        else:
+            there = ", ".join(["attn.z of Attention", *sorted(outs)])
+            raise UnfitError(f"a bottleneck at {site} has no twin in PyTorch; at {there} it has")
+    return found
 
 
 def _sublayer(name: str, spec: Any, teller: Any, at: str) -> Fields:
@@ -33,6 +52,7 @@ def _sublayer(name: str, spec: Any, teller: Any, at: str) -> Fields:
             f"{name}={type(spec).__name__} has no twin in PyTorch: a block has one mixer with a cache there"
         )
     if getattr(spec, "heads", None):
+        teller.at_heads = spec.heads
         teller.head_dim = spec.head_dim or teller.width // spec.heads
     kind = "BiasedAttention" if type(spec).__name__ == "Attention" and not standard(spec, teller) else ""
     found: Fields = teller.tell(spec, at, kind)
@@ -69,6 +89,7 @@ def attention(spec: Any, teller: Any, at: str) -> Fields:
         "mask_key": mask["kind"],
         "position": teller.tell(spec.position, f"{at}.position"),
         "qk_norm": norm,
+        "z": None,
     }
 
 
@@ -95,6 +116,39 @@ def directions_of(spec: Any, teller: Any, at: str) -> Mapping[str, np.ndarray]:
 def lstm_cell(spec: Any, teller: Any, at: str) -> Fields:
     found: Fields = teller.fields(spec, at, "forget")
     return found
+
+
+def codebook(spec: Any, teller: Any, at: str) -> Fields:
+    _straight(spec)
+    mean = spec.compat == "code"
+    fields = {name: getattr(spec, name) for name in ("codes", "k", "metric")}
+    return {**fields, "mean": mean, "prenorm": "affine" if mean else spec.prenorm}
+
+
+def nearest_code(spec: Any, teller: Any, at: str) -> Fields:
+    _straight(spec)
+    return {"codes": spec.codes, "metric": spec.metric}
+
+
+def per_head(spec: Any, teller: Any, at: str) -> Fields:
+    if not at.endswith(".attn_z"):
+        raise UnfitError("PerHead has no twin in PyTorch but at attn.z")
+    return {"each": teller.tell(spec.each, f"{at}.each"), "count": teller.at_heads}
+
+
+def grouped(spec: Any, teller: Any, at: str) -> Fields:
+    return {"each": teller.tell(spec.each, f"{at}.each"), "count": spec.groups}
+
+
+def residual(spec: Any, teller: Any, at: str) -> Fields:
+    _straight(spec)
+    return {"each": teller.tell(spec.each, f"{at}.stages"), "stages": spec.stages}
+
+
+def _straight(spec: Any) -> None:
+    """Refuses what sends back another gradient than the code's own."""
+    if type(spec.gradient).__name__ != "StraightThrough":
+        raise UnfitError(f"gradient={type(spec.gradient).__name__} has no twin in PyTorch; StraightThrough has")
 
 
 def prediction_head(spec: Any, teller: Any, at: str) -> Fields:
@@ -217,6 +271,15 @@ HEADS: dict[str, Twin] = {
     "MLPHead": Twin("StrataMLPHead", "mlp_class_head"),
 }
 
+BOTTLENECKS: dict[str, Twin] = {
+    "CodebookBottleneck": Twin("StrataCodebook", "codebook", codebook),
+    "LearnedCodesBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
+    "VectorQuantizedBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
+    "PerHeadBottleneck": Twin("StrataPerHead", "several", per_head),
+    "GroupedBottleneck": Twin("StrataGrouped", "several", grouped),
+    "ResidualBottleneck": Twin("StrataResidual", "residual", residual),
+}
+
 STACKS: dict[str, Twin] = {
     "Sequential": Twin("StrataSequential", "sequential", sequential),
     "ParallelStack": Twin("StrataParallelStack", "parallel_stack", parallel_stack),
@@ -224,9 +287,10 @@ STACKS: dict[str, Twin] = {
 }
 
 BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.items()}
-TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **STACKS}
+TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
+_LATER = "has no twin in PyTorch yet; Codebook, VectorQuantized, LearnedCodes and Residual have"
 _CELLS = "is a recurrence with attention inside, which is not written yet"
 
 WITHOUT: Mapping[str, str] = {
@@ -234,6 +298,27 @@ WITHOUT: Mapping[str, str] = {
     "Convolution": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvResidual": f"has no twin in PyTorch: it {_IMAGES}",
     "DeepMLP": f"has no twin in PyTorch: it {_IMAGES}",
+    "FiniteScalarBottleneck": _LATER,
+    "GatedBottleneck": _LATER,
+    "GumbelSoftmaxBottleneck": _LATER,
+    "LookupFreeBottleneck": _LATER,
+    "SimVQBottleneck": _LATER,
+    "TopKBottleneck": _LATER,
+    "BatchTopKBottleneck": _LATER,
+    "DenseEncoder": f"has no twin in PyTorch: it {_IMAGES}",
+    "ConvEncoder": f"has no twin in PyTorch: it {_IMAGES}",
+    "ConvDecoder": f"has no twin in PyTorch: it {_IMAGES}",
+    "FeatureClassifier": f"has no twin in PyTorch: it {_IMAGES}",
+    "PrototypeNetwork": f"has no twin in PyTorch: it {_IMAGES}",
+    "GaussianProjectionBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "SegmentsBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "KeyValueBottleneckBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "ValueLogitsBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "FixedKeysBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "EmaKeysBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "PrototypeLayerBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "DistanceHeadBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "Recurrences": f"has no twin in PyTorch: it {_CELLS}",
     "AnnealedClip": "has no twin in PyTorch: its bound is a count of steps of training; set a ConstantClip",
     "Int8LSTMCell": "has no twin in PyTorch: integer arithmetic of its own",
     "Int8Head": "has no twin in PyTorch: integer arithmetic of its own",

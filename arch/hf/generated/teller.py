@@ -32,7 +32,7 @@ class Teller:
       softcaps: bounds of scores.
       kinds: kind -> its twin.
       masks: masks that Transformers makes.
-      head_dim: of the mixer that is told.
+      head_dim, at_heads: of the mixer that is told.
       memory: width of what cross-attention reads.
     """
 
@@ -44,6 +44,7 @@ class Teller:
     causal: bool
     memory: int | None = None
     head_dim: int = 0
+    at_heads: int = 0
     softcaps: set[float] = dataclasses.field(default_factory=set)
     kinds: dict[str, Twin] = dataclasses.field(default_factory=dict)
     masks: dict[str, Fields] = dataclasses.field(default_factory=dict)
@@ -55,7 +56,7 @@ class Teller:
 
         Raises UnfitError: a part without a twin.
         """
-        kind, twin = kind or type(spec).__name__, twin_of(spec, kind)
+        twin, kind = twin_of(spec, kind), kind or name_of(type(spec)).rpartition(":")[2].rpartition(".")[2]
         if self.kinds.setdefault(kind, twin) != twin:
             raise UnfitError(f"{kind}: two parts of this name; give yours another")
         if twin.arrays:
@@ -101,7 +102,9 @@ def without(spec: Any) -> str:
 
 def name_of(cls: type) -> str:
     """The name of a part in the tables: that of its class, for those that are Strata's own."""
-    return cls.__name__ if cls.__module__.partition(".")[0] == "arch" else f"{cls.__module__}:{cls.__qualname__}"
+    if cls.__module__.partition(".")[0] != "arch":
+        return f"{cls.__module__}:{cls.__qualname__}"
+    return f"{cls.__name__}Bottleneck" if cls.__module__.startswith("arch.bottlenecks.") else cls.__name__
 
 
 def bias(linear: Any) -> bool:

@@ -1,13 +1,25 @@
 """Tiny models for every twin: name -> spec. Two layers, width 32."""
 
 import dataclasses
+import functools
+import zlib
 
-from arch.blocks import Block
+import jax
+import numpy as np
+
+from arch.blocks import Block, Parallel
 from arch.blocks.bare_mixer import BareMixer
 from arch.blocks.deep_norm import DeepNorm
 from arch.blocks.depth_scaled import ScaledInput, ScaledNorm
 from arch.blocks.post_norm import PostNorm
 from arch.blocks.pre_norm import PreNorm
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.residual import Residual
+from arch.bottlenecks.several import Grouped, PerHead
+from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
+from arch.cost import abstract
+from arch.hf.generated.tier import Generated
+from arch.hf.tiers import joined as joined_trees
 from arch.layers import masks
 from arch.layers.attention import Attention
 from arch.layers.class_heads import LinearHead, MLPHead
@@ -41,17 +53,48 @@ from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.encoder_decoder import reading as joined
 from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
+from arch.params import split
 from arch.stacks import Cycle, FirstThen
-from arch.stacks.parallel import Grouped, ParallelStack
+from arch.stacks.parallel import Grouped as Groups
+from arch.stacks.parallel import ParallelStack
 from arch.stacks.sequential import Sequential
 from tests.arch import tiny
 from tests.arch.tiny import D, N, V
 
+
+@functools.cache
+def drawn(spec):
+    """(graph, parameters, buffers) as `tiny.draw`, for models that have buffers too: what counts is 1, codes differ."""
+    graphdef, params, buffers = split(abstract(spec))
+
+    def fill(path, leaf):
+        name = jax.tree_util.keystr(path)
+        noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape).astype(np.float32)
+        return noise if "codes" in name else np.ones(leaf.shape, np.float32)
+
+    def small(path, leaf):
+        name = jax.tree_util.keystr(path)
+        noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape).astype(np.float32)
+        start = {"gain": 1.0, "omega": 1.0}.get(next((one for one in ("gain", "omega") if one in name), ""), 0.0)
+        return np.float32(start) + np.float32(1.0 if "table" in name or "codes" in name else 0.3) * noise
+
+    if not buffers:
+        return (*tiny.draw(spec), {})
+    fills = ((small, params), (fill, buffers))
+    return (graphdef, *(jax.tree_util.tree_map_with_path(rule, tree) for rule, tree in fills))
+
+
+def planned(spec, facts):
+    """The plan of generated code."""
+    _, params, buffers = drawn(spec)
+    return Generated().plan(spec, joined_trees(params, buffers) if buffers else params, facts)
+
+
 BIAS = Dense(bias=True)
 
 
-def block(kind: type[Block] = PreNorm, feed_forward=GatedMLP(hidden=24), norm=RMSNorm(), extra=(), **mixer) -> Block:
-    return kind(mixer=Attention(**{"heads": N, **mixer}), feed_forward=feed_forward, norm=norm, extra=extra)
+def block(kind: type[Block] = PreNorm, feed_forward=GatedMLP(hidden=24), norm=RMSNorm(), at=(), **mixer) -> Block:
+    return kind(mixer=Attention(**{"heads": N, **mixer}), feed_forward=feed_forward, norm=norm, at=at)
 
 
 def decoder(one=None, **fields):
@@ -104,8 +147,8 @@ DECODERS = {
     "stack of all blocks": decoder(tiny.decoder(block="mix").block, depth=4, stack=Sequential(loop="unroll")),
     "stack kept": tiny.decoder(block="scaled_norm", kept=((0, 3), 4)),
     "stack parallel": decoder(depth=3, stack=ParallelStack()),
-    "stack groups": decoder(block(ScaledNorm), depth=4, stack=Grouped(groups=2, combine="root")),
-    "stack groups with a norm": decoder(block(norm=NoNorm()), depth=4, stack=Grouped(groups=2, norm=DepthScaled())),
+    "stack groups": decoder(block(ScaledNorm), depth=4, stack=Groups(groups=2, combine="root")),
+    "stack groups with a norm": decoder(block(norm=NoNorm()), depth=4, stack=Groups(groups=2, norm=DepthScaled())),
     "learned positions normed": decoder(position=NormedLearned(length=80)),
 }  # fmt: skip
 
@@ -185,7 +228,20 @@ PAIRS = {
     "pair with windows": pair(block(mask=masks.LocalWindow(2)), block(mask=masks.SlidingWindow(4))),
 }  # fmt: skip
 
-DECODERS |= RECURRENT
+BOTTLENECKS = {
+    "codebook between layers": decoder(stack=Sequential(between=((1, Codebook(codes=11, k=2, prenorm="affine")),))),
+    "codebooks at attn.z": decoder(block(at=(("attn.z", PerHead(Codebook(codes=9))),))),
+    "codebook on heads": decoder(block(at=(("attn.z", Codebook(codes=30, metric="l2", prenorm="layer")),), kv_heads=2)),
+    "codebooks at mlp_out": decoder(block(at=(("mlp_out", Grouped(Codebook(codes=9, k=2, compat="code"), 4)),))),
+    "learned codes at resid_mid": decoder(
+        block(at=(("resid_mid", LearnedCodes(codes=40)), ("resid_post", Codebook(9))))
+    ),
+    "running codes": decoder(block(at=(("mlp_out", Grouped(VectorQuantized(codes=9, revive=0.1), 4)),))),
+    "residual codes": decoder(block(PostNorm, at=(("attn_out", Residual(LearnedCodes(codes=9), 3)),))),
+    "codebook, parallel": decoder(block(Parallel, at=(("attn_out", Codebook(9)), ("resid_pre", Codebook(30))))),
+}
+
+DECODERS |= RECURRENT | BOTTLENECKS
 ENCODERS |= MIXERS
 
 CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS, **PAIRS}

@@ -26,9 +26,11 @@ def available() -> bool:
 
 
 def served(folder: Path) -> Verdict:
-    """The verdict of the rules, and of the dry run where those have nothing against the folder and it can be run."""
+    """The verdict of the rules, and of the dry run where those have nothing against code of the folder's own
+    and it can be run."""
     found = verdict(folder)
-    if found.transformers or found.vllm or not available():
+    own = "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if found.transformers or found.vllm or not own or not available():
         return found
     why = difference(folder)
     return dataclasses.replace(found, vllm=why, sglang=found.sglang or why) if why else found

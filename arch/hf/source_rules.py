@@ -80,7 +80,7 @@ class Source:
             if ends is not None and ast.unparse(ends.body[-1]) != "self.post_init()":
                 yield f"{name}.__init__ does not end in self.post_init()"
             tied = self.attribute(name, "_tied_weights_keys")
-            if tied not in (None, "None") and not tied.startswith("{"):  # type: ignore[union-attr]
+            if tied not in (None, "None") and not tied.startswith("{"):
                 yield f"{name}._tied_weights_keys={tied} is no dict"
         if not any(self.attribute(name, "config_class") for name in self.classes):
             yield "no class has a config_class"

@@ -78,7 +78,8 @@ class PerLayer:
         raise UnfitError("no standard class that has a counterpart here reads per_layer_config (Transformers 5.24)")
 
 
-TIERS: tuple[Tier, ...] = (Fold(), PerLayer(), Generated())
+STANDARD: tuple[Tier, ...] = (Fold(), PerLayer())
+TIERS: tuple[Tier, ...] = (*STANDARD, Generated())
 
 
 def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS, buffers: Tree | None = None) -> Plan:

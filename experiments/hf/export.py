@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from arch.hf import folder as folders
+from arch.hf.dry_run import served
 from arch.hf.family import Facts
 from arch.hf.parity import Parity, available, compare
 from arch.hf.reading import read
+from arch.hf.serving import verdict
 from arch.hf.tiers import TIERS, Plan, Tier, plan
 from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
@@ -95,7 +100,7 @@ def export_opened(
     def check(new: Path) -> None:
         parity = None
         if options.check and available():
-            parity = _parity(new, run, opened.params, found)
+            parity = _parity(new, run, opened, found, options.dtype)
             measured.append(parity)
         (new / CARD).write_text(card(dataclasses.replace(told, parity=parity)), encoding="utf-8")
 
@@ -116,6 +121,7 @@ def export_opened(
     else:
         note("logits were not compared with Transformers" + ("" if options.check else " (--check=off)")
              + ("" if available() else ": torch and transformers are not installed"))  # fmt: skip
+    note((served if options.check else verdict)(to).line)
     note(f"exported {folder}, step {opened.step:,}, to {to}")
     return to
 
@@ -140,8 +146,12 @@ def generation(run: Run, known: Facts) -> Mapping[str, Any] | None:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _parity(new: Path, run: Run, params: Any, found: Plan) -> Parity:
-    if found.files:  # code of its own, which no family reads back
-        return compare(new, (run.model, params), None, own_code=True)
+def _parity(new: Path, run: Run, opened: Opened, found: Plan, dtype: str) -> Parity:
+    if found.files:  # code of its own, which no family reads back: our network on numbers rounded alike
+        rounded = jax.tree.map(
+            lambda leaf: np.asarray(leaf, np.float32).astype(dtype).astype(np.float32), opened.params
+        )
+        buffers = opened.state["buffers"]
+        return compare(new, (run.model, opened.params), (run.model, rounded), own_code=True, buffers=buffers)
     again = read(new)
-    return compare(new, (run.model, params), (again.model, again.params))
+    return compare(new, (run.model, opened.params), (again.model, again.params))

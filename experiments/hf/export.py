@@ -148,10 +148,13 @@ def generation(run: Run, known: Facts) -> Mapping[str, Any] | None:
 
 def _parity(new: Path, run: Run, opened: Opened, found: Plan, dtype: str) -> Parity:
     if found.files:  # code of its own, which no family reads back: our network on numbers rounded alike
-        rounded = jax.tree.map(
-            lambda leaf: np.asarray(leaf, np.float32).astype(dtype).astype(np.float32), opened.params
-        )
-        buffers = opened.state["buffers"]
+        rounded, buffers = (jax.tree.map(lambda leaf: _rounded(leaf, dtype), tree)
+                            for tree in (opened.params, opened.state["buffers"]))  # fmt: skip
         return compare(new, (run.model, opened.params), (run.model, rounded), own_code=True, buffers=buffers)
     again = read(new)
     return compare(new, (run.model, opened.params), (again.model, again.params))
+
+
+def _rounded(leaf: Any, dtype: str) -> np.ndarray:
+    array = np.asarray(leaf)
+    return array.astype(dtype).astype(np.float32) if jax.numpy.issubdtype(array.dtype, np.floating) else array

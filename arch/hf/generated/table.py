@@ -275,6 +275,8 @@ BOTTLENECKS: dict[str, Twin] = {
     "CodebookBottleneck": Twin("StrataCodebook", "codebook", codebook),
     "LearnedCodesBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
     "VectorQuantizedBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
+    "SimVQBottleneck": Twin("StrataSimVQ", "sim_vq", nearest_code),
+    "FiniteScalarBottleneck": Twin("StrataFiniteScalar", "finite_scalar"),
     "PerHeadBottleneck": Twin("StrataPerHead", "several", per_head),
     "GroupedBottleneck": Twin("StrataGrouped", "several", grouped),
     "ResidualBottleneck": Twin("StrataResidual", "residual", residual),
@@ -290,7 +292,7 @@ BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.
 TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
-_LATER = "has no twin in PyTorch yet; Codebook, VectorQuantized, LearnedCodes and Residual have"
+_LATER = "has no twin in PyTorch yet; Codebook, VectorQuantized, LearnedCodes, SimVQ and FiniteScalar have"
 _CELLS = "is a recurrence with attention inside, which is not written yet"
 
 WITHOUT: Mapping[str, str] = {
@@ -298,11 +300,9 @@ WITHOUT: Mapping[str, str] = {
     "Convolution": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvResidual": f"has no twin in PyTorch: it {_IMAGES}",
     "DeepMLP": f"has no twin in PyTorch: it {_IMAGES}",
-    "FiniteScalarBottleneck": _LATER,
     "GatedBottleneck": _LATER,
     "GumbelSoftmaxBottleneck": _LATER,
     "LookupFreeBottleneck": _LATER,
-    "SimVQBottleneck": _LATER,
     "TopKBottleneck": _LATER,
     "BatchTopKBottleneck": _LATER,
     "DenseEncoder": f"has no twin in PyTorch: it {_IMAGES}",

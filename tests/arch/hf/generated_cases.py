@@ -14,8 +14,10 @@ from arch.blocks.depth_scaled import ScaledInput, ScaledNorm
 from arch.blocks.post_norm import PostNorm
 from arch.blocks.pre_norm import PreNorm
 from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.finite_scalar import FiniteScalar
 from arch.bottlenecks.residual import Residual
 from arch.bottlenecks.several import Grouped, PerHead
+from arch.bottlenecks.sim_vq import SimVQ
 from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
 from arch.cost import abstract
 from arch.hf.generated.tier import Generated
@@ -70,7 +72,7 @@ def drawn(spec):
     def fill(path, leaf):
         name = jax.tree_util.keystr(path)
         noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape).astype(np.float32)
-        return noise if "codes" in name else np.ones(leaf.shape, np.float32)
+        return noise if "codes" in name or "fixed" in name else np.ones(leaf.shape, np.float32)
 
     def small(path, leaf):
         name = jax.tree_util.keystr(path)
@@ -237,6 +239,10 @@ BOTTLENECKS = {
         block(at=(("resid_mid", LearnedCodes(codes=40)), ("resid_post", Codebook(9))))
     ),
     "running codes": decoder(block(at=(("mlp_out", Grouped(VectorQuantized(codes=9, revive=0.1), 4)),))),
+    "fixed codes, mapped": decoder(block(at=(("mlp_out", Grouped(SimVQ(codes=9), 4)),))),
+    "finite scalars": decoder(
+        block(at=(("attn_out", FiniteScalar(levels=(5, 4, 8))), ("mlp_out", Grouped(FiniteScalar(levels=(5, 4)), 16))))
+    ),
     "residual codes": decoder(block(PostNorm, at=(("attn_out", Residual(LearnedCodes(codes=9), 3)),))),
     "codebook, parallel": decoder(block(Parallel, at=(("attn_out", Codebook(9)), ("resid_pre", Codebook(30))))),
 }

@@ -10,9 +10,9 @@ import numpy as np
 
 from arch.hf.family import UnfitError
 from arch.hf.generated.table import TWINS, WITHOUT
+from arch.hf.generated.telling import bias
 from arch.hf.generated.twin import Fields, Twin
 from arch.hf.settings import THEIRS
-from arch.layers.linear import Dense
 from arch.spec import Spec
 
 HOW = "has no twin in PyTorch; a class of your own brings one as `hf = Twin(name, source)` (arch.hf.generated.twin)"
@@ -105,10 +105,3 @@ def name_of(cls: type) -> str:
     if cls.__module__.partition(".")[0] != "arch":
         return f"{cls.__module__}:{cls.__qualname__}"
     return f"{cls.__name__}Bottleneck" if cls.__module__.startswith("arch.bottlenecks.") else cls.__name__
-
-
-def bias(linear: Any) -> bool:
-    """Whether a linear map has a bias. Raises UnfitError for a kind that is no plain one."""
-    if type(linear) is not Dense:
-        raise UnfitError(f"linear={type(linear).__name__} has no twin in PyTorch; Dense has")
-    return linear.bias

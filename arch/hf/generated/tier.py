@@ -64,7 +64,7 @@ class Generated:
     name = "generated code"
 
     def plan(self, model: Model, params: Any, facts: Facts) -> Plan:
-        if isinstance(model, EncoderDecoder):
+        if type(model) is EncoderDecoder:
             return pair(model, params, facts)
         task = TASKS.get(type(model))
         if task is None:
@@ -91,7 +91,9 @@ def pair(model: EncoderDecoder, params: Any, facts: Facts) -> Plan:
             raise UnfitError(f"stack={type(half.stack).__name__} of a half has no twin in PyTorch; Sequential has")
     read, encoder = told_trunk(model.encoder, causal=False)
     write, config = told_trunk(model.decoder, causal=True, memory=model.encoder.width)
-    write.kinds |= {kind: twin for kind, twin in read.kinds.items() if kind not in write.kinds}
+    for kind, twin in read.kinds.items():
+        if write.kinds.setdefault(kind, twin) != twin:
+            raise UnfitError(f"{kind}: two parts of this name; give yours another")
     config["parts"]["head"], tied = told_head(model, model.decoder.width, write, config)
     shared = model.encoder.embedding is None
     config |= {

@@ -48,9 +48,15 @@ def available() -> bool:
 
 
 def compare(
-    folder: Path, own: tuple[Model, Tree], again: tuple[Model, Tree] | None, seed: int = 0, own_code: bool = False
+    folder: Path,
+    own: tuple[Model, Tree],
+    again: tuple[Model, Tree] | None,
+    seed: int = 0,
+    own_code: bool = False,
+    buffers: Tree | None = None,
 ) -> Parity:
     """What Transformers makes of `folder`, beside the model that it was made of and the one that is read from it again.
+    `buffers`: of both.
 
     Raises:
       UserError: they differ by more than rounding, or Transformers does not open it.
@@ -64,7 +70,9 @@ def compare(
     given = source if isinstance(model, Seq2Seq) else None
     theirs = _theirs(folder, tokens, given, own_code)
     scale = float(np.abs(theirs).max()) or 1.0
-    found = [float(np.abs(_ours(*one, tokens, given) - theirs).max()) / scale for one in (own, again or own)]
+    found = [
+        float(np.abs(_ours(*one, tokens, given, buffers or {}) - theirs).max()) / scale for one in (own, again or own)
+    ]
     parity = Parity(found[1], found[0], tokens.size)
     if not parity.folder <= MOST:
         raise UserError(f"Transformers gives other logits, by {parity.folder:.1e} of the largest; nothing was exported "
@@ -72,12 +80,12 @@ def compare(
     return parity
 
 
-def _ours(model: Model, params: Tree, tokens: np.ndarray, source: np.ndarray | None) -> np.ndarray:
+def _ours(model: Model, params: Tree, tokens: np.ndarray, source: np.ndarray | None, buffers: Tree) -> np.ndarray:
     graphdef, _, _ = split(cost.abstract(model))
 
     def run(params: Any) -> jax.Array:
         read = None if source is None else Inputs(tokens=jnp.asarray(source))
-        logits: jax.Array = merge(graphdef, params, {})(Inputs(tokens=jnp.asarray(tokens), source=read)).logits
+        logits: jax.Array = merge(graphdef, params, buffers)(Inputs(tokens=jnp.asarray(tokens), source=read)).logits
         return logits
 
     return np.asarray(jax.jit(run)(params))

@@ -8,8 +8,7 @@ raises `UnfitError` for a model that it does not take.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
 
 from arch.hf.families.bert import Bert
 from arch.hf.families.gpt2 import GPT2
@@ -18,8 +17,10 @@ from arch.hf.families.llama import Llama, Mistral, Qwen3
 from arch.hf.families.modernbert import ModernBert, ModernBertDecoder
 from arch.hf.families.t5 import T5
 from arch.hf.families.t5gemma import T5Gemma
-from arch.hf.family import Facts, Family, Planned, UnfitError
+from arch.hf.family import Facts, Family, UnfitError
+from arch.hf.generated.tier import Generated
 from arch.hf.plain import plain
+from arch.hf.plan import Plan, Tier
 from arch.hf.weights import trunks
 from arch.models.base import Model
 from arch.params import Tree
@@ -37,34 +38,6 @@ FAMILIES: tuple[Family, ...] = (
     T5(),
     T5Gemma(),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How a model is written.
-
-    Attributes:
-      tier: the name of the tier that took it.
-      reason: why, in one line.
-      config: the contents of `config.json`, without the type of the numbers.
-      tensors: in the order of the file.
-      files: name -> text of further files (code).
-    """
-
-    tier: str
-    reason: str
-    config: Mapping[str, Any]
-    tensors: Sequence[Planned]
-    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-class Tier(Protocol):
-    """One way of writing models."""
-
-    name: str
-
-    def plan(self, model: Model, params: Tree, facts: Facts) -> Plan:
-        """The plan for `model`. Raises UnfitError with what stands against it, in one line."""
 
 
 class Fold:
@@ -105,11 +78,12 @@ class PerLayer:
         raise UnfitError("no standard class that has a counterpart here reads per_layer_config (Transformers 5.24)")
 
 
-TIERS: tuple[Tier, ...] = (Fold(), PerLayer())
+STANDARD: tuple[Tier, ...] = (Fold(), PerLayer())
+TIERS: tuple[Tier, ...] = (*STANDARD, Generated())
 
 
-def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS) -> Plan:
-    """How `model` is written: the plan of the first of `tiers` that takes it.
+def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS, buffers: Tree | None = None) -> Plan:
+    """How `model` is written: the plan of the first of `tiers` that takes it. `buffers`: of a model that has some.
 
     Raises:
       UserError: none takes it; one line that says why of each.
@@ -118,9 +92,23 @@ def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS
     said = []
     for tier in tiers:
         try:
-            found = tier.plan(model, params, facts)
+            if buffers and tier.name != Generated.name:
+                raise UnfitError("it has buffers, for which no class of Transformers has a place")
+            found = tier.plan(model, joined(params, buffers) if buffers else params, facts)
+        except UserError as error:  # also of a stack whose layers are not one after another
+            said.append(f"{tier.name}: {error}")
+            continue
         except UnfitError as error:
             said.append(f"{tier.name}: {error}")
             continue
         return dataclasses.replace(found, reason="; ".join([found.reason, *(f"not {one}" for one in said)]))
     raise UserError(f"{type(model).__name__} cannot be exported: {'; '.join(said)}")
+
+
+def joined(params: Tree, buffers: Tree) -> Tree:
+    """One tree of both."""
+    return {
+        name: joined(params.get(name, {}), buffers[name]) if isinstance(buffers.get(name), dict)
+        else buffers.get(name, params.get(name))
+        for name in {**params, **buffers}
+    }  # fmt: skip

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from arch.hf import folder as folders
+from arch.hf.dry_run import served
 from arch.hf.family import Facts
 from arch.hf.parity import Parity, available, compare
 from arch.hf.reading import read
+from arch.hf.serving import verdict
 from arch.hf.tiers import TIERS, Plan, Tier, plan
 from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
@@ -77,10 +80,8 @@ def export_opened(
 ) -> Path:
     """`export` of a run that is open. `results`: of the study that it is an arm of."""
     run, dataset = opened.program.run, opened.dataset
-    if jax.tree.leaves(opened.state["buffers"]):
-        raise UserError(f"{type(run.model).__name__} has buffers, for which no class of Transformers has a place")
     known = facts(run, dataset)
-    found = plan(run.model, opened.params, known, options.tiers)
+    found = plan(run.model, opened.params, known, options.tiers, opened.state["buffers"])
     note(f"{found.tier}: {found.reason}")
     measured: list[Parity] = []
     told = Told(
@@ -99,7 +100,7 @@ def export_opened(
     def check(new: Path) -> None:
         parity = None
         if options.check and available():
-            parity = _parity(new, run, opened.params, found)
+            parity = _parity(new, run, opened, found, options.dtype)
             measured.append(parity)
         (new / CARD).write_text(card(dataclasses.replace(told, parity=parity)), encoding="utf-8")
 
@@ -120,6 +121,7 @@ def export_opened(
     else:
         note("logits were not compared with Transformers" + ("" if options.check else " (--check=off)")
              + ("" if available() else ": torch and transformers are not installed"))  # fmt: skip
+    note((served if options.check else verdict)(to).line)
     note(f"exported {folder}, step {opened.step:,}, to {to}")
     return to
 
@@ -144,8 +146,15 @@ def generation(run: Run, known: Facts) -> Mapping[str, Any] | None:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _parity(new: Path, run: Run, params: Any, found: Plan) -> Parity:
-    if found.files:  # code of its own, which no family reads back
-        return compare(new, (run.model, params), None, own_code=True)
+def _parity(new: Path, run: Run, opened: Opened, found: Plan, dtype: str) -> Parity:
+    if found.files:  # code of its own, which no family reads back: our network on numbers rounded alike
+        rounded, buffers = (jax.tree.map(lambda leaf: _rounded(leaf, dtype), tree)
+                            for tree in (opened.params, opened.state["buffers"]))  # fmt: skip
+        return compare(new, (run.model, opened.params), (run.model, rounded), own_code=True, buffers=buffers)
     again = read(new)
-    return compare(new, (run.model, params), (again.model, again.params))
+    return compare(new, (run.model, opened.params), (again.model, again.params))
+
+
+def _rounded(leaf: Any, dtype: str) -> np.ndarray:
+    array = np.asarray(leaf)
+    return array.astype(dtype).astype(np.float32) if jax.numpy.issubdtype(array.dtype, np.floating) else array

@@ -33,10 +33,27 @@ def layers_of(trunk: Trunk) -> list[tuple[int, int, Block]]:
     return [(layer // size, trunk.depth, trunk.block) for layer in range(trunk.depth)]
 
 
+STATISTICS = ("counts", "spread")
+"""Buffers of bottlenecks that their function does not depend on."""
+
+
 def laid_open(model: Model, params: Tree) -> Weights:
-    """Path by layer -> the array of `params`."""
-    if not isinstance(model, Trunk) or type(model.stack) is Sequential:
-        return opened(model, params)
+    """Path by layer -> the array of `params`, which may hold the buffers too."""
+    stacked = isinstance(model, Trunk) and type(model.stack) is not Sequential
+    found = _side_by_side(params) if stacked else opened(model, params)
+    found = {path: weight for path, weight in found.items() if path.rpartition(".")[2] not in STATISTICS}
+    laid: Weights = {}
+    for path, weight in found.items():  # quantisers side by side have a leading axis of them
+        above, each, below = path.partition(".each.")
+        rows = [(path, weight)]
+        if each:
+            rows = [(f"{above}.each.{row}.{below}", Weight(one)) for row, one in enumerate(weight.value())]
+        laid.update(rows)
+    return laid
+
+
+def _side_by_side(params: Tree) -> Weights:
+    """Of a parallel stack: its blocks and the norms of its groups."""
     found: Weights = {}
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     for keys, leaf in leaves:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 LAST = {"gain": "weight", "kernel": "weight", "table": "weight"}
-INNER = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj",
-         "down": "down_proj", "forward": "forwards", "backward": "backwards", **LAST}  # fmt: skip
+INNER = {
+    **{name: f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")},
+    **{"forward": "forwards", "backward": "backwards", "to": "to_levels", "back": "from_levels"},
+    **LAST,
+}
 SUBLAYERS = {"mixer": "self_attn", "feed_forward": "mlp"}
 
 
@@ -22,6 +25,8 @@ def renamed(path: str, logits: bool) -> str:
         return ".".join(["head", *(INNER.get(part, part) for part in parts[1:])])
     if path == "embedding.table":
         return "model.embed_tokens.weight"
+    if first == "layers" and parts[2:4] == ["at", "attn_z"]:
+        return ".".join(["model", *parts[:2], "self_attn", "z", *(INNER.get(part, part) for part in parts[4:])])
     if first == "layers":
         start = ["layers", parts[1], SUBLAYERS.get(parts[2], parts[2])]
         return ".".join(["model", *start, *(INNER.get(part, part) for part in parts[3:])])

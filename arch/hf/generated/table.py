@@ -3,134 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-
-from arch.hf.family import UnfitError
-from arch.hf.generated.twin import Fields, Twin
-from arch.layers.masks import Bidirectional, Causal, SlidingWindow
-from arch.layers.mixers.feature_maps import directions
-from arch.layers.positions import ALiBi, T5Relative
-from arch.layers.sparse_masks import _random_blocks
-
-
-def block(**more: Callable[[Any, Any], Any]) -> Callable[[Any, Any, str], Fields]:
-    """Tells a block: its norm, its sublayers in order, and `more` fields, each (spec, teller) -> value."""
-
-    def tell(spec: Any, teller: Any, at: str) -> Fields:
-        norm = teller.tell(spec.norm, rf"{at}.[a-z0-9_]*norm")
-        layers = [[name, _sublayer(name, part, teller, f"{at}.{name}")] for name, part in spec.sublayers.items()]
-        return {"norm": norm, "sublayers": layers, **{name: value(spec, teller) for name, value in more.items()}}
-
-    return tell
-
-
-def _sublayer(name: str, spec: Any, teller: Any, at: str) -> Fields:
-    if name != "mixer" and getattr(spec, "mask", None) is not None:
-        raise UnfitError(
-            f"{name}={type(spec).__name__} has no twin in PyTorch: a block has one mixer with a cache there"
-        )
-    if getattr(spec, "heads", None):
-        teller.head_dim = spec.head_dim or teller.width // spec.heads
-    kind = "BiasedAttention" if type(spec).__name__ == "Attention" and not standard(spec, teller) else ""
-    found: Fields = teller.tell(spec, at, kind)
-    return found
-
-
-def standard(spec: Any, teller: Any) -> bool:
-    """Whether Transformers makes the mask of an attention, and nothing is added to its scores."""
-    if teller.biased or isinstance(spec.position, (ALiBi, T5Relative)) or hasattr(type(spec.position), "hf"):
-        return False
-    if type(spec.mask) is SlidingWindow:
-        return spec.mask.window == teller.window
-    return type(spec.mask) is (Causal if teller.causal else Bidirectional)
-
-
-def attention(spec: Any, teller: Any, at: str) -> Fields:
-    from arch.hf.generated.teller import bias
-
-    mask = teller.tell(spec.mask, at)
-    if spec.softcap is not None:
-        teller.softcaps.add(spec.softcap)
-    if standard(spec, teller):
-        teller.masks[mask["kind"]] = mask
-    norm = None if spec.qk_norm is None else teller.tell(spec.qk_norm, rf"{at}.[qk]_norm")
-    return {
-        "heads": spec.heads,
-        "kv_heads": spec.kv_heads,
-        "head_dim": spec.head_dim,
-        "scale": spec.scale,
-        "softcap": spec.softcap,
-        "bias": bias(spec.linear),
-        "causal": spec.mask.causal,
-        "mask": mask,
-        "mask_key": mask["kind"],
-        "position": teller.tell(spec.position, f"{at}.position"),
-        "qk_norm": norm,
-    }
-
-
-def cross_attention(spec: Any, teller: Any, at: str) -> Fields:
-    from arch.hf.generated.teller import bias
-
-    if spec.softcap is not None:
-        teller.softcaps.add(spec.softcap)
-    norm = None if spec.qk_norm is None else teller.tell(spec.qk_norm, rf"{at}.[qk]_norm")
-    names = ("heads", "kv_heads", "head_dim", "scale", "softcap", "memory_width")
-    return {**{name: getattr(spec, name) for name in names}, "bias": bias(spec.linear), "qk_norm": norm}
-
-
-def linear_attention(spec: Any, teller: Any, at: str) -> Fields:
-    found: Fields = teller.fields(spec, at, "mask", "features")
-    return {**found, "causal": spec.mask.causal, "features": teller.tell(spec.features, f"{at}.features")}
-
-
-def directions_of(spec: Any, teller: Any, at: str) -> Mapping[str, np.ndarray]:
-    """The random directions of a Performer: drawn by numpy, so the folder keeps them."""
-    return {"directions": directions(spec.count, teller.head_dim, spec.seed)}
-
-
-def lstm_cell(spec: Any, teller: Any, at: str) -> Fields:
-    found: Fields = teller.fields(spec, at, "forget")
-    return found
-
-
-def prediction_head(spec: Any, teller: Any, at: str) -> Fields:
-    found: Fields = teller.fields(spec, at)
-    return {**found, "dense_bias": found.pop("bias")}
-
-
-def bigbird(spec: Any, teller: Any, at: str) -> Fields:
-    table = _random_blocks(-(-spec.length // spec.block), spec.random, spec.global_blocks, spec.seed)[:-1, :-1]
-    drawn = [[int(column) for column in row.nonzero()[0]] for row in table]
-    return {"block": spec.block, "global_blocks": spec.global_blocks, "drawn": drawn}
-
-
-def depth_block(spec: Any, teller: Any, at: str) -> Fields:
-    from arch.blocks.depth_scaled import SUBLAYERS
-
-    scaled = list(spec.sublayers) if spec.which == "both" else [SUBLAYERS[spec.which]]
-    return {**block()(spec, teller, at), "exponent": spec.exponent, "index": spec.index, "scaled": scaled}
-
-
-def deep_norm_alpha(spec: Any, teller: Any) -> float:
-    from arch.blocks.deep_norm import RELEASED_ALPHA
-
-    return float((2 * teller.depth) ** 0.25 if spec.compat == "paper" else RELEASED_ALPHA)
-
-
-def sequential(spec: Any, teller: Any, at: str) -> Fields:
-    return {"between": [[after, teller.tell(part, f"{at}.between.{after}")] for after, part in spec.between]}
-
-
-def parallel_stack(spec: Any, teller: Any, at: str) -> Fields:
-    groups = spec.count(teller.depth)
-    scale = (teller.depth // groups) ** -0.5 if spec.combine == "root" else 1.0
-    norm = None if spec.norm is None else teller.tell(spec.norm, rf"{at}.norm.[0-9]+")
-    return {"groups": groups, "scale": scale, "norm": norm}
-
+from arch.hf.generated.telling import (
+    attention,
+    bigbird,
+    block,
+    codebook,
+    cross_attention,
+    deep_norm_alpha,
+    depth_block,
+    directions_of,
+    grouped,
+    linear_attention,
+    lstm_cell,
+    nearest_code,
+    parallel_stack,
+    per_head,
+    prediction_head,
+    residual,
+    sequential,
+)
+from arch.hf.generated.twin import Twin
 
 BLOCKS: dict[str, Twin] = {
     "PreNorm": Twin("StrataPreNorm", "pre_norm", block()),
@@ -217,6 +111,17 @@ HEADS: dict[str, Twin] = {
     "MLPHead": Twin("StrataMLPHead", "mlp_class_head"),
 }
 
+BOTTLENECKS: dict[str, Twin] = {
+    "CodebookBottleneck": Twin("StrataCodebook", "codebook", codebook),
+    "LearnedCodesBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
+    "VectorQuantizedBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
+    "SimVQBottleneck": Twin("StrataSimVQ", "sim_vq", nearest_code),
+    "FiniteScalarBottleneck": Twin("StrataFiniteScalar", "finite_scalar"),
+    "PerHeadBottleneck": Twin("StrataPerHead", "several", per_head),
+    "GroupedBottleneck": Twin("StrataGrouped", "several", grouped),
+    "ResidualBottleneck": Twin("StrataResidual", "residual", residual),
+}
+
 STACKS: dict[str, Twin] = {
     "Sequential": Twin("StrataSequential", "sequential", sequential),
     "ParallelStack": Twin("StrataParallelStack", "parallel_stack", parallel_stack),
@@ -224,9 +129,10 @@ STACKS: dict[str, Twin] = {
 }
 
 BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.items()}
-TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **STACKS}
+TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
+_LATER = "has no twin in PyTorch yet; Codebook, VectorQuantized, LearnedCodes, SimVQ and FiniteScalar have"
 _CELLS = "is a recurrence with attention inside, which is not written yet"
 
 WITHOUT: Mapping[str, str] = {
@@ -234,6 +140,25 @@ WITHOUT: Mapping[str, str] = {
     "Convolution": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvResidual": f"has no twin in PyTorch: it {_IMAGES}",
     "DeepMLP": f"has no twin in PyTorch: it {_IMAGES}",
+    "GatedBottleneck": _LATER,
+    "GumbelSoftmaxBottleneck": _LATER,
+    "LookupFreeBottleneck": _LATER,
+    "TopKBottleneck": _LATER,
+    "BatchTopKBottleneck": _LATER,
+    "DenseEncoder": f"has no twin in PyTorch: it {_IMAGES}",
+    "ConvEncoder": f"has no twin in PyTorch: it {_IMAGES}",
+    "ConvDecoder": f"has no twin in PyTorch: it {_IMAGES}",
+    "FeatureClassifier": f"has no twin in PyTorch: it {_IMAGES}",
+    "PrototypeNetwork": f"has no twin in PyTorch: it {_IMAGES}",
+    "GaussianProjectionBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "SegmentsBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "KeyValueBottleneckBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "ValueLogitsBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "FixedKeysBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "EmaKeysBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "PrototypeLayerBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "DistanceHeadBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
+    "Recurrences": f"has no twin in PyTorch: it {_CELLS}",
     "AnnealedClip": "has no twin in PyTorch: its bound is a count of steps of training; set a ConstantClip",
     "Int8LSTMCell": "has no twin in PyTorch: integer arithmetic of its own",
     "Int8Head": "has no twin in PyTorch: integer arithmetic of its own",

@@ -10,9 +10,9 @@ import numpy as np
 
 from arch.hf.family import UnfitError
 from arch.hf.generated.table import TWINS, WITHOUT
+from arch.hf.generated.telling import bias
 from arch.hf.generated.twin import Fields, Twin
 from arch.hf.settings import THEIRS
-from arch.layers.linear import Dense
 from arch.spec import Spec
 
 HOW = "has no twin in PyTorch; a class of your own brings one as `hf = Twin(name, source)` (arch.hf.generated.twin)"
@@ -32,7 +32,7 @@ class Teller:
       softcaps: bounds of scores.
       kinds: kind -> its twin.
       masks: masks that Transformers makes.
-      head_dim: of the mixer that is told.
+      head_dim, at_heads: of the mixer that is told.
       memory: width of what cross-attention reads.
     """
 
@@ -44,6 +44,7 @@ class Teller:
     causal: bool
     memory: int | None = None
     head_dim: int = 0
+    at_heads: int = 0
     softcaps: set[float] = dataclasses.field(default_factory=set)
     kinds: dict[str, Twin] = dataclasses.field(default_factory=dict)
     masks: dict[str, Fields] = dataclasses.field(default_factory=dict)
@@ -55,7 +56,7 @@ class Teller:
 
         Raises UnfitError: a part without a twin.
         """
-        kind, twin = kind or type(spec).__name__, twin_of(spec, kind)
+        twin, kind = twin_of(spec, kind), kind or name_of(type(spec)).rpartition(":")[2].rpartition(".")[2]
         if self.kinds.setdefault(kind, twin) != twin:
             raise UnfitError(f"{kind}: two parts of this name; give yours another")
         if twin.arrays:
@@ -90,18 +91,17 @@ def twin_of(spec: Any, kind: str = "") -> Twin:
         return own
     found = TWINS.get(kind or name_of(type(spec)))
     if found is None:
-        why = WITHOUT.get(name_of(type(spec)), HOW)
-        raise UnfitError(f"{type(spec).__name__} {why}")
+        raise UnfitError(without(spec))
     return found
+
+
+def without(spec: Any) -> str:
+    """Why a part has no twin, in one line."""
+    return f"{type(spec).__name__} {WITHOUT.get(name_of(type(spec)), HOW)}"
 
 
 def name_of(cls: type) -> str:
     """The name of a part in the tables: that of its class, for those that are Strata's own."""
-    return cls.__name__ if cls.__module__.partition(".")[0] == "arch" else f"{cls.__module__}:{cls.__qualname__}"
-
-
-def bias(linear: Any) -> bool:
-    """Whether a linear map has a bias. Raises UnfitError for a kind that is no plain one."""
-    if type(linear) is not Dense:
-        raise UnfitError(f"linear={type(linear).__name__} has no twin in PyTorch; Dense has")
-    return linear.bias
+    if cls.__module__.partition(".")[0] != "arch":
+        return f"{cls.__module__}:{cls.__qualname__}"
+    return f"{cls.__name__}Bottleneck" if cls.__module__.startswith("arch.bottlenecks.") else cls.__name__

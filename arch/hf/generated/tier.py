@@ -15,8 +15,8 @@ from arch.hf.generated.compose import compose, text_of
 from arch.hf.generated.layers import laid_open, layers_of
 from arch.hf.generated.names import renamed, turned
 from arch.hf.generated.table import MIXERS, TWINS
-from arch.hf.generated.teller import Teller
-from arch.hf.tiers import Plan
+from arch.hf.generated.teller import Teller, without
+from arch.hf.plan import Plan
 from arch.hf.weights import Weight
 from arch.layers.clipped_head import ClippedHead
 from arch.layers.embeddings import Embedding, Tied
@@ -64,12 +64,11 @@ class Generated:
     name = "generated code"
 
     def plan(self, model: Model, params: Any, facts: Facts) -> Plan:
-        if isinstance(model, EncoderDecoder):
+        if type(model) is EncoderDecoder:
             return pair(model, params, facts)
         task = TASKS.get(type(model))
         if task is None:
-            raise UnfitError(f"{type(model).__name__} has no twin in PyTorch; {', '.join(one.__name__ for one in TASKS)}"
-                             " have")  # fmt: skip
+            raise UnfitError(without(model))
         assert isinstance(model, Trunk)
         teller, config = told_trunk(model, causal=task.auto == "AutoModelForCausalLM")
         tied = False
@@ -92,7 +91,9 @@ def pair(model: EncoderDecoder, params: Any, facts: Facts) -> Plan:
             raise UnfitError(f"stack={type(half.stack).__name__} of a half has no twin in PyTorch; Sequential has")
     read, encoder = told_trunk(model.encoder, causal=False)
     write, config = told_trunk(model.decoder, causal=True, memory=model.encoder.width)
-    write.kinds |= {kind: twin for kind, twin in read.kinds.items() if kind not in write.kinds}
+    for kind, twin in read.kinds.items():
+        if write.kinds.setdefault(kind, twin) != twin:
+            raise UnfitError(f"{kind}: two parts of this name; give yours another")
     config["parts"]["head"], tied = told_head(model, model.decoder.width, write, config)
     shared = model.encoder.embedding is None
     config |= {

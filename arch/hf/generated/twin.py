@@ -27,7 +27,8 @@ class Twin:
     Attributes:
       name: of the class.
       source: a file of `source/`, or the text of one.
-      tell: (spec, teller, where its arrays are) -> the fields of its part of the configuration; None: the fields of the spec.
+      tell: (spec, teller, where its arrays are) -> the fields of its part of the configuration; None: those of the
+        spec.
       arrays: name of an array of ours in the part -> its name there; others are renamed by the rules of `names`.
       constants: (spec, teller, where) -> name -> array that the twin keeps and that is no parameter here.
       caches: of a mixer, whether it goes on from a cache.

@@ -1,13 +1,27 @@
 """Tiny models for every twin: name -> spec. Two layers, width 32."""
 
 import dataclasses
+import functools
+import zlib
 
-from arch.blocks import Block
+import jax
+import numpy as np
+
+from arch.blocks import Block, Parallel
 from arch.blocks.bare_mixer import BareMixer
 from arch.blocks.deep_norm import DeepNorm
 from arch.blocks.depth_scaled import ScaledInput, ScaledNorm
 from arch.blocks.post_norm import PostNorm
 from arch.blocks.pre_norm import PreNorm
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.finite_scalar import FiniteScalar
+from arch.bottlenecks.residual import Residual
+from arch.bottlenecks.several import Grouped, PerHead
+from arch.bottlenecks.sim_vq import SimVQ
+from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
+from arch.cost import abstract
+from arch.hf.generated.tier import Generated
+from arch.hf.tiers import joined as joined_trees
 from arch.layers import masks
 from arch.layers.attention import Attention
 from arch.layers.class_heads import LinearHead, MLPHead
@@ -41,17 +55,48 @@ from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.encoder_decoder import reading as joined
 from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
+from arch.params import split
 from arch.stacks import Cycle, FirstThen
-from arch.stacks.parallel import Grouped, ParallelStack
+from arch.stacks.parallel import Grouped as Groups
+from arch.stacks.parallel import ParallelStack
 from arch.stacks.sequential import Sequential
 from tests.arch import tiny
 from tests.arch.tiny import D, N, V
 
+
+@functools.cache
+def drawn(spec):
+    """(graph, parameters, buffers) as `tiny.draw`, for models that have buffers too: what counts is 1, codes differ."""
+    graphdef, params, buffers = split(abstract(spec))
+
+    def fill(path, leaf):
+        name = jax.tree_util.keystr(path)
+        noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape).astype(np.float32)
+        return noise if "codes" in name or "fixed" in name else np.ones(leaf.shape, np.float32)
+
+    def small(path, leaf):
+        name = jax.tree_util.keystr(path)
+        noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape).astype(np.float32)
+        start = {"gain": 1.0, "omega": 1.0}.get(next((one for one in ("gain", "omega") if one in name), ""), 0.0)
+        return np.float32(start) + np.float32(1.0 if "table" in name or "codes" in name else 0.3) * noise
+
+    if not buffers:
+        return (*tiny.draw(spec), {})
+    fills = ((small, params), (fill, buffers))
+    return (graphdef, *(jax.tree_util.tree_map_with_path(rule, tree) for rule, tree in fills))
+
+
+def planned(spec, facts):
+    """The plan of generated code."""
+    _, params, buffers = drawn(spec)
+    return Generated().plan(spec, joined_trees(params, buffers) if buffers else params, facts)
+
+
 BIAS = Dense(bias=True)
 
 
-def block(kind: type[Block] = PreNorm, feed_forward=GatedMLP(hidden=24), norm=RMSNorm(), extra=(), **mixer) -> Block:
-    return kind(mixer=Attention(**{"heads": N, **mixer}), feed_forward=feed_forward, norm=norm, extra=extra)
+def block(kind: type[Block] = PreNorm, feed_forward=GatedMLP(hidden=24), norm=RMSNorm(), at=(), **mixer) -> Block:
+    return kind(mixer=Attention(**{"heads": N, **mixer}), feed_forward=feed_forward, norm=norm, at=at)
 
 
 def decoder(one=None, **fields):
@@ -83,12 +128,15 @@ DECODERS = {
     "norm depth-scaled input": decoder(block(norm=DepthScaledInput(norm=RMSNorm(1e-2)))),
     "qk-norm": decoder(block(qk_norm=RMSNorm(), head_dim=12, kv_heads=1)),
     "qk-norm of each depth": decoder(block(qk_norm=DepthScaled())),
-    "heads free, biases": decoder(block(heads=3, head_dim=10, kv_heads=1, linear=BIAS, feed_forward=MLP(40, "relu", BIAS))),
+    "heads free, biases": decoder(
+        block(heads=3, head_dim=10, kv_heads=1, linear=BIAS, feed_forward=MLP(40, "relu", BIAS))
+    ),
     "softcap and scale": decoder(block(softcap=2.0, scale=0.5)),
     "activations": decoder(Cycle((block(feed_forward=MLP(24, "gelu_tanh")), block(feed_forward=GatedMLP(24, "gelu"))))),
     "window": decoder(block(mask=masks.SlidingWindow(4))),
-    "windows by layer": decoder(Cycle((block(mask=masks.SlidingWindow(3)), block(), block(mask=masks.SlidingWindow(5)))),
-                                depth=4),
+    "windows by layer": decoder(
+        Cycle((block(mask=masks.SlidingWindow(3)), block(), block(mask=masks.SlidingWindow(5)))), depth=4
+    ),
     "window with bias": decoder(block(mask=masks.SlidingWindow(4), position=T5Relative(buckets=8, max_distance=7))),
     "causal and strided": decoder(block(mask=Both(masks.Causal(), Strided(3)))),
     "head tied": decoder(head=Tied()),
@@ -101,8 +149,8 @@ DECODERS = {
     "stack of all blocks": decoder(tiny.decoder(block="mix").block, depth=4, stack=Sequential(loop="unroll")),
     "stack kept": tiny.decoder(block="scaled_norm", kept=((0, 3), 4)),
     "stack parallel": decoder(depth=3, stack=ParallelStack()),
-    "stack groups": decoder(block(ScaledNorm), depth=4, stack=Grouped(groups=2, combine="root")),
-    "stack groups with a norm": decoder(block(norm=NoNorm()), depth=4, stack=Grouped(groups=2, norm=DepthScaled())),
+    "stack groups": decoder(block(ScaledNorm), depth=4, stack=Groups(groups=2, combine="root")),
+    "stack groups with a norm": decoder(block(norm=NoNorm()), depth=4, stack=Groups(groups=2, norm=DepthScaled())),
     "learned positions normed": decoder(position=NormedLearned(length=80)),
 }  # fmt: skip
 
@@ -172,15 +220,34 @@ PAIRS = {
     "pair": pair(),
     "pair post-norm": pair(block(PostNorm, mask=masks.Bidirectional()), block(PostNorm), head=Untied()),
     "pair one table": pair(encoder={"embedding": None}, head=ScaledTied()),
-    "pair of widths": pair(encoder={"width": 24, "vocab": 13}, cross=CrossAttention(heads=3, head_dim=8, memory_width=24,
-                                                                                   qk_norm=RMSNorm(), linear=BIAS)),
+    "pair of widths": pair(
+        encoder={"width": 24, "vocab": 13},
+        cross=CrossAttention(heads=3, head_dim=8, memory_width=24, qk_norm=RMSNorm(), linear=BIAS),
+    ),
     "pair t5": pair(block(mask=masks.Bidirectional(), position=NoPosition()), block(position=NoPosition()),
                     encoder={"position": T5Relative(8, 7, bidirectional=True, heads=N)},
                     decoder={"position": T5Relative(8, 7, heads=N)}),
     "pair with windows": pair(block(mask=masks.LocalWindow(2)), block(mask=masks.SlidingWindow(4))),
 }  # fmt: skip
 
-DECODERS |= RECURRENT
+BOTTLENECKS = {
+    "codebook between layers": decoder(stack=Sequential(between=((1, Codebook(codes=11, k=2, prenorm="affine")),))),
+    "codebooks at attn.z": decoder(block(at=(("attn.z", PerHead(Codebook(codes=9))),))),
+    "codebook on heads": decoder(block(at=(("attn.z", Codebook(codes=30, metric="l2", prenorm="layer")),), kv_heads=2)),
+    "codebooks at mlp_out": decoder(block(at=(("mlp_out", Grouped(Codebook(codes=9, k=2, compat="code"), 4)),))),
+    "learned codes at resid_mid": decoder(
+        block(at=(("resid_mid", LearnedCodes(codes=40)), ("resid_post", Codebook(9))))
+    ),
+    "running codes": decoder(block(at=(("mlp_out", Grouped(VectorQuantized(codes=9, revive=0.1), 4)),))),
+    "fixed codes, mapped": decoder(block(at=(("mlp_out", Grouped(SimVQ(codes=9), 4)),))),
+    "finite scalars": decoder(
+        block(at=(("attn_out", FiniteScalar(levels=(5, 4, 8))), ("mlp_out", Grouped(FiniteScalar(levels=(5, 4)), 16))))
+    ),
+    "residual codes": decoder(block(PostNorm, at=(("attn_out", Residual(LearnedCodes(codes=9), 3)),))),
+    "codebook, parallel": decoder(block(Parallel, at=(("attn_out", Codebook(9)), ("resid_pre", Codebook(30))))),
+}
+
+DECODERS |= RECURRENT | BOTTLENECKS
 ENCODERS |= MIXERS
 
 CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS, **PAIRS}

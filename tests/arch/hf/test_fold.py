@@ -15,7 +15,7 @@ from arch.hf.canonical import canonical, unlike
 from arch.hf.family import UnfitError
 from arch.hf.plain import plain
 from arch.hf.reading import read
-from arch.hf.tiers import Fold, Plan, plan
+from arch.hf.tiers import STANDARD, Fold, Plan, plan
 from arch.layers.attention import Attention
 from arch.layers.depth_scale import DepthScaled
 from arch.layers.embeddings import Embedding, Tied
@@ -104,7 +104,7 @@ def test_deep_norm_is_a_bert(tmp_path):
     ours, other = (cases.logits(*one, cases.tokens()) for one in ((spec, params), (back.model, back.params)))
     assert np.abs(ours - other).max() <= 1e-5 * np.abs(ours).max()
     with pytest.raises(UserError, match=r"eps"):
-        plan(cases.bert(kind=DeepNorm), params, cases.FACTS)
+        plan(cases.bert(kind=DeepNorm), params, cases.FACTS, STANDARD)
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_what_has_no_counterpart_is_told_in_one_line(name):
     spec, told = REFUSED[name]
     _, params = cases.random(spec)
     with pytest.raises(UserError, match=told) as error:
-        plan(spec, params, cases.FACTS)
+        plan(spec, params, cases.FACTS, STANDARD)
     assert str(error.value).startswith("Decoder cannot be exported: standard class: ")
     assert "; per_layer_config: " in str(error.value)
     assert len(str(error.value).splitlines()) == 1

@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +20,11 @@ from arch.hf.generated.tier import Generated
 from arch.models.base import Inputs
 from arch.params import merge
 from tests.arch import tiny
-from tests.arch.hf.generated_cases import CASES, PAIRS, RECURRENT
+from tests.arch.hf.generated_cases import CASES, PAIRS, RECURRENT, drawn, planned
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 QUICK = ("block pre", "position alibi", "classifier")
+torch.set_num_threads(1)  # the operations are tiny
 FACTS = Facts(context=128, bos=0, eos=1)
 T = 11
 
@@ -34,9 +38,8 @@ def some(names, quick):
 @functools.cache
 def _folder(name, root):
     spec = CASES[name]
-    _, params = tiny.draw(spec)
     to = root / name.replace(" ", "_").replace(",", "")
-    write(Generated().plan(spec, params, FACTS), to)
+    write(planned(spec, FACTS), to)
     return to
 
 
@@ -61,7 +64,7 @@ def opened(folder, **options):
 
 @functools.cache
 def case(name, root):
-    return CASES[name], tiny.draw(CASES[name]), opened(_folder(name, root))
+    return CASES[name], drawn(CASES[name]), opened(_folder(name, root))
 
 
 def inputs(tokens, segments=None):
@@ -69,8 +72,8 @@ def inputs(tokens, segments=None):
 
 
 def ours(spec, params, told):
-    graphdef, _ = tiny.draw(spec)
-    return np.asarray(tiny.jit(lambda params, told: merge(graphdef, params, {})(told).logits)(params, told))
+    graphdef, _, buffers = drawn(spec)
+    return np.asarray(tiny.jit(lambda params, told: merge(graphdef, params, buffers)(told).logits)(params, told))
 
 
 def tokens(rows=2, length=T, seed=0):
@@ -91,7 +94,7 @@ def near(ours, theirs, most=1e-5):
 @some(CASES, QUICK)
 def test_logits_and_padding(name, root):
     """Row 0 is whole, row 1 ends in padding: what is text is ours, in both."""
-    spec, (_, params), model = case(name, root)
+    spec, (_, params, _), model = case(name, root)
     text = tokens()
     mask = np.ones_like(text)
     mask[1, 7:] = 0
@@ -130,7 +133,7 @@ def test_cached_generation(name, root):
 @pytest.mark.parametrize("name", ["block pre", "position t5_model"])
 def test_generation_is_ours(name, root):
     """Token for token what the network says, each from the whole row."""
-    spec, (_graphdef, params), model = case(name, root)
+    spec, (_, params, _), model = case(name, root)
     length = 9 + 64
     row = model.generate(torch.from_numpy(tokens(1, 9)).long(), max_new_tokens=64, do_sample=False, eos_token_id=None)
     assert row.shape == (1, length)
@@ -153,11 +156,11 @@ def test_pairs_generate_with_a_cache(name, root):
 @pytest.mark.parametrize("name", ["block admin", "block deep", "position t5", "head clipped tied", "mixer lstm"])
 def test_gradients(name, root):
     """Of the sum of squares of all logits, by every weight."""
-    spec, (graphdef, params), model = case(name, root)
+    spec, (graphdef, params, buffers), model = case(name, root)
     text = tokens()
 
     def loss(params):
-        return jnp.mean(jnp.square(merge(graphdef, params, {})(inputs(text)).logits))
+        return jnp.mean(jnp.square(merge(graphdef, params, buffers)(inputs(text)).logits))
 
     gradients = tiny.jit(jax.grad(loss))(params)
     expected = {
@@ -189,3 +192,34 @@ def test_saved_and_opened_again(name, root, tmp_path):
 def _asked(name):
     text = torch.from_numpy(tokens()).long()
     return {"input_ids": text, "decoder_input_ids": text} if name in PAIRS else {"input_ids": text}
+
+
+ALONE = """
+import sys
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+base = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+assert AutoConfig.from_pretrained(sys.argv[1], trust_remote_code=True).model_type == "strata"
+ids = torch.tensor([[3, 5, 2, 9]])
+assert torch.equal(base(ids)[0], model.model(ids)[0])
+assert model(ids, labels=ids).loss > 0
+print(model.generate(ids, max_new_tokens=5, do_sample=False, eos_token_id=None)[0].tolist())
+assert not {"jax", "flax", "arch"} & set(sys.modules), "Strata is not needed"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["position alibi", "codebooks at attn.z"])
+def test_alone(name, root, tmp_path):
+    """In a process with PyTorch and Transformers, and Strata not on the path."""
+    _, _, model = case(name, root)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    environment.pop("HF_MODULES_CACHE", None)
+    command = [sys.executable, "-W", "ignore", "-c", ALONE, str(_folder(name, root))]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ids = torch.tensor([[3, 5, 2, 9]])
+    told = model.generate(ids, max_new_tokens=5, do_sample=False, eos_token_id=None)[0].tolist()
+    assert done.stdout.strip().splitlines()[-1] == str(told)

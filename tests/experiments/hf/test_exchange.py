@@ -197,3 +197,22 @@ def test_a_process_without_us_writes_the_same_text(home, tmp_path, capsys):
     found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert found.returncode == 0, found.stderr
     assert found.stdout == ours
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_modified_model_is_exported_with_code_of_its_own(home, capsys):
+    """ALiBi, post-norm and codebooks: no class of Transformers has them, and codebooks have buffers."""
+    changes = [
+        "--config.model.block=PostNorm(mixer=Attention(heads=2,position=ALiBi()))",
+        "--config.model.stack=Sequential(between=((1,Codebook(codes=8)),))",
+    ]
+    assert run("train", f"--config={home / 'mine.py'}", *changes, f"--run_folder={home / 'modified'}") == 0
+    assert run("export", home / "modified", f"--to={home / 'code'}", "--dtype=bfloat16") == 0
+    said = capsys.readouterr().out
+    assert "generated code: code of its own: " in said
+    assert "logits differ from Transformers by" in said
+    assert "Transformers only (ALiBi is an additive mask, which servers drop)" in said
+    names = {path.name for path in (home / "code").iterdir()}
+    assert {"configuration_strata.py", "modeling_strata.py", "config.json", "model.safetensors", "README.md"} <= names
+    assert json.loads((home / "code" / "config.json").read_text())["dtype"] == "bfloat16"

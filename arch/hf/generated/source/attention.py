@@ -46,6 +46,7 @@ class StrataAttention(nn.Module):
         self.q_norm = None if part["qk_norm"] is None else make(part["qk_norm"], head_dim, config.depths[layer_idx])
         self.k_norm = None if part["qk_norm"] is None else make(part["qk_norm"], head_dim, config.depths[layer_idx])
         self.mask = part["mask_key"]
+        self.z = None if part["z"] is None else make(part["z"], head_dim)  # what the heads' outputs pass through
 
     def mask_of(self, query, masks, places, model_bias):
         """What is handed to the attention function as its mask."""
@@ -79,5 +80,7 @@ class StrataAttention(nn.Module):
             softcap=self.attn_logit_softcapping,
             **kwargs,
         )
+        if self.z is not None:
+            attn_output = self.z(attn_output.reshape(hidden_shape))
         attn_output = attn_output.reshape(*input_shape, -1).contiguous()
         return self.o_proj(attn_output), attn_weights

@@ -9,6 +9,6 @@ class StrataParallel(StrataBlock):
         super().__init__(part, config, layer_idx)
         self.norm = make(part["norm"], config.hidden_size, self.depth)
 
-    def forward(self, hidden_states, **kwargs):
+    def residual(self, hidden_states, **kwargs):
         normed = self.norm(hidden_states)
         return hidden_states + sum(self.write(name, normed, **kwargs) for name in self.names)

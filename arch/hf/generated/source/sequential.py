@@ -9,7 +9,7 @@ class StrataSequential(nn.Module):
     def __init__(self, part, config):
         super().__init__()
         self.between = nn.ModuleDict({
-            str(after): make(one, config.hidden_size, after) for after, one in part["between"]
+            str(after): make(one, config.hidden_size) for after, one in part["between"]
         })  # fmt: skip
 
     def passed(self, after, hidden_states):

@@ -1,5 +1,6 @@
 """What servers do to an exported folder, in small: two requests in one flat row, without masks, against each alone.
 
+One prefill: state that a recurrence would have to keep between tokens is not tried, and refused by the rules alone.
 Needs PyTorch and Transformers. Only a folder that Strata wrote is run.
 """
 

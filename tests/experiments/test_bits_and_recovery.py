@@ -32,9 +32,11 @@ def test_arms_differ_by_the_bottleneck_alone(tiny):
 @pytest.mark.slow
 def test_the_tiny_form_runs(tiny, tmp_path):
     results = run_study(tiny, "bits_and_recovery.tiny", tmp_path)
-    cells = {arm.name: [cell.metrics for cell in arm.cells] for arm in results.arms}
-    assert all(cell["suite/recovered_score"] == 1.0 for cell in cells[BASE])
-    for name, seeds in cells.items():
-        if name != BASE:
-            assert all(0 < cell["suite/bits_used"] <= cell["suite/bits_ceiling"] for cell in seeds)
-            assert all(cell["suite/recovered_score"] != 1.0 for cell in seeds)
+    assert {cell.arm for cell in results.cells} == set(tiny.arms)
+    for cell in results.cells:
+        told = cell.metrics
+        if cell.arm == BASE:
+            assert told["suite/recovered_score"] == 1.0
+        else:
+            assert told["suite/recovered_score"] != 1.0
+            assert 0 < told["suite/bits_used"] <= told["suite/bits_ceiling"]

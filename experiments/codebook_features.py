@@ -1,4 +1,4 @@
-"""Codebook Features (arXiv 2310.17230): what does a network lose whose activations are a few codes, and what do codes show?
+"""Codebook Features (arXiv 2310.17230): what does it cost to make activations of a few codes, and what do codes show?
 
 A language model of walks on a finite-state machine, states in two digits. Codebooks for each attention head, and for
 each feed-forward, are put into the trained model, and all is trained on; beside them the model trained on without.

@@ -145,9 +145,9 @@ class StateSteering(_OfMachine):
     to what the machine says of the other state, over that of the row as it was: 1 is no effect, 0 all.
 
     `mlp_distance_error` with codes at `mlp` in all layers, `attention_distance_error` with those at `attention` in the
-    one layer where they do most; `mlp_divergence_error` and `attention_divergence_error` the same ratios of divergences;
-    `..._random_distance_error` with random codes of equal frequency in their place. `draws` pairs a row. What a
-    model has no codes for is left out.
+    one layer where they do most; `mlp_divergence_error` and `attention_divergence_error` are the same of divergences,
+    `..._random_distance_error` with random codes of equal frequency in their place. `draws` pairs a row. What a model
+    has no codes for is left out.
     """
 
     mlp: str = "mlp_out"

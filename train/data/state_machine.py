@@ -142,7 +142,7 @@ class Walks:
 
 
 def mixed(numbers: np.ndarray, key: np.uint64) -> np.ndarray:
-    """uint64 that are a hash of `numbers`, uint64, and `key`: the output function of SplitMix64 (Steele et al. 2014)."""
+    """A hash, uint64, of `numbers`, uint64, and `key`: the output function of SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         z = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + key
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -280,14 +280,15 @@ def _saved(asked: Asked, save: str) -> dict[str, np.ndarray]:
     found: list[dict[str, np.ndarray]] = []
     for start in range(0, len(tokens), asked.batch):
         part = tokens[start : start + asked.batch]
-        taps = jax.device_get(_taps(save, *parts, np.pad(part, ((0, asked.batch - len(part)), (0, 0)))))
+        taps = jax.device_get(taps_of(save, *parts, Inputs(np.pad(part, ((0, asked.batch - len(part)), (0, 0))))))
         found.append({name: value[:, : len(part)] for name, value in taps.items()})
     return {name: np.concatenate([one[name] for one in found], axis=1) for name in found[0]}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _taps(save: str, graphdef: Any, params: Any, buffers: Any, tokens: Any) -> Any:
-    return merge(graphdef, params, buffers)(Inputs(tokens), tap=Tap(save=save, strict=False)).taps
+def taps_of(save: str, graphdef: Any, params: Any, buffers: Any, inputs: Inputs) -> Any:
+    """What a model saves at the sites that `save` names."""
+    return merge(graphdef, params, buffers)(inputs, tap=Tap(save=save, strict=False)).taps
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -12,7 +12,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -82,7 +82,7 @@ class TopicSteering(Score):
         words = {topic: topic_words(texts, topic) for topic in counts}
         plans: list[tuple[Activate, ...]] = []
         for topic in counts:
-            rest = sum(other for name, other in counts.items() if name != topic)
+            rest = np.sum([other for name, other in counts.items() if name != topic], axis=0)
             named = named_codes(counts[topic], rest, self.fires)
             control = controls(named, counts[topic] + rest, np.linalg.norm(table, axis=-1))
             for mode in MODES:
@@ -109,7 +109,8 @@ class TopicSteering(Score):
     def _counts(self, asked: Asked, texts: Sequence[tuple[str, ...]]) -> dict[str, np.ndarray] | None:
         """Topic -> how often each code fires on its text, [L, G, C]; None: the model has no such codes."""
         tokenizer, model = asked.opened.dataset.tokenizer, asked.opened.model
-        length, parts, found = asked.run.data.length, split(model), {}
+        parts, found = split(model), dict[str, np.ndarray]()
+        length = asked.rows["tokens"].shape[1] - 1
         rows = [[tokenizer.bos, *tokenizer.encode(text)][:length] for text, _ in texts]
         topics = [section for _, section in texts]
         for which, tokens, segments in batches(rows, asked.batch, length):
@@ -129,9 +130,9 @@ class TopicSteering(Score):
         return dict(sorted(found.items()))
 
 
-def _table(model: object, site: str) -> np.ndarray:
+def _table(model: Any, site: str) -> np.ndarray:
     """The vectors of the codes, [L, G, C, N]."""
-    part = quantizer_of(model, site)  # type: ignore[arg-type]
+    part: Any = quantizer_of(model, site)
     codes = np.asarray(getattr(part, "each", part).codes[...])
     return codes if codes.ndim > 3 else codes[:, None]
 

@@ -32,11 +32,11 @@ class PydocTopics(Source):
         yield from fractions(self, "validation", "test")
 
     def identity(self) -> str:
-        content = hashlib.sha256("\n\n".join(_topics()).encode()).hexdigest()
+        content = hashlib.sha256("\n\n".join(topics().values()).encode()).hexdigest()
         return cache.digest("pydoc_topics", VERSION, content, self.validation, self.test)
 
     def build(self, progress: Progress = silent) -> Corpus:
-        paragraphs = [text for topic in _topics() for text in re.split(r"\n[ \t]*\n", topic) if text.strip()]
+        paragraphs = [text for topic in topics().values() for text in re.split(r"\n[ \t]*\n", topic) if text.strip()]
         splits: dict[str, list[dict[str, Any]]] = {split: [] for split in self.splits}
         for record in unique({"text": text} for text in paragraphs):
             splits[split_of(record["text"], {"validation": self.validation, "test": self.test})].append(record)
@@ -44,10 +44,10 @@ class PydocTopics(Source):
         return Corpus(name, splits, {"text": str})
 
 
-def _topics() -> list[str]:
-    """The text of each topic, by name. Raises UserError if this interpreter comes without it."""
+def topics() -> dict[str, str]:
+    """The text of each topic, in the order of their names. Raises UserError if this interpreter comes without it."""
     try:
-        from pydoc_data.topics import topics
+        from pydoc_data.topics import topics as found
     except ImportError:
         raise UserError(f"{sys.executable} has no pydoc_data.topics; install the whole standard library") from None
-    return [topics[name] for name in sorted(topics)]
+    return dict(sorted(found.items()))

@@ -1,0 +1,246 @@
+"""Codebook Features (arXiv 2310.17230): what does it cost to make activations of a few codes, and what do codes show?
+
+A language model of walks on a finite-state machine, states in two digits. Codebooks for each attention head, and for
+each feed-forward, are put into the trained model, and all is trained on; beside them the model trained on without.
+
+Forms:
+
+  (none)    the paper's: 100 states of 10 edges, 4 layers of width 128, up to 20,000 codes: an accelerator.
+  :wikitext WikiText-103 (your own Parquet files, data/wikitext103/*.parquet), 24 layers of width 1024 and 10,000 codes:
+            accelerators. The paper starts from a pretrained model of 410M: `launch.py import`, then the arm's `start`.
+  :text     two sections of Python's reference text, 4 layers of width 64, steering by topic, 3 seeds; not run yet.
+  :cpu      64 states of 5 edges, 2 layers of width 24, 256 codes, 3 seeds: some 15 minutes on 2 quiet cores by its
+            first updates; not run yet.
+  :tiny     seconds; what the tests run.
+
+Expected (pilot's bars): attention codes cost 0.02 nats at most; codes in both places and k = 1 cost more than 0.03, and
+0.6 to 0.98 of the sampled transitions are edges, more with each larger k; k = 16 costs 0.03 at most. For each state
+there is a code that is more precise than the best neuron by 0.1; activating the feed-forwards' codes of another state
+leaves 0.35 or less of the distance to its next token, those of one attention layer 0.7 or more. With all k codes those
+of a topic, 3 times as many words are of that topic as without, and more than with one of them.
+
+  python launch.py train --config=experiments/codebook_features.py:cpu
+"""
+
+import dataclasses
+from typing import Any
+
+from arch.blocks import Parallel, PreNorm
+from arch.blocks.base import Block
+from arch.bottlenecks.base import Bottleneck
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.several import Grouped, PerHead
+from arch.layers.attention import Attention
+from arch.layers.feed_forward import MLP
+from arch.layers.norms import LayerNorm
+from arch.models.decoder import Decoder
+from arch.stacks.sequential import Sequential
+from experiments.config.load import unknown_form
+from experiments.study.claims import AtLeast, AtMost, Better, Monotone, NoWorse
+from experiments.study.from_arm import FromArm
+from experiments.study.study import Study
+from experiments.suites.state_machine import StateCodes, StateSteering, TransitionValidity
+from experiments.suites.topics import TopicSteering
+from train.data.base import Data
+from train.data.pydoc_sections import PydocSections
+from train.data.sources import LocalText
+from train.data.state_machine import StateMachine
+from train.data.text import Text
+from train.data.tokenizers import BPE
+from train.optim.optimizers import AdamW
+from train.optim.schedules import Constant
+from train.run import Reports, Run
+
+FORMS = ("", "wikitext", "text", "cpu", "tiny")
+QUESTION = "What does a network lose whose activations are sums of a few codes, and do codes stand for states?"
+GROUPED = "MLP, 16 groups of k=8"
+BASE, LONGER, ATTENTION = "base", "base, trained on", "attention, k=1"
+LOSS, VALID = "val/loss", "suite/valid_transition_score"
+PAPER = (
+    {"arm": "no codebook", "loss": 1.179, "token accuracy": 46.36, "state accuracy": 96.77},
+    {"arm": "attention, k=1, 2k codes", "loss": 1.18, "token accuracy": 46.33, "state accuracy": 96.39},
+    {"arm": "both, k=1, 10k codes", "loss": 1.269, "token accuracy": 45.27, "state accuracy": 63.65},
+    {"arm": "both, k=1, 20k codes", "loss": 1.254, "token accuracy": 45.56, "state accuracy": 63.81},
+    {"arm": "both, k=4, 20k codes", "loss": 1.192, "token accuracy": 46.20, "state accuracy": 80.69},
+    {"arm": "both, k=16, 20k codes", "loss": 1.183, "token accuracy": 46.32, "state accuracy": 91.53},
+    {"arm": "both, k=128, 20k codes", "loss": 1.178, "token accuracy": 46.38, "state accuracy": 95.82},
+)
+
+
+WIKITEXT = (
+    {"arm": "410M, finetuned", "loss": 2.41, "token accuracy": 50.52},
+    {"arm": "160M, finetuned", "loss": 2.72, "token accuracy": 46.75},
+    {"arm": "attention, k=8", "loss": 2.74, "token accuracy": 46.68},
+    {"arm": "attention, k=64", "loss": 2.55, "token accuracy": 48.44},
+    {"arm": "MLP, k=100", "loss": 3.03, "token accuracy": 42.47},
+    {"arm": "MLP, 16 groups of k=8", "loss": 2.73, "token accuracy": 46.16},
+    {"arm": "MLP, 16 groups of k=64", "loss": 2.57, "token accuracy": 48.46},
+)
+STEERING = (
+    {"topic": "video game", "baseline": 2.5, "one code": 55, "all codes": 75},
+    {"topic": "football", "baseline": 7.5, "one code": 47.5, "all codes": 95},
+    {"topic": "movie", "baseline": 27.5, "one code": 42.5, "all codes": 90},
+    {"topic": "song", "baseline": 20, "one code": 32.5, "all codes": 85},
+)
+
+
+def get_config(form: str = "") -> Study:
+    if form not in FORMS:
+        raise unknown_form(form, FORMS)
+    return {"": full, "wikitext": wikitext, "text": text, "cpu": cpu, "tiny": tiny}[form]()
+
+
+def both(k: int) -> str:
+    """The arm with codes at the heads and at the feed-forwards."""
+    return f"attention and MLP, k={k}"
+
+
+def with_codes(run: Run, steps: int, **sites: Bottleneck) -> Run:
+    """`run`, trained, with bottlenecks at `attn_z` and `mlp_out`, and trained on."""
+    model: Any = run.model
+    names = {"attn_z": "attn.z", "mlp_out": "mlp_out"}
+    block = dataclasses.replace(model.block, at=tuple((names[site], part) for site, part in sites.items()))
+    return dataclasses.replace(trained_on(run, steps), model=dataclasses.replace(model, block=block))
+
+
+def trained_on(run: Run, steps: int) -> Run:
+    """From where `run` ended, at a third of its rate."""
+    optimizer = dataclasses.replace(run.optimizer, learning_rate=run.optimizer.learning_rate / 3)
+    return dataclasses.replace(run, start=FromArm(BASE), steps=steps, optimizer=optimizer)
+
+
+def study(
+    base: Run, steps: int, attention: Codebook, mlp: Codebook, ks: tuple[int, ...], rows: int, **sizes: Any
+) -> Study:
+    """The base, trained on as it is, and with codes: `attention` alone, and `mlp` in both places for each of `ks`."""
+    of_k = {both(k): dataclasses.replace(mlp, k=k) for k in ks}
+    least, most = both(ks[0]), both(ks[-1])
+    return Study(
+        question=QUESTION,
+        arms={
+            BASE: base,
+            LONGER: trained_on(base, steps),
+            ATTENTION: with_codes(base, steps, attn_z=PerHead(attention)),
+            **{name: with_codes(base, steps, attn_z=PerHead(one), mlp_out=one) for name, one in of_k.items()},
+        },
+        claims=(
+            NoWorse(ATTENTION, than=LONGER, margin=0.02, metric=LOSS),
+            Better(LONGER, than=least, margin=0.03, metric=LOSS),
+            NoWorse(most, than=LONGER, margin=0.03, metric=LOSS),
+            Monotone(tuple(of_k), metric=VALID),
+            AtLeast(BASE, VALID, 0.97),
+            AtLeast(least, VALID, 0.6),
+            AtMost(least, VALID, 0.98),
+            AtLeast(least, "suite/precision_margin_score", 0.1),
+            AtMost(least, "suite/mlp_distance_error", 0.35),
+            AtLeast(least, "suite/attention_distance_error", 0.7),
+            AtLeast(least, "suite/mlp_random_distance_error", 0.7),
+        ),
+        metric=LOSS,
+        suite=(TransitionValidity(rows=rows), StateCodes(rows=rows), StateSteering(rows=rows)),
+        paper=PAPER,
+        notes=(
+            "The bars are those of a pilot, but for that of random codes, which is a control.",
+            "Codes of both places stand behind a LayerNorm without parameters, as in the released code but for the "
+            "parameters: without one, random codes collapse to one or two at the feed-forwards.",
+            "Published state accuracy is the share of valid transitions in sampled rollouts.",
+        ),
+        **sizes,
+    )
+
+
+def run(
+    data: Data, width: int, depth: int, steps: int, batch: int, rate: float, block: type[Block], heads: int = 4
+) -> Run:
+    net = Decoder(
+        vocab=data.describe().vocab or 0,
+        width=width,
+        depth=depth,
+        block=block(norm=LayerNorm(), mixer=Attention(heads=heads), feed_forward=MLP()),
+        stack=Sequential(loop="unroll"),
+        norm=LayerNorm(),
+    )
+    return Run(
+        model=net,
+        data=data,
+        optimizer=AdamW(rate, Constant(), weight_decay=0.0),
+        batch=batch,
+        steps=steps,
+        reports=Reports(log=max(steps // 20, 1), evaluate=max(steps // 5, 1), checkpoint=0, keep=1),
+    )
+
+
+def full() -> Study:
+    """The paper's sizes; one norm for both sublayers where GPT-NeoX has one each."""
+    base = run(StateMachine(), width=128, depth=4, steps=20_000, batch=512, rate=1e-3, block=Parallel)
+    base = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, learning_rate=3e-3))
+    codes = Codebook(20_000, prenorm="layer")
+    return study(base, 20_000, Codebook(2_000), codes, (1, 4, 16, 128), rows=1000)
+
+
+def wikitext() -> Study:
+    """The larger of the paper's language models. Its text is not packaged, and nothing is steered."""
+    data = Text(LocalText("data/wikitext103/*.parquet"), BPE(32_768), length=1024)
+    base = run(data, width=1024, depth=24, steps=15_000, batch=24, rate=1.5e-3, block=Parallel, heads=16)
+    base = dataclasses.replace(base, precision="bfloat16")
+    codes = Codebook(10_000, k=8, prenorm="layer")
+    arms = {
+        BASE: base,
+        LONGER: trained_on(base, 15_000),
+        "attention, k=8": with_codes(base, 15_000, attn_z=PerHead(codes)),
+        "attention, k=64": with_codes(base, 15_000, attn_z=PerHead(dataclasses.replace(codes, k=64))),
+        "MLP, k=100": with_codes(base, 15_000, mlp_out=dataclasses.replace(codes, k=100)),
+        GROUPED: with_codes(base, 15_000, mlp_out=Grouped(codes)),
+        "MLP, 16 groups of k=64": with_codes(base, 15_000, mlp_out=Grouped(dataclasses.replace(codes, k=64))),
+    }
+    claims = (Better(GROUPED, than="MLP, k=100", margin=0.2, metric=LOSS),
+              Better("attention, k=64", than="attention, k=8", margin=0.1, metric=LOSS))  # fmt: skip
+    return Study(QUESTION, arms, claims, metric=LOSS, seeds=1, paper=WIKITEXT)
+
+
+def text() -> Study:
+    """Two topics, codes named by how much more often they fire on one."""
+    base = run(Text(PydocSections(), BPE(512), length=64), 64, 4, steps=600, batch=16, rate=3e-3, block=PreNorm)
+    codes = Codebook(256, k=4, prenorm="layer")
+    return Study(
+        question="Do codes that fire on a topic make a model write of it?",
+        arms={
+            BASE: base,
+            LONGER: trained_on(base, 400),
+            "MLP, k=4": with_codes(base, 400, mlp_out=codes),
+            both(4): with_codes(base, 400, attn_z=PerHead(codes), mlp_out=codes),
+        },
+        claims=tuple(
+            claim
+            for arm in ("MLP, k=4", both(4))
+            for claim in (
+                AtLeast(arm, "suite/topic_gain_score", 3.0),
+                AtLeast(arm, "suite/topic_all_margin_score", 0.0),
+                AtLeast(arm, "suite/topic_control_margin_score", 0.0),
+            )
+        ),
+        metric=LOSS,
+        suite=(TopicSteering(rows=64),),
+        paper=STEERING,
+        notes=(
+            "Published: WikiText, 410M, per cent of the texts written that are on the topic; here it is the share of "
+            "words that are of the topic.",
+            "The last bar, that codes of the topic do more than others that are as frequent, is a control.",
+        ),
+        seeds=3,
+    )
+
+
+def cpu() -> Study:
+    """More states than twice the width."""
+    data = StateMachine(states=64, edges=5, length=24, rows=200_000, held_out=256, tested=512)
+    base = run(data, width=24, depth=2, steps=1500, batch=64, rate=3e-3, block=PreNorm)
+    attention = Codebook(256, std=0.3)
+    return study(base, 800, attention, Codebook(256, prenorm="layer"), (1, 4, 16), rows=512, seeds=3)
+
+
+def tiny() -> Study:
+    """Everything that the other forms do, in seconds."""
+    data = StateMachine(states=16, edges=2, length=6, rows=64, held_out=16, tested=16)
+    base = run(data, width=8, depth=2, steps=4, batch=8, rate=3e-3, block=PreNorm)
+    return study(base, 3, Codebook(6, std=0.3), Codebook(6, prenorm="layer"), (1, 2), rows=16, seeds=2)

@@ -8,7 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.several import PerHead
+from arch.bottlenecks.vector_quantized import VectorQuantized
+from arch.params import split
 from arch.spec import SpecError, UserError
 from tests.train import toys
 from train.checkpoint import CHECKPOINTS
@@ -54,6 +59,26 @@ def test_part_of_a_run_under_other_names(source, tmp_path, capsys):
     np.testing.assert_array_equal(found["stack.blocks.mixer.v.kernel"], old["stack.blocks.mixer.k.kernel"])
     assert (found["stack.blocks.mixer.k.kernel"] != old["stack.blocks.mixer.k.kernel"]).any()
     assert "2 arrays taken; fresh: head.kernel" in said
+
+
+def test_a_bare_model_into_one_with_codebooks(source, tmp_path, capsys):
+    """All of the bare model is taken bit for bit, parameters and buffers of the codebooks are fresh and told."""
+    folder, before = source
+    at = (("attn.z", PerHead(Codebook(codes=6))), ("mlp_out", VectorQuantized(codes=5)))
+    model = dataclasses.replace(toys.model(), block=dataclasses.replace(toys.model().block, at=at))
+    run = toys.run(model=model, seed=5, start=FromRun(folder))
+    still = dataclasses.replace(run.optimizer, learning_rate=0.0)
+    done = train(dataclasses.replace(run, optimizer=still, steps=1), tmp_path / "run")
+    found, old, said = leaves(done.params), leaves(before), capsys.readouterr().out
+    codes = {"stack.blocks.at.attn_z.each.codes"}
+    assert found.keys() == old.keys() | codes
+    for path, value in old.items():
+        np.testing.assert_array_equal(found[path], value, err_msg=path)
+    fresh = leaves(split(model.build(rngs=nnx.Rngs(5)))[1])
+    np.testing.assert_allclose(found[codes.copy().pop()], fresh[codes.pop()], atol=1e-6)
+    buffers = [f"stack.blocks.at.{name}" for name in ("attn_z.each.counts", "mlp_out.codes", "mlp_out.counts")]
+    assert f"{len(old)} arrays taken; fresh: stack.blocks.at.attn_z.each.codes, {', '.join(buffers)}" in said
+    assert set(leaves(done.state["buffers"])) == set(buffers)
 
 
 def test_every_replica_gets_it(source, tmp_path, capsys):

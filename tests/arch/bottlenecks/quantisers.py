@@ -85,7 +85,7 @@ def compiled(name):
         (_, found), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x, weights)
         part = merge(graph, params, buffers)
         codes = jnp.where(other, (found.codes + 1) % 6, found.codes)
-        amplitudes = None if found.amplitudes is None else found.amplitudes + other
+        amplitudes = None if found.amplitudes is None else found.amplitudes + other.astype(jnp.float32)
         return found, part.quantize(x, weights, codes=codes, amplitudes=amplitudes), grads
 
     whole = tiny.jit(fn)

@@ -65,7 +65,7 @@ def step(argument: dict[str, Any]) -> Callable[[], float]:
         optimizer=AdamW(learning_rate=1e-3, schedule=Constant()),
         batch=rows,
     )
-    known = {"vocab": VOCAB, "token_bytes": np.ones(VOCAB, np.float32)}
+    known: dict[str, Any] = {"vocab": VOCAB, "token_bytes": np.ones(VOCAB, np.float32)}
     program = prepare(run, dataclasses.replace(run.data.describe(), **known))
     tokens = np.random.default_rng(0).integers(0, VOCAB, (rows, length + 1), np.int32)
     batch = program.place({"tokens": tokens, "segments": np.ones_like(tokens)})

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.bottlenecks import usage
-from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer, whole
+from arch.bottlenecks.base import Bottleneck, Fitted, Quantized, Quantizer, whole
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
 from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.params import Maker, merge, split
@@ -70,7 +70,7 @@ class ResidualLayer(Quantizer):
 
     def fitted(self, x, weights, key, steps):
         """Each stage of what those before it, fitted, leave."""
-        found = {"params": {}, "buffers": {}}
+        found: Fitted = {"params": {}, "buffers": {}}
         for number, (name, stage) in enumerate(self.stages.items()):
             new = stage.fitted(x, weights, jax.random.fold_in(key, number), steps)
             graphdef, params, buffers = split(stage)

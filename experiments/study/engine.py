@@ -227,7 +227,7 @@ class _Trainer:
                 raise UserError(f"seed {first} of arm {above.name} diverged, and another arm starts from it; give it "
                                 "lower learning rates")  # fmt: skip
             if place is not None:
-                numbers = {} if place[1] is None else {f"{found[0]}.replica": place[1]}
+                numbers: dict[str, float] = {} if place[1] is None else {f"{found[0]}.replica": place[1]}
                 return settled(run.start, str(place[0].resolve())), numbers
         raise UserError(f"seed {first} of arm {above.name}, which another arm starts from, was trained elsewhere: its "
                         "checkpoint is not in the folder of cells")  # fmt: skip

@@ -29,7 +29,10 @@ def kmeans(
     lot = jnp.where(each > 0, jnp.log(jnp.maximum(each, 1e-30)) + jax.random.gumbel(draw, each.shape), -jnp.inf)
     first = jax.lax.top_k(lot, min(codes, len(x)))[1]
     drawn = jnp.clip(jnp.sum(each > 0), 1, len(first))
-    noise = 1e-3 * jnp.std(x) * jax.random.normal(shake, (codes, x.shape[-1]))
+    share = (each / jnp.maximum(jnp.sum(each), 1e-30))[:, None]
+    mean = jnp.sum(share * x, axis=0, keepdims=True)
+    spread = jnp.sqrt(jnp.mean(jnp.sum(share * jnp.square(x - mean), axis=0)))
+    noise = 1e-3 * spread * jax.random.normal(shake, (codes, x.shape[-1]))
     again = (jnp.arange(codes) >= drawn)[:, None]
     start = x[first[jnp.arange(codes) % drawn]] + jnp.where(again, noise, jnp.zeros(()))
 

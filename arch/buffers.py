@@ -22,13 +22,13 @@ def advance(network: nnx.Module, buffers: Tree, statistics: Mapping[str, Any]) -
       UserError: a part without `advance`, or one that changes the shape or type of a buffer.
     """
     for path, sums in statistics.items():
-        part = _at(network, path)
+        part = part_at(network, path)
         told = f"{type(part).__name__} ({path or 'the model'})"
         if not hasattr(part, "advance"):
             raise UserError(f"{told} answers statistics, but has no advance(buffers, sums)")
         own = _below(buffers, path)
         change = part.advance
-        for _ in range(_stacked(part)):
+        for _ in range(stacked(part)):
             change = jax.vmap(change)
         new = change(own, sums)
         if _kinds(new) != _kinds(own):
@@ -38,7 +38,8 @@ def advance(network: nnx.Module, buffers: Tree, statistics: Mapping[str, Any]) -
     return buffers
 
 
-def _at(module: Any, path: str) -> Any:
+def part_at(module: Any, path: str) -> Any:
+    """The part of a module called `path`; empty: itself."""
     for piece in path.split(".") if path else []:
         module = module[piece] if isinstance(module, nnx.Dict) else getattr(module, piece)
     return module
@@ -56,7 +57,7 @@ def _with(tree: Tree, path: list[str], new: Tree) -> Tree:
     return {**tree, path[0]: _with(tree.get(path[0], {}), path[1:], new)}
 
 
-def _stacked(part: nnx.Module) -> int:
+def stacked(part: nnx.Module) -> int:
     """How many leading axes of layers the buffers of a part have."""
     counts = {sum(axis == "layers" for axis in row["axes"]) for row in metadata(part, Buffer).values()}
     return counts.pop() if len(counts) == 1 else 0

@@ -139,8 +139,10 @@ class _Loop:
             return state
         members = self.program.members
         if members is None:
-            return begin(self.run.start, state, _say)
-        return begin(self.run.start, state, _say, [members.lone(self.run, i).start for i in range(len(members))])
+            return begin(self.run.start.within(self.run, self.dataset), state, _say)
+        lone = [members.lone(self.run, i) for i in range(len(members))]
+        starts = [one.start.within(one, self.dataset) for one in lone]
+        return begin(starts[0], state, _say, starts)
 
     def go(self) -> Trained:
         """All the steps that are left."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from arch.spec import Spec, UserError, flatten
 
-VARIES = re.compile(r"seed|start\.replica|(optimizer|objective|model(\.\w+)*\.init)\..+")
+VARIES = re.compile(r"seed|(start\.)+replica|(optimizer|objective|model(\.\w+)*\.init)\..+")
 """Fields that may differ between members: those that neither shapes nor the structure of the program depend on. A model
 of several parts may have an initialiser in each: model.encoder.init.std. A replica may start from a replica."""
 

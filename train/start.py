@@ -45,6 +45,11 @@ class Start(Spec, abc.ABC):
     def arrays(self) -> Mapping[str, Mapping[str, np.ndarray]]:
         """ "params" and "buffers" -> path in the new model -> array. Raises UserError if they cannot be read."""
 
+    def within(self, run: Any, dataset: Any) -> Start:
+        """What it is for `run` (a `Run` without replicas) on its built data, before the first step: by default itself;
+        another start where arrays are made of the model and the data."""
+        return self
+
 
 @dataclasses.dataclass(frozen=True)
 class FromRun(Start):

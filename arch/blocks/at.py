@@ -32,8 +32,8 @@ def parameter(site: str) -> str:
     return site.replace(".", "_")
 
 
-def build_at(spec: Any, width: int, make: Maker) -> nnx.Dict:
-    """The bottlenecks `spec.at` of a block of `width`, by `parameter` of the site.
+def build_at(spec: Any, width: int, make: Maker) -> Any:
+    """The bottlenecks `spec.at` of a block of `width`, an `nnx.Dict` by `parameter` of the site.
 
     Raises:
       SpecError: a site that the block does not have, or whose values are no vectors of tokens; lists those there are.

@@ -21,6 +21,7 @@ from arch.answers import Sum
 from arch.context import Context
 from arch.params import Maker
 from arch.spec import Spec
+from arch.taps import Recorder, Tap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,34 @@ class Quantized:
     statistics: Any = None
 
 
+Fitted = dict[str, dict[str, Any]]
+""""params" and "buffers" -> trees of arrays, in the structure of a part's own."""
+
+
+class Opening(Tap):
+    """A tap of a call in which quantisers let vectors through as they came, and answer them as their statistics:
+    (vectors, weights) by path of the part, stacked over layers as its buffers are."""
+
+    def recorder(self) -> OpenRecorder:
+        return OpenRecorder(self, None, {})
+
+
+class OpenRecorder(Recorder):
+    """Of `Opening`: saves and changes nothing."""
+
+    def __call__(self, site: str, x: jax.Array) -> jax.Array:
+        return x
+
+    def wants(self, site: str) -> bool:
+        return False
+
+    def at(self, layer: Any) -> OpenRecorder:
+        return self
+
+    def scope(self, name: str) -> OpenRecorder:
+        return self
+
+
 class Quantizer(nnx.Module, abc.ABC):
     """Base of the parts that quantisers build."""
 
@@ -92,9 +121,23 @@ class Quantizer(nnx.Module, abc.ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how many bits its codes take")
 
+    def fitted(self, x: jax.Array, weights: jax.Array, key: jax.Array, steps: int) -> Fitted:
+        """Its parameters and buffers that are made of data, the codes; pure. By default none are.
+
+        Args:
+          x: [M, ..., N], vectors that it will be given.
+          weights: float [M, ...], 0 for padding.
+          key: of what is random.
+          steps: of k-means.
+        """
+        return {"params": {}, "buffers": {}}
+
     def __call__(self, x: jax.Array, ctx: Context) -> jax.Array:
         x = ctx.tap("in", x)
         weights = weights_of(x, ctx)
+        if isinstance(ctx.tap, OpenRecorder):
+            ctx.answer(self, statistics=(x, weights))
+            return x
         told: dict[str, Any] = {"training": ctx.training, "key": ctx.dropout_key}
         found = self.quantize(x, weights, **told)
         edited = ctx.tap("codes", found.codes), found.amplitudes

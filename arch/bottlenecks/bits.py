@@ -9,6 +9,7 @@ k of C with an amplitude each             the same and k times the bits of an am
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 
 from arch.bottlenecks.usage import entropy
 
-AMPLITUDE = 32
+AMPLITUDE: Final = 32
 """Bits of an amplitude, unless another precision is stated: those of float32."""
 
 

@@ -5,6 +5,10 @@
 Backwards the codebook is the identity for `a`; the chosen codes get the gradient of the network's loss and of L, the
 others none. There is no commitment loss. `PerHead(Codebook())` at "attn.z" and `Grouped(Codebook())` at "mlp_out" are
 the paper's places.
+
+A code that nothing chooses gets no gradient and stays where it is: the metric `dead` counts those, and none comes back
+(the authors' code has an option to replace them, which is off). `VectorQuantized(revive=...)` has codes that come back;
+`train.codes_from_data.KMeansCodes` starts all codes where vectors are.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from arch.bottlenecks import usage
 from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import chosen_bits
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
+from arch.bottlenecks.kmeans import centres
 from arch.bottlenecks.lookup import Metric, nearest, read
 from arch.layers.shapes import align
 from arch.params import Maker
@@ -39,7 +44,7 @@ class Codebook(Bottleneck):
       metric: what similar means, "cosine" or "l2".
       prenorm: of the vectors before anything else: "none" (the paper), "layer" (LayerNorm without parameters) or
         "affine" (with gain and bias). Without one, random codes collapse to one or two live ones where the vectors'
-        scale is not theirs, such as at mlp_out; codes from data (`bottlenecks.kmeans`) do not.
+        scale is not theirs, such as at mlp_out; codes from data (`fitted`) do not.
       std: codes start from N(0, std^2).
       weight: of the squared error, lambda.
       gradient: what gradient the vectors get.
@@ -107,6 +112,11 @@ class CodebookLayer(Quantizer):
             metrics=usage.health(counts, x, y.astype(x.dtype), weights, self.bits(counts)),
             statistics={"counts": usage.count(ids, weights, len(counts))},
         )
+
+    def fitted(self, x, weights, key, steps):
+        """Centres of the vectors; where k codes are summed a k-th of each, so that k alike make one."""
+        codes = centres(self.normed(x), weights, len(self.codes[...]), key, steps)
+        return {"params": {"codes": codes if self.mean else codes / self.k}, "buffers": {}}
 
     def advance(self, buffers, sums):
         return {"counts": usage.moved(buffers["counts"], sums["counts"])}

@@ -3,8 +3,10 @@
     h = (L - 1)(1 - eps) / 2,  o = 1/2 for even L, 0 for odd
     b(z) = h tanh(z + tan(o / h)) - o,  y = round(b(z)) / floor(L / 2)
 
-with the gradient of b(z) / floor(L / 2) (appendix A.1). A vector is mapped to the d numbers and back by linear maps,
-unless its width is d. Code = sum_i (round(b_i) + floor(L_i / 2)) prod_{j < i} L_j. There are no losses.
+with the gradient of b(z) / floor(L / 2) (appendix A.1). With an even L, b(0) is not quite 0; a public implementation
+(vector-quantize-pytorch) has h = (L - 1)(1 + eps) / 2 and b(z) = h tanh(z + artanh(o / h)) - o, so that it is. A vector
+is mapped to the d numbers and back by linear maps, unless its width is d. There are no losses.
+Code = sum_i (round(b_i) + floor(L_i / 2)) prod_{j < i} L_j.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +25,9 @@ from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import chosen_bits
 from arch.bottlenecks.projected import Projected
 from arch.params import Maker
-from arch.spec import Problem, between
+from arch.spec import Problem, between, one_of
+
+Compat = Literal["paper", "artanh"]
 
 MOST = 2**24
 """Codes that are counted."""
@@ -30,16 +35,25 @@ MOST = 2**24
 
 @dataclasses.dataclass(frozen=True)
 class FiniteScalar(Bottleneck):
-    """`levels` of each of the d numbers, at least 2; the product of all is the number of codes. `eps`: how far the
-    bound stays inside the outermost level."""
+    """Numbers rounded to levels.
+
+    Attributes:
+      levels: of each of the d numbers, at least 2; the product of all is the number of codes.
+      eps: how far the bound stays inside the outermost level, relatively; with compat=artanh how far it goes beyond.
+      compat: "artanh" is the bound of public implementations.
+    """
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
     eps: float = 1e-3
+    compat: Compat = "paper"
 
     def problems(self) -> Iterator[Problem]:
         if not self.levels or min(self.levels) < 2 or math.prod(self.levels) > MOST:
             yield Problem("levels", self.levels, f"must be numbers of at least 2, their product at most {MOST}")
         yield from between(self, 0, 0.5, "eps")
+        yield from one_of(self, "compat", get_args(Compat))
+        if self.compat == "artanh" and not 0 < (max(self.levels, default=2) - 1) * self.eps < 1:
+            yield Problem("eps", self.eps, "must be above 0 and below 1 / (levels - 1) with compat=artanh")
 
     def build(self, width, make):
         return FiniteScalarLayer(self, width, make)
@@ -47,15 +61,16 @@ class FiniteScalar(Bottleneck):
 
 class FiniteScalarLayer(Quantizer):
     def __init__(self, spec: FiniteScalar, width: int, make: Maker):
-        self.levels, self.eps = spec.levels, spec.eps
+        self.levels, self.eps, self.compat = spec.levels, spec.eps, spec.compat
         self.projected = Projected(width, len(spec.levels), make)
         self.counts = usage.counter(make, math.prod(spec.levels))
 
     def bounded(self, z: jax.Array) -> jax.Array:
         """The numbers [..., d] squashed into the range of their levels."""
         levels = np.asarray(self.levels, np.float32)
-        half, offset = (levels - 1) * (1 - self.eps) / 2, np.where(levels % 2 == 1, 0.0, 0.5)
-        return jnp.tanh(z + _row(np.tan(offset / half), z)) * _row(half, z) - _row(offset, z)
+        eps, bend = (-self.eps, np.tan) if self.compat == "paper" else (self.eps, np.arctanh)
+        half, offset = (levels - 1) * (1 + eps) / 2, np.where(levels % 2 == 1, 0.0, 0.5)
+        return jnp.tanh(z + _row(bend(offset / half), z)) * _row(half, z) - _row(offset, z)
 
     def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
         middle = _row(np.asarray(self.levels) // 2, x[..., :1])

@@ -3,7 +3,8 @@
     l = x W + b,  p = softmax((l + g) / tau),  g ~ Gumbel,  y = e_argmax with the gradient of sum_c p_c e_c
     L = weight (log C - H(softmax(l)))                                the divergence from equal use
 
-Noise is drawn while training with a key alone; else y = e_argmax(l).
+Noise is drawn while training with a key alone; else y = e_argmax(l). All codes get a gradient, each by its probability:
+none is dead for good, and the divergence pulls those back that are chosen seldom.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def nearest(
 
 def largest(scores: Float[Array, "M C"], k: int) -> Int[Array, "M k"]:
     """Indices of the k largest scores of a row, the largest first. For k = 1 as two plain reductions, which are faster
-    than one that carries an index along."""
+    than one that carries an index along; k turns of these take ten times as long as `top_k` for 8 of 1,024."""
     if k > 1:
         return jax.lax.top_k(scores, k)[1]
     place = jnp.arange(scores.shape[-1], dtype=jnp.int32)[None]

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.bottlenecks import usage
-from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer, whole
+from arch.bottlenecks.base import Bottleneck, Fitted, Quantized, Quantizer, whole
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
 from arch.bottlenecks.vector_quantized import VectorQuantized
-from arch.params import Maker
+from arch.params import Maker, merge, split
 from arch.spec import Problem, at_least
 
 
@@ -67,6 +67,18 @@ class ResidualLayer(Quantizer):
             {**metrics, **whole(metrics, len(found), "bits"), "error": usage.error(x, total, weights)},
             {"stages": statistics} if statistics else None,
         )
+
+    def fitted(self, x, weights, key, steps):
+        """Each stage of what those before it, fitted, leave."""
+        found: Fitted = {"params": {}, "buffers": {}}
+        for number, (name, stage) in enumerate(self.stages.items()):
+            new = stage.fitted(x, weights, jax.random.fold_in(key, number), steps)
+            graphdef, params, buffers = split(stage)
+            stage = merge(graphdef, {**params, **new["params"]}, {**buffers, **new["buffers"]})
+            x = x - stage.quantize(x, weights).values
+            for kind, of in new.items():
+                found[kind] |= {name: of} if of else {}
+        return {kind: {"stages": of} if of else {} for kind, of in found.items()}
 
     def advance(self, buffers, sums):
         stages = buffers["stages"]

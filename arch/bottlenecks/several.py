@@ -90,6 +90,15 @@ class Several(Quantizer):
             statistics=None if found.statistics is None else {"each": found.statistics},
         )
 
+    def fitted(self, x, weights, key, steps):
+        if self.cut:
+            x = x.reshape(*x.shape[:-1], self.count, self.width)
+            weights = jnp.broadcast_to(weights[..., None], x.shape[:-1])
+        graphdef, *state = split(self.each)
+        told = (state, jnp.moveaxis(x, -2, 0), jnp.moveaxis(weights, -1, 0), jax.random.split(key, self.count))
+        found = jax.lax.map(lambda one: merge(graphdef, *one[0]).fitted(*one[1:], steps), told)
+        return {kind: {"each": of} if of else {} for kind, of in found.items()}
+
     def advance(self, buffers: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
         return {"each": jax.vmap(self.each.advance)(buffers["each"], sums["each"])}
 

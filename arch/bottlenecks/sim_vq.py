@@ -2,7 +2,8 @@
 
     e_c = b_c W with b fixed, W learned;  L = |sg(x) - e|^2 + beta |x - sg(e)|^2
 
-A code that is not chosen moves too, with the space that W spans, and so codebooks do not collapse.
+A code that is not chosen moves too, with the space that W spans, which is what keeps codebooks from collapsing. Nothing
+else brings a dead code back, and as W maps codes that are given none is made of data.
 """
 
 from __future__ import annotations

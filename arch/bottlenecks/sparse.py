@@ -13,9 +13,11 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from arch.answers import Sum
 from arch.bottlenecks import usage
@@ -23,7 +25,11 @@ from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import AMPLITUDE, sparse_bits
 from arch.bottlenecks.lookup import read
 from arch.params import Maker
-from arch.spec import Problem, at_least
+from arch.spec import Problem, at_least, one_of
+
+Precision = Literal[32, 16, 8]
+TYPES = {16: jnp.bfloat16, 8: jnp.float8_e4m3fn}
+"""What amplitudes of fewer than 32 bits are rounded to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +40,19 @@ class Sparse(Bottleneck):
       codes: C.
       k: how many of them a vector becomes.
       weight: of the squared error.
-      precision: bits of an amplitude, where bits are counted.
+      precision: bits of an amplitude: 32, or 16 or 8, to which amplitudes are then rounded (bfloat16, float8_e4m3fn)
+        with the gradient straight through; what is above the largest finite number (448 in 8 bits) becomes that.
     """
 
     codes: int = 1024
     k: int = 32
     weight: float = 1.0
-    precision: float = AMPLITUDE
+    precision: Precision = AMPLITUDE
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "codes", "k")
-        yield from at_least(self, 0, "weight", "precision")
+        yield from at_least(self, 0, "weight")
+        yield from one_of(self, "precision", get_args(Precision))
         if self.k > self.codes:
             yield Problem("k", self.k, f"must be at most codes={self.codes}")
 
@@ -65,6 +73,11 @@ class SparseLayer(Quantizer):
     @abc.abstractmethod
     def chosen(self, x: jax.Array, weights: jax.Array | None, training: bool) -> tuple[jax.Array, jax.Array]:
         """Ids int32 [..., m] and their amplitudes, 0 for those that are not there, of vectors that are float32."""
+
+    def told(self, x: jax.Array, weights: jax.Array | None, training: bool) -> tuple[jax.Array, jax.Array]:
+        """`chosen`, the amplitudes rounded."""
+        ids, sizes = self.chosen(x, weights, training)
+        return ids, rounded(sizes, self.precision)
 
     def further(self, x: jax.Array, y: jax.Array, weights: jax.Array | None) -> dict[str, Sum]:
         """Losses beside the squared error; `x` without a gradient, `y` what the autoencoder makes of it."""
@@ -91,11 +104,11 @@ class SparseLayer(Quantizer):
 
     def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
         x32 = x.astype(jnp.float32)
-        ids, sizes = self.chosen(x32, weights, training)
+        ids, sizes = self.told(x32, weights, training)
         ids, sizes = ids if codes is None else codes, sizes if amplitudes is None else amplitudes
         y = self.made(ids, sizes)
         target = jax.lax.stop_gradient(x32)
-        own = self.made(*self.chosen(target, weights, training))
+        own = self.made(*self.told(target, weights, training))
         counts, there = self.counts[...], jnp.ones(x.shape[:-1], jnp.float32) if weights is None else weights
         active = (sizes > 0).astype(jnp.float32) * there[..., None]
         metrics = usage.health(counts, x32, y, weights, self.bits(counts))
@@ -118,6 +131,15 @@ class SparseLayer(Quantizer):
 
     def bits(self, counts=None):
         return sparse_bits(counts, self.counts.shape[-1], self.k, self.precision)
+
+
+def rounded(amplitudes: Float[Array, "*s"], precision: Precision) -> Float[Array, "*s"]:
+    """Amplitudes that so many bits hold, with the gradient of the amplitudes."""
+    if precision not in TYPES:
+        return amplitudes
+    largest = float(jnp.finfo(TYPES[precision]).max)
+    fixed = jax.lax.stop_gradient(amplitudes)
+    return jnp.clip(fixed, -largest, largest).astype(TYPES[precision]).astype(jnp.float32) + (amplitudes - fixed)
 
 
 def strongest(z: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

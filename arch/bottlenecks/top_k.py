@@ -5,8 +5,10 @@
 
 `TopK` revives dead codes as its paper does: `auxiliary` * |e - e'|^2 with e = x - y and e' made of the dead codes' own
 largest amplitudes (section 2.4). A code is dead by its running count (`bottlenecks.usage`). `BatchTopK` keeps a running
-mean of the smallest amplitude that stayed; not training, all above it stay, so that a vector
-does not depend on others. A micro-batch is a batch of its own to it.
+mean of the smallest amplitude that stayed; not training, all above it stay, so that a vector does not depend on
+others. That is the same on any number of devices, but not for any number of micro-batches: each is a batch of its
+own, with its own k n amplitudes, and the running mean takes the mean of their smallest ones, by how many vectors each
+has.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from arch.bottlenecks import usage
-from arch.bottlenecks.sparse import Sparse, SparseLayer, strongest
+from arch.bottlenecks.sparse import Sparse, SparseLayer, rounded, strongest
 from arch.params import Maker
 from arch.sharding import couple_rows
 from arch.spec import Problem, at_least, between
@@ -94,7 +96,9 @@ class BatchTopKLayer(SparseLayer):
             number = jnp.asarray(z[..., 0].size, jnp.float32) if weights is None else jnp.sum(weights)
             place = jnp.clip(self.k * number.astype(jnp.int32), 1, fixed.size) - 1
             least = jnp.sort(fixed, descending=True)[place]
-        return ids, jnp.where(amplitudes >= jnp.maximum(least, 1e-30), amplitudes, jnp.zeros(()))
+        # The running mean is of amplitudes that were told.
+        sizes = amplitudes if training else rounded(amplitudes, self.precision)
+        return ids, jnp.where(sizes >= jnp.maximum(least, 1e-30), amplitudes, jnp.zeros(()))
 
     def statistics(self, ids, sizes, active, there):
         stayed = jnp.min(jnp.where(active > 0, sizes, jnp.inf))

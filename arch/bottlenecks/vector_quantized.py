@@ -5,6 +5,10 @@
 `VectorQuantized` has no first term: its codes are running means of the vectors that chose them (appendix A.1),
 N <- d N + (1 - d) n, M <- d M + (1 - d) s, e = M / N. `LearnedCodes` moves its codes by the gradient of the first term.
 Squared distances are means over features. The vectors get the gradient of `gradient`.
+
+A code of `LearnedCodes` that nothing chooses gets no gradient and stays where it is: the metric `dead` counts those,
+and none comes back, for parameters are moved by the optimiser alone. Those of `VectorQuantized(revive=...)` come back,
+those of `SimVQ` move together, and codes from data (`train.codes_from_data.KMeansCodes`) are not dead to begin with.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from arch.bottlenecks import usage
 from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import chosen_bits
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
+from arch.bottlenecks.kmeans import centres
 from arch.bottlenecks.lookup import Metric, nearest, read
 from arch.bottlenecks.revive import revived
 from arch.params import Maker
@@ -124,6 +129,9 @@ class VectorQuantizedLayer(NearestLayer):
     def table(self):
         return self.codes[...]
 
+    def fitted(self, x, weights, key, steps):
+        return {"params": {}, "buffers": {"codes": centres(x, weights, len(self.codes[...]), key, steps)}}
+
     def statistics(self, x, code, ids, weights):
         flat, to = jax.lax.stop_gradient(x.astype(jnp.float32)).reshape(-1, x.shape[-1]), ids.reshape(-1)
         each = jnp.ones(len(flat), jnp.float32) if weights is None else weights.reshape(-1)
@@ -166,6 +174,9 @@ class LearnedCodesLayer(NearestLayer):
 
     def table(self):
         return self.codes[...].astype(jnp.float32)
+
+    def fitted(self, x, weights, key, steps):
+        return {"params": {"codes": centres(x, weights, len(self.codes[...]), key, steps)}, "buffers": {}}
 
     def further_losses(self, x, code, weights):
         return {"codebook": usage.apart(jax.lax.stop_gradient(x), code, weights)}

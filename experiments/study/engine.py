@@ -17,7 +17,7 @@ from arch.spec import UserError
 from experiments.study import baselines, power
 from experiments.study.cells import Cells, Group, write
 from experiments.study.executors import Executor, InProcess
-from experiments.study.from_arm import FromArm, generations
+from experiments.study.from_arm import generations, settled, within
 from experiments.study.judge import judge_all
 from experiments.study.match import count, shape
 from experiments.study.provenance import provenance
@@ -207,7 +207,7 @@ class _Trainer:
         by_start: dict[Start | None, list[dict[str, float]]] = {}
         for row in rows:
             start, replica = self._started(run, int(row["seed"]))
-            by_start.setdefault(start, []).append(row if replica is None else {**row, "start.replica": replica})
+            by_start.setdefault(start, []).append({**row, **replica})
         groups = [
             Group(
                 arm, phase, dataclasses.replace(run, start=start), tuple(r), panels, self.study.diagnostic_rows, suite
@@ -216,19 +216,21 @@ class _Trainer:
         ]
         return [part for group in groups for part in group.cut(self._fit(group))]
 
-    def _started(self, run: Run, seed: int) -> tuple[Start | None, int | None]:
+    def _started(self, run: Run, seed: int) -> tuple[Start | None, dict[str, float]]:
         """What a seed of `run` starts from; where that is another arm, the run of that and the replica there."""
-        if not isinstance(run.start, FromArm):
-            return run.start, None
+        found = within(run.start)
+        if run.start is None or found is None:
+            return run.start, {}
         first = seed % self.study.looks[0] if seed >= TUNING_SEED else seed
-        above = self.arms[run.start.arm]
+        above = self.arms[found[1].arm]
         for group in self._groups(above.name, "seeds", _seed_rows([first], above)):
             cells, place = self.store.load(group), self.store.place(group.names()[0])
             if any(cell.status == "diverged" for cell in cells.values()):
                 raise UserError(f"seed {first} of arm {above.name} diverged, and another arm starts from it; give it "
                                 "lower learning rates")  # fmt: skip
             if place is not None:
-                return run.start.of(str(place[0].resolve())), place[1]
+                numbers: dict[str, float] = {} if place[1] is None else {f"{found[0]}.replica": place[1]}
+                return settled(run.start, str(place[0].resolve())), numbers
         raise UserError(f"seed {first} of arm {above.name}, which another arm starts from, was trained elsewhere: its "
                         "checkpoint is not in the folder of cells")  # fmt: skip
 

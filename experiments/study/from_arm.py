@@ -2,8 +2,9 @@
 
     arms={"encoder": ..., "decoder from encoder": replace(decoder, start=FromArm("encoder"))}
 
-Seed s starts from seed s of the other arm, at its best learning rate. The arm's own rate is swept on seeds of its own
-order of the data, which start from the first seeds of the other arm.
+The other arm may stand within another start: KMeansCodes(FromArm("encoder")). Seed s starts from seed s of the other
+arm, at its best learning rate. The arm's own rate is swept on seeds of its own order of the data, which start from the
+first seeds of the other arm.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from arch.spec import Problem, UserError
+from arch.spec import Problem, UserError, walk
 from train.run import Run
 from train.start import FromRun, Start
 
@@ -44,7 +45,22 @@ class FromArm(Start):
 
 def parent(run: Run) -> str | None:
     """The arm that a run starts from; None: none."""
-    return run.start.arm if isinstance(run.start, FromArm) else None
+    found = within(run.start)
+    return None if found is None else found[1].arm
+
+
+def within(start: Start | None) -> tuple[str, FromArm] | None:
+    """The path in a run at which its start is one from an arm, and that; None: nowhere."""
+    return next(((path, node) for path, node in walk(start, "start") if isinstance(node, FromArm)), None)
+
+
+def settled(start: Start, folder: str) -> Start:
+    """`start` where the arm that it is from was trained in `folder`."""
+    if isinstance(start, FromArm):
+        return start.of(folder)
+    nested = {field.name: getattr(start, field.name) for field in dataclasses.fields(start)}
+    inner = {name: settled(value, folder) for name, value in nested.items() if isinstance(value, Start)}
+    return dataclasses.replace(start, **inner)
 
 
 def generations(arms: Mapping[str, Run]) -> list[list[str]]:

@@ -8,7 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.several import PerHead
+from arch.bottlenecks.vector_quantized import VectorQuantized
+from arch.params import split
 from arch.spec import SpecError, UserError
 from tests.train import toys
 from train.checkpoint import CHECKPOINTS
@@ -16,7 +21,7 @@ from train.folder import check
 from train.loop import train
 from train.members import Members
 from train.setup import prepare
-from train.start import FromRun
+from train.start import KINDS, FromRun, begin
 
 SOURCE = toys.run(model=toys.model(), steps=2)
 
@@ -55,6 +60,25 @@ def test_part_of_a_run_under_other_names(source, tmp_path, capsys):
     np.testing.assert_array_equal(found["stack.blocks.mixer.v.kernel"], old["stack.blocks.mixer.k.kernel"])
     assert (found["stack.blocks.mixer.k.kernel"] != old["stack.blocks.mixer.k.kernel"]).any()
     assert "2 arrays taken; fresh: head.kernel" in said
+
+
+def test_a_bare_model_into_one_with_codebooks(source):
+    """All of the bare model is taken bit for bit; parameters and buffers of the codebooks stay fresh, and are told."""
+    folder, before = source
+    at = (("attn.z", PerHead(Codebook(codes=6))), ("mlp_out", VectorQuantized(codes=5)))
+    model = dataclasses.replace(toys.model(), block=dataclasses.replace(toys.model().block, at=at))
+    fresh = dict(zip(KINDS, split(model.build(rngs=nnx.Rngs(5)))[1:], strict=True))
+    said = []
+    found = begin(FromRun(folder), fresh, said.append)
+    params, old, codes = leaves(found["params"]), leaves(before), "stack.blocks.at.attn_z.each.codes"
+    assert params.keys() == old.keys() | {codes}
+    for path, value in old.items():
+        np.testing.assert_array_equal(params[path], value, err_msg=path)
+    np.testing.assert_array_equal(params[codes], leaves(fresh["params"])[codes])
+    jax.tree.map(np.testing.assert_array_equal, found["buffers"], fresh["buffers"])
+    buffers = [f"stack.blocks.at.{name}" for name in ("attn_z.each.counts", "mlp_out.codes", "mlp_out.counts")]
+    assert set(leaves(found["buffers"])) == set(buffers)
+    assert said == [f"start: {len(old)} arrays taken; fresh: {', '.join([codes, *buffers])}"]
 
 
 def test_every_replica_gets_it(source, tmp_path, capsys):

@@ -27,6 +27,7 @@ from arch.taps import Tap
 from tests.arch import tiny
 
 B, T, D = 2, 6, 16
+SITES = r"attn\.z.*|mlp_out.*"
 AT = (("attn.z", PerHead(Codebook(codes=8, k=2))), ("mlp_out", Grouped(VectorQuantized(codes=4), groups=2)))
 
 
@@ -41,12 +42,17 @@ def built(spec):
     return split(spec.build(rngs=nnx.Rngs(0)))
 
 
-def run(spec, state=None, save="", edit=None, **told):
+@functools.cache
+def compiled(spec, save, edit):
+    """`fn(state, told)`, once for all gates."""
+    graph, tap = built(spec)[0], None if not save and not edit else Tap(save=save, edit=dict(edit))
+    inputs = Inputs(tokens=jnp.asarray(tiny.tokens(B, T)))
+    return tiny.jit(lambda state, told: merge(graph, *state)(inputs, tap=tap, **told))
+
+
+def run(spec, state=None, save="", edit=(), **told):
     """The output of `spec`, with the parameters and buffers `state`; by default its own."""
-    graph, *own = built(spec)
-    tap = None if not save and not edit else Tap(save=save, edit=edit or {})
-    fn = lambda state, told: merge(graph, *state)(Inputs(tokens=jnp.asarray(tiny.tokens(B, T))), tap=tap, **told)  # noqa: E731
-    return tiny.jit(fn)(state or own, told)
+    return compiled(spec, save, edit)(state or built(spec)[1:], told)
 
 
 def without(tree):
@@ -69,12 +75,12 @@ def test_without_bottlenecks_the_program_is_the_same():
     _, params, _ = built(model())
     base = run(model(at=()), (without(params), {})).logits
     no, yes = jnp.zeros(2, bool), jnp.ones(2, bool)
-    off = run(model(), keep=Keep({"attn.z": no, "mlp_out": no})).logits
-    np.testing.assert_array_equal(off, base)
-    on = run(model()).logits
+    gated = lambda z, out: run(model(), save=SITES, keep=Keep({"attn.z": z, "mlp_out": out}))  # noqa: E731
+    np.testing.assert_array_equal(gated(no, no).logits, base)
+    on = run(model(), save=SITES).logits
     assert np.abs(on - base).max() > 1e-2
-    np.testing.assert_array_equal(run(model(), keep=Keep({"attn.z": yes, "mlp_out": yes})).logits, on)
-    half = run(model(), save="attn.z.*|resid_pre", keep=Keep({"attn.z": jnp.asarray([True, False]), "mlp_out": no}))
+    np.testing.assert_array_equal(gated(yes, yes).logits, on)
+    half = gated(jnp.asarray([True, False]), no)
     np.testing.assert_array_equal(half.taps["attn.z"][1], half.taps["attn.z.in"][1])
     assert np.abs(half.taps["attn.z"][0] - half.taps["attn.z.in"][0]).max() > 1e-2
     with pytest.raises(ValueError, match=r"keep has gates for attn\.q; the layers have attn\.z, block"):
@@ -82,7 +88,7 @@ def test_without_bottlenecks_the_program_is_the_same():
 
 
 def test_sites_show_codes_and_the_values_are_theirs():
-    out = run(model(), save=r"attn\.z.*|mlp_out.*")
+    out = run(model(), save=SITES)
     codes = np.asarray(built(model())[1]["stack"]["blocks"]["at"]["attn_z"]["each"]["codes"])
     ids = np.asarray(out.taps["attn.z.codes"])
     assert ids.shape == (2, B, T, 2, 2)
@@ -99,30 +105,45 @@ def test_sites_show_codes_and_the_values_are_theirs():
 
 def test_codes_can_be_replaced():
     """By those that are there: nothing changes, bit for bit. By code 3 twice at every place: twice that code."""
-    plain = run(model()).logits
-    same = run(model(), edit={"attn.z.codes": lambda codes, layer: codes + 0})
-    np.testing.assert_array_equal(same.logits, plain)
-    out = run(model(), save=r"attn\.z", edit={"attn.z.codes": lambda codes, layer: jnp.full_like(codes, 3)})
+    plain = run(model(), save=SITES)
+    second = lambda codes, layer: jnp.where(layer == 1, jnp.full_like(codes, 3), codes)  # noqa: E731
+    out = run(model(), save=SITES, edit=(("attn.z.codes", second),))
+    for site in ("attn.z", "mlp_out"):
+        np.testing.assert_array_equal(out.taps[site][0], plain.taps[site][0])
     codes = built(model())[1]["stack"]["blocks"]["at"]["attn_z"]["each"]["codes"]
-    np.testing.assert_allclose(out.taps["attn.z"][:, 0, 0], 2 * codes[:, :, 3], atol=1e-6)
+    twice = np.broadcast_to(2 * codes[1, :, 3], out.taps["attn.z"][1].shape)
+    np.testing.assert_allclose(out.taps["attn.z"][1], twice, atol=1e-6)
+    assert np.abs(out.logits - plain.logits).max() > 1e-3
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"loop": "unroll"}, {"remat": "full"}, {"loop": "unroll", "remat": "dots"}],
+    [
+        {"loop": "unroll"},
+        {"remat": "full"},
+        pytest.param({"loop": "unroll", "remat": "dots"}, marks=pytest.mark.slow, id="unroll-dots"),
+    ],
     ids=lambda other: "-".join(other.values()),
 )
 def test_scanned_unrolled_and_rematerialised_alike(other):
-    _, params, buffers = built(model())
-
-    def loss(spec):
-        def of(params):
-            out = merge(built(spec)[0], params, buffers)(Inputs(tokens=jnp.asarray(tiny.tokens(B, T))))
-            return jnp.sum(jnp.square(out.logits)) + sum(jnp.sum(one.value) for one in out.losses.values())
-
-        return tiny.jit(jax.value_and_grad(of))(params)
-
     tiny.close(loss(model(**other)), loss(model()))
+
+
+@functools.cache
+def loss(spec):
+    """The loss of a model, losses of bottlenecks included, and its gradient."""
+    graph, params, buffers = abstract(spec), *built(model())[1:]
+
+    def of(params):
+        out = merge(graph, params, buffers)(Inputs(tokens=jnp.asarray(tiny.tokens(B, T))))
+        return jnp.sum(jnp.square(out.logits)) + sum(jnp.sum(one.value) for one in out.losses.values())
+
+    return tiny.jit(jax.value_and_grad(of))(params)
+
+
+def abstract(spec):
+    """The graph of a model, of which nothing is computed."""
+    return split(nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0))))[0]
 
 
 def test_in_a_pattern_some_layers_have_one():
@@ -134,8 +155,13 @@ def test_in_a_pattern_some_layers_have_one():
 
 @pytest.mark.parametrize("kind", [PostNorm, Parallel])
 def test_other_blocks_have_them_too(kind):
-    out = run(model(kind=kind), save="attn_out|mlp_out.*")
+    """Only shapes: what a bottleneck does at a site is the same in all."""
+    spec = model(kind=kind)
+    graph, params, buffers = split(nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0))))
+    inputs, tap = Inputs(tokens=jnp.asarray(tiny.tokens(B, T))), Tap(save="mlp_out.*")
+    out = jax.eval_shape(lambda p, b: merge(graph, p, b)(inputs, tap=tap), params, buffers)
     assert out.taps["mlp_out.codes"].shape == (2, B, T, 2, 1)
+    assert set(out.statistics) == {"stack.blocks.at.attn_z", "stack.blocks.at.mlp_out"}
 
 
 def test_sites_of_a_further_sublayer():

@@ -71,8 +71,9 @@ def host(tree):
 
 @cache
 def compiled(name):
-    """`fn(x, weights) -> (found, found again by its own codes, gradient of values and losses by parameters and x)`, the
-    values with the upstream gradient `vectors(1)`; and the parts (graph, parameters, buffers)."""
+    """`fn(x, weights, other=False) -> (found, found again, gradient of values and losses by parameters and x)`, the
+    values with the upstream gradient `vectors(1)`; and the parts (graph, parameters, buffers). It is found again by its
+    own codes and amplitudes, or by others."""
     graph, params, buffers = build(TABLE[name])
 
     def loss(params, x, weights):
@@ -80,10 +81,12 @@ def compiled(name):
         total = sum(one.value for one in found.losses.values())
         return jnp.sum(found.values.astype(jnp.float32) * vectors(1)) + total, found
 
-    def fn(x, weights):
+    def fn(x, weights, other):
         (_, found), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x, weights)
         part = merge(graph, params, buffers)
-        again = part.quantize(x, weights, codes=found.codes, amplitudes=found.amplitudes)
-        return found, again, grads
+        codes = jnp.where(other, (found.codes + 1) % 6, found.codes)
+        amplitudes = None if found.amplitudes is None else found.amplitudes + other.astype(jnp.float32)
+        return found, part.quantize(x, weights, codes=codes, amplitudes=amplitudes), grads
 
-    return tiny.jit(fn), (graph, params, buffers)
+    whole = tiny.jit(fn)
+    return lambda x, weights, other=False: whole(x, weights, jnp.asarray(other)), (graph, params, buffers)

@@ -112,12 +112,14 @@ def test_heads_are_independent_codebooks():
     assert found.codes.shape == (2, 5, 3, 3)
     alone_graph, _, _ = build(SPEC, 4)
     losses = []
+    new = merge(graph, params, buffers).advance(buffers, found.statistics)["each"]["counts"]
     for head in range(3):
         own = jax.tree.map(lambda leaf: leaf[head], (params["each"], buffers["each"]))  # noqa: B023
         alone = called((alone_graph, *own), x[:, :, head])
         np.testing.assert_array_equal(found.values[:, :, head], alone.values)
         np.testing.assert_array_equal(found.codes[:, :, head], alone.codes)
         np.testing.assert_array_equal(found.statistics["each"]["counts"][head], alone.statistics["counts"])
+        np.testing.assert_allclose(new[head], 0.99 + 0.01 * alone.statistics["counts"], rtol=1e-6)
         losses.append(alone.losses["reconstruction"].value)
     np.testing.assert_allclose(found.losses["reconstruction"].value, np.mean(losses), rtol=1e-6)
     np.testing.assert_allclose(found.metrics["bits"].value, 3 * alone.metrics["bits"].value, rtol=1e-6)

@@ -5,10 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from arch.bottlenecks import bits
-from arch.bottlenecks.top_k import BatchTopK
+from arch.bottlenecks.sparse import rounded
+from arch.bottlenecks.top_k import BatchTopK, TopK
 from arch.params import merge
+from arch.spec import SpecError
 from tests.arch import tiny
 from tests.arch.bottlenecks.quantisers import ROWS, build, called, compiled, host, vectors
 
@@ -105,3 +108,69 @@ def test_bits():
     np.testing.assert_allclose(bits.sparse_bits(None, 50, 4, 8), math.log2(math.comb(50, 4)) + 32, rtol=1e-6)
     assert bits.set_bits(8, 8) == 0
     assert float(bits.chosen_bits(jnp.zeros(9).at[3].set(5.0), 9, 1)) == 0
+
+
+def as_bfloat16(a):
+    """To the nearest number whose last 16 bits are 0, of two as near the even one, at most the largest finite one."""
+    bits = np.minimum(np.asarray(a, np.float32), np.float32(255 * 2.0**120)).view(np.uint32).astype(np.uint64)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return bits.astype(np.uint32).view(np.float32)
+
+
+def as_float8(a):
+    """To 3 bits behind the leading one, an exponent of at least -6, at most 448."""
+    a = np.minimum(np.asarray(a, np.float64), 448)
+    unit = 2.0 ** (np.maximum(np.floor(np.log2(np.maximum(a, 1e-30))), -6) - 3)
+    return np.round(a / unit) * unit  # numpy rounds halves to even
+
+
+@pytest.mark.parametrize(("precision", "by_hand"), [(16, as_bfloat16), (8, as_float8)])
+def test_amplitudes_take_the_bits_that_are_told(precision, by_hand):
+    """What goes on is made of rounded amplitudes, and the bits are those of the same codes but for the amplitudes."""
+    spec = TopK(codes=16, k=3, precision=precision)
+    state = build(spec)
+    fine = compiled("top k")[0](vectors(), EVERY)[0]
+    up = vectors(1)
+
+    def fn(x):
+        found = merge(*state).quantize(x)
+        return jnp.sum(found.values * up), found
+
+    (_, found), dx = tiny.jit(jax.value_and_grad(fn, has_aux=True))(vectors())
+    _, ways = before(state[1], vectors())
+    amplitudes = by_hand(fine.amplitudes)
+    np.testing.assert_array_equal(found.amplitudes, amplitudes)
+    assert (found.amplitudes != fine.amplitudes).any()
+    np.testing.assert_array_equal(found.codes, fine.codes)
+    y = np.einsum("mk,mkn->mn", amplitudes, ways[np.asarray(found.codes)])
+    np.testing.assert_allclose(found.values, y, atol=1e-5)
+    np.testing.assert_allclose(found.losses["reconstruction"].value, np.square(y - vectors()).mean(), rtol=1e-4)
+    exact = compiled("top k")[0](vectors(), EVERY)[2][1]
+    np.testing.assert_allclose(dx, exact, atol=1e-6)  # straight through: the losses pull no vector
+    gap = 3 * (32 - precision)
+    np.testing.assert_allclose(fine.metrics["bits"].value - found.metrics["bits"].value, gap, rtol=1e-5)
+
+
+def test_rounding_amplitudes():
+    sizes = jnp.asarray([0.0, 1e-9, 1.0, 1.0625, 447.0, 1e6, 3.4e38], jnp.float32)
+    np.testing.assert_array_equal(rounded(sizes, 8), as_float8(sizes))
+    np.testing.assert_array_equal(rounded(sizes, 16), as_bfloat16(sizes))
+    np.testing.assert_array_equal(rounded(sizes, 32), sizes)
+    np.testing.assert_array_equal(rounded(rounded(sizes, 8), 8), rounded(sizes, 8))
+    with pytest.raises(SpecError, match="must be one of 32, 16, 8"):
+        TopK(precision=12)
+
+
+def test_micro_batches_choose_each_by_itself():
+    """The running mean takes the mean of their least amplitudes, by vectors; the whole batch has another one."""
+    state = compiled("batch top k")[1]
+    part = merge(*state)
+    first = (np.arange(ROWS) < 4).astype(np.float32)
+    z = np.maximum(before(state[1], vectors())[0], 0)
+    least = lambda rows: np.sort(z[rows].reshape(-1))[-3 * len(z[rows])]  # noqa: E731
+    one, two, whole = (called(state, vectors(), w, training=True).statistics for w in (first, 1 - first, EVERY))
+    apart, together = (part.advance(state[2], s) for s in (jax.tree.map(np.add, one, two), whole))
+    mean = (4 * least(slice(0, 4)) + 8 * least(slice(4, ROWS))) / ROWS
+    np.testing.assert_allclose(apart["threshold"], 0.01 * mean, rtol=1e-4)
+    np.testing.assert_allclose(together["threshold"], 0.01 * least(slice(0, ROWS)), rtol=1e-4)
+    assert abs(apart["threshold"] - together["threshold"]) > 1e-5

@@ -36,8 +36,10 @@ def test_running_means():
     assert params == grads == {}
     np.testing.assert_allclose(dx, vectors(1) + 0.5 * (vectors() - old[ids]) / (ROWS * WIDTH), atol=1e-6)
     chosen = np.eye(6)[ids]
-    counts = 0.9 * 1 + 0.1 * chosen.sum(0)
-    mass = 0.9 * 1 * old + 0.1 * chosen.T @ vectors()
+    before = np.arange(1, 7, dtype=np.float32)
+    counts = 0.9 * before + 0.1 * chosen.sum(0)
+    mass = 0.9 * before[:, None] * old + 0.1 * chosen.T @ vectors()
+    buffers = {**buffers, "counts": jnp.asarray(before)}
     new = merge(graph, params, buffers).advance(buffers, found.statistics)
     np.testing.assert_allclose(new["counts"], counts, rtol=1e-6)
     np.testing.assert_allclose(new["codes"], mass / counts[:, None], atol=1e-6)
@@ -102,6 +104,11 @@ def test_stages_quantise_what_is_left():
     pull = 0.5 * (rest + rest - second[two]) / (ROWS * WIDTH)
     np.testing.assert_allclose(dx, vectors(1) + pull, atol=1e-6)
     np.testing.assert_allclose(found.metrics["bits"].value, 2 * np.log2(6), rtol=1e-6)
+    graph, params, buffers = compiled("residual")[1]
+    new = merge(graph, params, buffers).advance(buffers, found.statistics)["stages"]
+    for name, ids in (("0", one), ("1", two)):
+        counts = 0.99 + 0.01 * np.bincount(ids, minlength=6)
+        np.testing.assert_allclose(new[name]["counts"], counts, rtol=1e-6)
 
 
 def test_gumbel_codes_are_drawn_while_training_with_a_key_alone():

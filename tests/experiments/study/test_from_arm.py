@@ -6,20 +6,23 @@ import jax
 import numpy as np
 import pytest
 
+from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.spec import SpecError, UserError
 from experiments.study.cells import Cells
 from experiments.study.engine import run_study
-from experiments.study.from_arm import FromArm, generations
+from experiments.study.from_arm import FromArm, generations, settled, within
 from experiments.study.study import TUNING_SEED
 from experiments.suites.likelihood import NextToken
 from tests.experiments.study import toy
 from tests.train import toys
 from train import loop
+from train.codes_from_data import KMeansCodes
 from train.members import Members
 from train.run import Reports
 from train.start import FromRun
 
 BASE = toys.run(model=toys.model(depth=1), steps=3, reports=Reports(log=3, evaluate=0, checkpoint=0, keep=1))
+CODES = VectorQuantized(codes=4)
 ARMS = {
     "first": BASE,
     "on": dataclasses.replace(BASE, start=FromArm("first"), steps=2),
@@ -121,3 +124,30 @@ def test_nothing_starts_from_what_diverged(tmp_path):
     study = toy.study(arms={**ARMS, "first": hot}, claims=(), learning_rates=(), seeds=2)
     with pytest.raises(UserError, match="seed 0 of arm first diverged, and another arm starts from it"):
         run_study(study, "toy", tmp_path / "study", note=lambda line: None)
+
+
+def test_an_arm_within_another_start(study):
+    """Codes from data, the rest of the arm: it waits for that arm, and gets its folder and the seed's replica."""
+    codes = dataclasses.replace(BASE, start=KMeansCodes(FromArm("first", take=("^stack",)), rows=9))
+    assert generations({"codes": codes, "first": BASE}) == [["first"], ["codes"]]
+    assert within(codes.start) == ("start.start", codes.start.start)
+    there = FromRun("there", take=("^stack",), replica=0)
+    assert settled(codes.start, "there") == dataclasses.replace(codes.start, start=there)
+    assert settled(codes.start.start, "there") == there
+    run = dataclasses.replace(codes, start=settled(codes.start, "there"))
+    assert Members(({"start.start.replica": 1},)).lone(run, 0).start.start.replica == 1
+    with pytest.raises(SpecError, match=r"is no arm; there are first"):
+        toy.study(arms={"first": dataclasses.replace(BASE, start=KMeansCodes(FromArm("nobody")))}, claims=())
+
+
+@pytest.mark.slow
+def test_codes_from_the_data_of_an_arm(tmp_path):
+    model = dataclasses.replace(BASE.model, block=dataclasses.replace(BASE.model.block, at=(("mlp_out", CODES),)))
+    on = dataclasses.replace(BASE, model=model, start=KMeansCodes(FromArm("first"), rows=8), steps=1)
+    study = toy.study(
+        arms={"first": BASE, "codes": on}, claims=(), learning_rates=(3e-3, 1e-2, 3e-2), tuning_seeds=1, seeds=2
+    )
+    results = run_study(study, "toy", tmp_path, note=lambda line: None)
+    cells = [cell for cell in results.cells if cell.arm == "codes" and cell.phase == "seeds"]
+    assert len(cells) == 2
+    assert all(cell.status == "done" for cell in cells)

@@ -182,7 +182,7 @@ def import_(command: Command) -> None:
 
     if WORKDIR.value is None or len(command.words) != 1:
         raise UserError(
-            "import takes one folder, or OWNER/NAME, and a new run folder: import FOLDER --workdir=RUN_FOLDER"
+            "import takes one folder, GGUF file or name, and a new run folder: import NAME --workdir=RUN_FOLDER"
         )
     import_(command.words[0], WORKDIR.value, LIKE.value)
 
@@ -196,14 +196,17 @@ VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "report": (report, "the page, tables and plots of trained studies, from their results.json"),
     "codes": (codes, "what the codebooks of a trained run fire on: a table, and a page to browse"),
     "export": (export, "a trained run as a folder --to that Transformers opens"),
-    "import": (import_, "a folder of Transformers, or OWNER/NAME on its hub, as the run folder --workdir"),
+    "import": (
+        import_,
+        "a folder of Transformers, its hub's OWNER/NAME, a GGUF file or smollm2, as the run folder --workdir",
+    ),
 }
 WORDS = {
     "compare": "RUN_FOLDER RUN_FOLDER ...",
     "report": "STUDY_FOLDER ...",
     "codes": "RUN_FOLDER",
     "export": "RUN_FOLDER --to=FOLDER",
-    "import": "FOLDER --workdir=RUN_FOLDER",
+    "import": "FOLDER|FILE.gguf|NAME --workdir=RUN_FOLDER",
 }
 
 

@@ -51,8 +51,8 @@ def read(folder: Path) -> Read:
     family = _family(folder, config)
     model = family.read(config, str(folder / CONFIG))
     held = dict(tensors(folder))
-    arrays, dropped = _arrays(family, model, held, folder)
-    return Read(model, closed(model, arrays), config, family, dropped)
+    found, dropped = arrays(family, model, held, folder)
+    return Read(model, closed(model, found), config, family, dropped)
 
 
 def _family(folder: Path, config: Mapping[str, Any]) -> Family:
@@ -109,10 +109,19 @@ def tensors(folder: Path) -> Mapping[str, np.ndarray]:
     return found
 
 
-def _arrays(
-    family: Family, model: Model, held: dict[str, np.ndarray], folder: Path
+def arrays(
+    family: Family, model: Model, held: Mapping[str, np.ndarray], where: Path, told: str = CONFIG
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """(path by layer -> float32 array, names of what was left out). Each tensor is used once or told of."""
+    """(path by layer -> float32 array, names of what was left out). Each tensor is used once or told of.
+
+    Args:
+      held: name -> array.
+      where: they come from, a folder or a file.
+      told: what says their shapes.
+
+    Raises:
+      UserError: a tensor is missing, left over, or of another shape or type.
+    """
     table, known = family.table(model)
     held = {_full(name, family, table): array for name, array in held.items()}
     found: dict[str, np.ndarray] = {}
@@ -120,29 +129,29 @@ def _arrays(
         array = held.pop(tensor.name, None)
         copies = [(name, held.pop(name)) for name in tensor.copies if name in held]
         if array is None and not copies:
-            raise UserError(f"{folder}: the tensor {tensor.name} is missing; {_some(held)}")
+            raise UserError(f"{where}: the tensor {tensor.name} is missing; {_some(held)}")
         array = copies[0][1] if array is None else array
         for name, copy in copies:
             if copy.shape != array.shape or not np.array_equal(copy, array):
-                raise UserError(f"{folder}: {name} differs from {tensor.name}, which it must equal here")
+                raise UserError(f"{where}: {name} differs from {tensor.name}, which it must equal here")
         wanted = tensor.layout.shape([known[path] for path in tensor.paths])
         if array.shape != wanted:
             raise UserError(
-                f"{folder}: {tensor.name} has shape {list(array.shape)}; by {CONFIG} it must be {list(wanted)}"
+                f"{where}: {tensor.name} has shape {list(array.shape)}; by {told} it must be {list(wanted)}"
             )
         if array.dtype.kind in "iub" and array.dtype != safetensors.TYPES["BF16"]:
-            raise UserError(f"{folder}: {tensor.name} holds {array.dtype}; it must hold floating numbers")
+            raise UserError(f"{where}: {tensor.name} holds {array.dtype}; it must hold floating numbers")
         found[tensor.name] = np.asarray(array, np.float32)
     whole = family.absorbed(found, lambda name: held.pop(name, None))
     dropped = tuple(name for name in held if any(re.search(pattern, name) for pattern in family.ignored))
     extra = [name for name in held if name not in dropped]
     if extra:
-        raise UserError(f"{folder}: the tensor {extra[0]} has no place in {family.architecture}; {len(extra)} in all")
-    arrays: dict[str, np.ndarray] = {}
+        raise UserError(f"{where}: the tensor {extra[0]} has no place in {family.architecture}; {len(extra)} in all")
+    placed: dict[str, np.ndarray] = {}
     for tensor in table:
         pieces = tensor.layout.split(whole[tensor.name], [known[path] for path in tensor.paths])
-        arrays |= dict(zip(tensor.paths, pieces, strict=True))
-    return arrays, dropped
+        placed |= dict(zip(tensor.paths, pieces, strict=True))
+    return placed, dropped
 
 
 def _full(name: str, family: Family, table: list[Any]) -> str:

@@ -1,13 +1,13 @@
-"""The verb `import`: a folder of Transformers, or a name on its hub, as a run folder.
+"""The verb `import`: a model from elsewhere (`origins`) as a run folder.
 
-The run has the model, the parameters as its checkpoint of step 0, and the tokenizer; and no data, unless it is told the
-configuration of a run whose data, objective and optimiser it takes.
+The run has the model, the parameters as its checkpoint of step 0, the tokenizer and the chat template; and no data,
+unless text to evaluate it on is known, or it is told the configuration of a run whose data, objective and optimiser it
+takes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any
 
 from etils import epath
 
-from arch.hf.reading import Read, read
+from arch.hf.reading import Read
 from arch.models.base import Bidirectional, Seq2Seq
 from arch.spec import SpecError, UserError
 from experiments.config import load, render
+from experiments.hf.origins import TOKENIZER, Origin, origin
 from train import folder as run_folder
 from train.checkpoint import Checkpoints
+from train.data.corpus import Source
+from train.data.text import Text
 from train.data.tokenizers import TokenizerFile
 from train.data.without_rows import WithoutRows
 from train.from_arrays import FromArrays
@@ -31,41 +34,8 @@ from train.run import Reports, Run
 from train.setup import prepare
 from train.start import begin
 
-TOKENIZER = "tokenizer.json"
 LONGEST = 1024
-"""Rows of what has no limit to its positions, and no data."""
-
-PATTERNS = ("*.json", "*.safetensors")
-"""What is fetched of a repository: no code and no pickles."""
-
-
-def fetched(name: str, snapshot: Callable[..., str] | None = None) -> Path:
-    """`name` if it is a folder here, else the snapshot of the repository of that name on the hub.
-
-    Args:
-      name: a folder, or OWNER/NAME.
-      snapshot: `huggingface_hub.snapshot_download`; None: that of the package.
-
-    Raises:
-      UserError: it is neither, or the hub cannot be reached.
-    """
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"{name}: no such folder, and no OWNER/NAME of a repository")
-    if snapshot is None:
-        try:
-            from huggingface_hub import snapshot_download
-        except ImportError as error:
-            raise UserError(f"{name}: no such folder here; pip install huggingface_hub fetches one by name") from error
-        snapshot = snapshot_download
-    try:
-        return Path(snapshot(repo_id=name, allow_patterns=list(PATTERNS)))
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{name}: no such folder here, and it cannot be fetched ({type(error).__name__}: {text})"
-        ) from error
+"""Rows, at most, of what is given no data."""
 
 
 def import_(
@@ -75,27 +45,28 @@ def import_(
     note: Callable[[str], None] = print,
     snapshot: Callable[..., str] | None = None,
 ) -> Run:
-    """Makes `to` a run folder with the model in the folder `name`, or of that name on the hub.
+    """Makes `to` a run folder with the model that `name` stands for (`origins.origin`).
 
     Args:
       like: FILE.py[:FORM] of a run whose data, objective and optimiser are taken; its model is not.
 
     Raises:
-      UserError: in one line, for a folder that cannot be read and a `to` that is not new.
+      UserError: in one line, for what cannot be read and a `to` that is not new.
     """
-    at, target = fetched(name, snapshot), Path(to)
+    target = Path(to)
     if run_folder.holds(target, run_folder.FILE, "run"):
         raise UserError(f"{target}: holds a run already; give a new or empty folder")
-    found = read(at)
+    at = origin(name, snapshot)
+    found = at.read()
     note(f"{found.family.architecture}: {type(found.model).__name__}"
          + (f"; left out: {', '.join(found.dropped[:3])}" if found.dropped else ""))  # fmt: skip
     new = target.with_name(f".{target.name}.importing")
     shutil.rmtree(new, ignore_errors=True)
     try:
         new.mkdir(parents=True)
-        run = _run(found, like, _tokenizer(at, new, note) if like is None else None)
+        run = _run(found, like, _tokenizer(at, new, note) if like is None else None, at.source)
         _save(run, found, new)
-        run = _moved(run, target)
+        run = _moved(run, new, target)
         render.write(new, run)
         if target.exists():
             target.rmdir()
@@ -104,14 +75,14 @@ def import_(
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error}); nothing is left of it") from error
     except SpecError as error:
-        raise UserError(f"{at}: {'; '.join(str(error).splitlines())}") from error
+        raise UserError(f"{at.path}: {'; '.join(str(error).splitlines())}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     note(f"imported {name} into {target}")
     return run
 
 
-def _run(found: Read, like: str | None, tokenizer: TokenizerFile | None) -> Run:
+def _run(found: Read, like: str | None, tokenizer: TokenizerFile | None, source: Source | None) -> Run:
     """The run that is made of the model."""
     model: Any = found.model
     if like is not None:
@@ -124,24 +95,26 @@ def _run(found: Read, like: str | None, tokenizer: TokenizerFile | None) -> Run:
     limit = getattr(trunk.position, "length", None) or found.config.get("max_position_embeddings")
     length = min(limit if isinstance(limit, int) else LONGEST, LONGEST)
     # Which id masks a token nobody has said where there is no tokenizer: then it is the last one.
-    data = WithoutRows(model.vocab - (masked and tokenizer is None), length, tokenizer, pairs)
+    data: Any = WithoutRows(model.vocab - (masked and tokenizer is None), length, tokenizer, pairs)
+    if source is not None and tokenizer is not None and not pairs:
+        data = Text(source, tokenizer, length)
     objective: Any = SequenceToSequence() if pairs else MaskedLM() if masked else NextToken()
     return Run(model=model, data=data, objective=objective, batch=1, steps=1, reports=Reports(keep=1))
 
 
-def _tokenizer(at: Path, new: Path, note: Callable[[str], None]) -> TokenizerFile | None:
-    """The tokenizer in the folder `at`, copied into `new`, if it is one that can be opened here."""
-    if not (at / TOKENIZER).exists():
-        note(f"{at}: has no {TOKENIZER}; prompts cannot be read")
-        return None
-    shutil.copyfile(at / TOKENIZER, new / TOKENIZER)
+def _tokenizer(at: Origin, new: Path, note: Callable[[str], None]) -> TokenizerFile | None:
+    """Its tokenizer, written into `new`, if it is one that can be opened here; and its chat template."""
     try:
-        TokenizerFile(str(new / TOKENIZER)).build()
+        found = at.texts(new)
+        if found is None:
+            note(f"{at.path}: has no tokenizer; prompts cannot be read")
+        else:
+            found.build()
     except (UserError, SpecError) as error:
-        (new / TOKENIZER).unlink()
+        (new / TOKENIZER).unlink(missing_ok=True)
         note(f"the tokenizer is left out, prompts cannot be read: {' '.join(str(error).split())}")
         return None
-    return TokenizerFile(str(new / TOKENIZER))
+    return found
 
 
 def _save(run: Run, found: Read, new: Path) -> None:
@@ -154,9 +127,10 @@ def _save(run: Run, found: Read, new: Path) -> None:
         checkpoints.save(0, state, place)
 
 
-def _moved(run: Run, target: Path) -> Run:
-    """`run` with its tokenizer in `target`."""
-    if not isinstance(run.data, WithoutRows) or run.data.tokenizer is None:
+def _moved(run: Run, new: Path, target: Path) -> Run:
+    """`run` with the tokenizer that is in `new` in `target`."""
+    data: Any = run.data
+    if not (new / TOKENIZER).exists():
         return run
-    tokenizer = TokenizerFile(str(target.absolute() / TOKENIZER))
-    return dataclasses.replace(run, data=dataclasses.replace(run.data, tokenizer=tokenizer))
+    tokenizer = dataclasses.replace(data.tokenizer, path=str(target.absolute() / TOKENIZER))
+    return dataclasses.replace(run, data=dataclasses.replace(data, tokenizer=tokenizer))

@@ -74,6 +74,15 @@ def member(wheel: Path, name: str) -> bytes:
         raise UserError(f"{wheel} is damaged ({error}); fetch it again") from error
 
 
+def extracted(package: Package, name: str, folder: str | None = None, progress: Progress = silent) -> Path:
+    """One file of the package as a file of the cache. Raises UserError."""
+
+    def make(target: Path) -> None:
+        (target / Path(name).name).write_bytes(member(fetch(package, folder, progress), name))
+
+    return cache.entry("members", f"{Path(name).name}-{package.sha256[:12]}", make) / Path(name).name
+
+
 def _from_folder(package: Package, folder: Path, setting: str) -> Path:
     path = folder / package.file
     if not path.is_file():

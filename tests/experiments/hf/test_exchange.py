@@ -15,7 +15,8 @@ from arch.spec import UserError
 from experiments.config.flags import parser
 from experiments.hf import export as exporting
 from experiments.hf.export import Options, export
-from experiments.hf.imports import fetched, import_
+from experiments.hf.imports import import_
+from experiments.hf.origins import fetched
 from train.data.tokenizers import END, PROBES, BPETokenizer, ByteTokenizer, train_bpe
 
 CONFIG = """
@@ -152,7 +153,7 @@ def test_a_name_on_the_hub_is_fetched_without_code_and_pickles(home, tmp_path):
         return str(home / "out")
 
     import_("somebody/model", str(tmp_path / "run"), note=lambda line: None, snapshot=snapshot)
-    assert asked == {"repo_id": "somebody/model", "allow_patterns": ["*.json", "*.safetensors"]}
+    assert asked == {"repo_id": "somebody/model", "allow_patterns": ["*.json", "*.safetensors", "chat_template.jinja"]}
     assert (tmp_path / "run" / "run.json").exists()
 
     def down(**told):

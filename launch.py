@@ -2,6 +2,7 @@
 and exchanges models with Hugging Face.
 
 python launch.py train --config=experiments/FILE.py[:FORM] [--config.model.depth=12 ...] [--run_folder=...]
+python launch.py train --config=experiments/FILE.py --export_every=1000 [--to=FOLDER]
 python launch.py compare RUN_FOLDER RUN_FOLDER ... [--out=FOLDER]
 python launch.py report STUDY_FOLDER ... [--out=FOLDER]
 python launch.py codes RUN_FOLDER [--read=200000] [--out=FOLDER]
@@ -64,7 +65,11 @@ ACTIVATE = flags.DEFINE_multi_string(
     "generate: a code that is active throughout, SITE:LAYER:CODE or SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be "
     "given several times.",
 )
-TO = flags.DEFINE_string("to", None, "export: the new folder.")
+TO = flags.DEFINE_string(
+    "to", None, "export: the new folder. train: folder of the exports. Default: RUN_FOLDER/export."
+)
+EXPORT_EVERY = flags.DEFINE_integer("export_every", None, "train: export every so many steps, into --to/STEP.",
+                                    lower_bound=1)  # fmt: skip
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
 CHECK = flags.DEFINE_enum("check", "auto", ["auto", "off"], "export: compare logits with Transformers, if installed.")
 SHARD_BYTES = flags.DEFINE_integer("shard_bytes", 5 * 10**9, "export: bytes of a file of weights.", lower_bound=1)
@@ -83,13 +88,25 @@ def train(command: Command) -> None:
     from train.run import Run
 
     if SWEEP.value is not None or not isinstance(command.spec, Run):
+        if EXPORT_EVERY.value is not None:
+            raise UserError(
+                "--export_every: of one run, not of a study; export STUDY_FOLDER --arm=NAME when it is trained"
+            )
         train_study(command)
         return
     from experiments import verbs
     from train.profiling import Window
 
     window = None if PROFILE_START.value is None else Window(PROFILE_START.value, PROFILE_STEPS.value)
-    verbs.train(command, run_folder(command), profile=window, trust=TRUST_CELLS.value)
+    hooks = [] if EXPORT_EVERY.value is None else [export_every(EXPORT_EVERY.value, run_folder(command))]
+    verbs.train(command, run_folder(command), profile=window, trust=TRUST_CELLS.value, hooks=hooks)
+
+
+def export_every(steps: int, folder: str) -> Any:
+    """The hook of --export_every."""
+    from experiments.hf.every import ExportEvery
+
+    return ExportEvery.into(steps, folder, TO.value, export_options())
 
 
 def train_study(command: Command) -> None:
@@ -162,19 +179,25 @@ def codes(command: Command) -> None:
     codes(command.words[0], OUT.value, tokens=READ.value)
 
 
-def export(command: Command) -> None:
-    from experiments.hf.export import Options, export
+def export_options() -> Any:
+    """How a run is exported, by the flags."""
+    from experiments.hf.export import Options
 
-    if TO.value is None or len(command.words) != 1:
-        raise UserError("export takes one run folder and a new folder: export RUN_FOLDER --to=FOLDER")
-    options = Options(
+    return Options(
         dtype=DTYPE.value,
         check=CHECK.value == "auto",
         shard=SHARD_BYTES.value,
         arm=ARM.value,
         replica=REPLICA.value,
     )
-    export(command.words[0], TO.value, options)
+
+
+def export(command: Command) -> None:
+    from experiments.hf.export import export
+
+    if TO.value is None or len(command.words) != 1:
+        raise UserError("export takes one run folder and a new folder: export RUN_FOLDER --to=FOLDER")
+    export(command.words[0], TO.value, export_options())
 
 
 def import_(command: Command) -> None:

@@ -23,6 +23,7 @@ from train.data.base import Dataset
 from train.distributed import is_main
 from train.estimate import estimate, row_flops
 from train.evaluate import TEST
+from train.hook import Hook
 from train.objectives.base import Objective
 from train.opened import Opened, open_run
 from train.profiling import Window
@@ -32,10 +33,12 @@ from train.run import Run
 SAMPLE_TOKENS = 200
 
 
-def train(command: Command, folder: str, *, profile: Window | None = None, trust: bool = False) -> None:
+def train(
+    command: Command, folder: str, *, profile: Window | None = None, trust: bool = False, hooks: Sequence[Hook] = ()
+) -> None:
     """Trains in `folder`, or goes on there, and ends with the result beside its baselines, and a sample.
 
-    `trust`: go on there also if the code has changed since.
+    `trust`: go on there also if the code has changed since. `hooks`: what else is done after some steps.
     """
     run = _run(command)
     start = time.perf_counter()
@@ -45,6 +48,7 @@ def train(command: Command, folder: str, *, profile: Window | None = None, trust
         describe=lambda at: render.write(at, command.spec, command.original, command.reference),
         profile=profile,
         trust=trust,
+        hooks=hooks,
     )
     if not is_main():
         return

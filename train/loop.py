@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -24,8 +24,10 @@ from train.distributed import agreed, is_main
 from train.evaluate import TEST, evaluate_all, evaluation_batches
 from train.finite import explain, unfinite
 from train.forward import Batch, Params
+from train.hook import Hook
 from train.lock import Lock
 from train.members import Members
+from train.opened import Opened
 from train.profiling import Profile, Window
 from train.reporter import Reporter
 from train.run import Run
@@ -73,6 +75,7 @@ def train(
     describe: Callable[[epath.Path], None] | None = None,
     profile: Window | None = None,
     trust: bool = False,
+    hooks: Sequence[Hook] = (),
 ) -> Trained:
     """Trains `run`, or goes on with what `folder` holds of it.
 
@@ -85,6 +88,7 @@ def train(
       describe: called with the folder of a new run, to write what people read about it. In process 0 alone.
       profile: the steps to record with `jax.profiler`, into `folder/profile`.
       trust: whether to go on with what other code has begun; it is told in one line.
+      hooks: what else is done after some steps.
 
     Raises:
       UserError: a folder that holds something else, that another process trains in, or that cannot be written; a step
@@ -105,13 +109,17 @@ def train(
             if describe is not None:
                 describe(folder)
         with Checkpoints(folder, run.reports.keep, note=_say, before=lock.confirm) as checkpoints:
-            return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder)).go()
+            return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder), hooks).go()
 
 
 class _Loop:
     """One run on its way through `train`."""
 
-    def __init__(self, program: Program, dataset: Any, folder: epath.Path, checkpoints: Checkpoints, profile: Profile):
+    def __init__(
+        self, program: Program, dataset: Any, folder: epath.Path, checkpoints: Checkpoints, profile: Profile,
+        hooks: Sequence[Hook],
+    ):  # fmt: skip
+        self.hooks = hooks
         self.program, self.run, self.dataset = program, program.run, dataset
         self.folder, self.checkpoints, self.profile = folder, checkpoints, profile
         self.batches = program.batches(dataset)
@@ -153,6 +161,7 @@ class _Loop:
                 prefixes = {name.partition("/")[0] for name in self.metrics}
                 if self.due("evaluate", self.start) and not agreed({*map(prefix, self.owed(self.start))} <= prefixes):
                     self.evaluate(self.start)
+                self.call(self.start)
             for step in range(self.start + 1, self.run.steps + 1):
                 batch = self.program.place(next(self.batches))
                 self.profile.before(step)
@@ -175,12 +184,22 @@ class _Loop:
         if stop is not None or self.due("checkpoint", step):
             self.read()
             self.save(step)
-        if stop is not None:
+        if stop is None:
+            self.call(step)
+        else:
             self.checkpoints.wait()
             name = signal.Signals(stop).name
             self.reporter.note(f"{name}: stopped after step {step:,} of {self.run.steps:,}, which is saved; "
                                f"to go on, run the same command again (it finds {self.folder})")  # fmt: skip
             raise Stopped(stop)
+
+    def call(self, step: int) -> None:
+        """The hooks that are due after `step`."""
+        for hook in [hook for hook in self.hooks if hook.due(step, self.run.steps)]:
+            self.read()
+            self.reporter.flush()
+            with self.reporter.pause():
+                hook(Opened(self.program, self.state, self.dataset, step), self.reporter.note)
 
     def due(self, what: str, step: int) -> bool:
         """Whether `reports` has `what` after `step`."""

@@ -47,7 +47,7 @@ def read(folder: Path) -> Read:
       UserError: in one line: no such folder, an architecture without a counterpart, weights that are missing,
         left over, of another shape, cut off or pickled.
     """
-    config = _object(folder / CONFIG)
+    config = object_of(folder / CONFIG)
     family = _family(folder, config)
     model = family.read(config, str(folder / CONFIG))
     held = dict(tensors(folder))
@@ -83,7 +83,7 @@ def inside(folder: Path, names: list[str]) -> None:
 def tensors(folder: Path) -> Mapping[str, np.ndarray]:
     """Name -> array of all files of weights, mapped. Raises UserError."""
     if (folder / INDEX).exists():
-        where = _object(folder / INDEX).get("weight_map")
+        where = object_of(folder / INDEX).get("weight_map")
         if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
             raise UserError(f"{folder / INDEX}: has no weight_map of names of files")
         files = list(dict.fromkeys(where.values()))
@@ -166,7 +166,7 @@ def _some(names: Mapping[str, Any]) -> str:
     return f"not used yet: {shown}" if shown else "all that there are, are used"
 
 
-def _object(file: Path) -> dict[str, Any]:
+def object_of(file: Path) -> dict[str, Any]:
     """A JSON object. Raises UserError."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -174,7 +174,7 @@ def _object(file: Path) -> dict[str, Any]:
         raise UserError(
             f"{file}: cannot be read ({error.strerror or error}); is it a folder of Transformers?"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: is no JSON ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{file}: is no JSON object")

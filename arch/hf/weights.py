@@ -95,14 +95,14 @@ def places(trunk: Trunk) -> list[tuple[str, int]]:
 
 
 def opened(model: Model, params: Tree) -> Weights:
-    """Path by layer -> the array of `params`."""
+    """Path by layer -> the array of `params`, a view also where it is one number."""
     flat = {path: np.asarray(leaf) for path, leaf in _flat(params).items()}
     found: Weights = {}
     for prefix, trunk in trunks(model).items():
         for layer, (above, turn) in enumerate(places(trunk)):
             start = f"{prefix}{above}."
             for path in [path for path in flat if path.startswith(start)]:
-                found[f"{prefix}layers.{layer}.{path[len(start) :]}"] = Weight(flat[path][turn])
+                found[f"{prefix}layers.{layer}.{path[len(start) :]}"] = Weight(flat[path][turn, ...])
         stacked = (f"{prefix}stack.blocks.", f"{prefix}stack.sections.")
         flat = {path: leaf for path, leaf in flat.items() if not path.startswith(stacked)}
     return {**{path: Weight(leaf) for path, leaf in flat.items()}, **found}

@@ -20,11 +20,12 @@ from arch.hf.tiers import TIERS, Plan, Tier, plan
 from arch.models.base import Causal, Seq2Seq
 from arch.spec import UserError
 from experiments.config import render
-from experiments.hf import tokenizer
+from experiments.hf import own, tokenizer
 from experiments.hf.arm import is_study, open_arm
 from experiments.hf.card import Told, card, last_metrics, reached
 from experiments.study.results import Results
 from train.data.bars import bars
+from train.data.base import Progress
 from train.opened import Opened, open_run
 from train.run import Run
 
@@ -77,12 +78,16 @@ def export_opened(
     options: Options = Options(),
     note: Callable[[str], None] = print,
     results: Results | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """`export` of a run that is open. `results`: of the study that it is an arm of."""
+    """`export` of a run that is open. `results`: of the study that it is an arm of. `progress`: told of what is
+    written; None: bars, in a terminal."""
     run, dataset = opened.program.run, opened.dataset
     known = facts(run, dataset)
     found = plan(run.model, opened.params, known, options.tiers, opened.state["buffers"])
     note(f"{found.tier}: {found.reason}")
+    # A standard class is read back by its family; of code of its own the configuration says what it is of.
+    beside = {own.FILE: own.text(run)} if found.files else {}
     measured: list[Parity] = []
     told = Told(
         name=to.name,
@@ -104,15 +109,15 @@ def export_opened(
             measured.append(parity)
         (new / CARD).write_text(card(dataclasses.replace(told, parity=parity)), encoding="utf-8")
 
-    with bars() as progress:
+    with bars(progress) as told_of:
         folders.write(
             found,
             to,
             dtype=options.dtype,
-            files=tokenizer.files(dataset, known.context, known.mask),
+            files={**tokenizer.files(dataset, known.context, known.mask), **beside},
             generation=generation(run, known),
             shard=options.shard,
-            progress=progress,
+            progress=told_of,
             check=check,
         )
     if measured:

@@ -70,8 +70,6 @@ def bits_of(bottleneck: Bottleneck, sizes: Sequence[int]) -> float:
     """What the codes of one token take at most, at a site whose values have these sizes. Nothing is computed."""
 
     def built() -> nnx.Module:
-        holder = nnx.Module()
-        holder.part = bottleneck.build_at(sizes, Maker(jax.random.key(0), Normal(), 1))
-        return holder
+        return nnx.Dict({"part": bottleneck.build_at(sizes, Maker(jax.random.key(0), Normal(), 1))})
 
     return ceiling(nnx.eval_shape(built))

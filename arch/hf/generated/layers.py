@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ STATISTICS = ("counts", "spread")
 
 
 def laid_open(model: Model, params: Tree) -> Weights:
-    """Path by layer -> the array of `params`, which may hold the buffers too."""
+    """Path by layer -> the array of `params`, which may hold the buffers too: a view where that is float32 of numpy."""
     stacked = isinstance(model, Trunk) and type(model.stack) is not Sequential
     found = _side_by_side(params) if stacked else opened(model, params)
     found = {path: weight for path, weight in found.items() if path.rpartition(".")[2] not in STATISTICS}
@@ -47,9 +48,14 @@ def laid_open(model: Model, params: Tree) -> Weights:
         above, each, below = path.partition(".each.")
         rows = [(path, weight)]
         if each:
-            rows = [(f"{above}.each.{row}.{below}", Weight(one)) for row, one in enumerate(weight.value())]
+            rows = [(f"{above}.each.{row}.{below}", Weight(one)) for row, one in _rows(weight.value())]
         laid.update(rows)
     return laid
+
+
+def _rows(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and view of each row, also where it is one number."""
+    return ((row, array[row, ...]) for row in range(len(array)))
 
 
 def _side_by_side(params: Tree) -> Weights:
@@ -60,7 +66,7 @@ def _side_by_side(params: Tree) -> Weights:
         path, array = ".".join(str(key.key) for key in keys), np.asarray(leaf)
         for start, name in (("stack.blocks.", "layers"), ("stack.norm.", "stack.norm")):
             if path.startswith(start):
-                found |= {f"{name}.{row}.{path[len(start) :]}": Weight(one) for row, one in enumerate(array)}
+                found |= {f"{name}.{row}.{path[len(start) :]}": Weight(one) for row, one in _rows(array)}
                 break
         else:
             found[path] = Weight(array)

@@ -41,3 +41,8 @@ def turned(path: str, array: np.ndarray) -> np.ndarray:
         rows = int(np.prod(array.shape[:inputs]))
         return np.ascontiguousarray(array.reshape(rows, -1).T)
     return array.reshape(-1) if last == "bias" else array
+
+
+def returned(path: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Our array of `shape` from that of torch: `turned` the other way."""
+    return (array.T if path.rpartition(".")[2] == "kernel" and len(shape) > 1 else array).reshape(shape)

@@ -37,6 +37,19 @@ CONFIGURATION, MODELING = "configuration_strata", "modeling_strata"
 
 
 @dataclasses.dataclass(frozen=True)
+class Placed(Planned):
+    """A tensor, and which of our arrays it is.
+
+    Attributes:
+      path: by layer.
+      array: ours, as it lies in the tree of parameters; None: a constant, which is in no tree.
+    """
+
+    path: str
+    array: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """The class with a head: its source, its name, and the Auto class that opens it."""
 
@@ -130,7 +143,7 @@ def told_head(model: Any, width: int, teller: Teller, config: dict[str, Any]) ->
 
 
 def finished(
-    task: Task, base: str, config: dict[str, Any], tensors: list[Planned], tellers: list[Teller], tied: bool,
+    task: Task, base: str, config: dict[str, Any], tensors: list[Placed], tellers: list[Teller], tied: bool,
     shared: bool = False,
 ) -> Plan:  # fmt: skip
     """The plan of a model of which all is told."""
@@ -215,7 +228,7 @@ def _slides(block: dict[str, Any]) -> bool:
     )
 
 
-def planned(weights: dict[str, Weight], teller: Teller, logits: bool) -> list[Planned]:
+def planned(weights: dict[str, Weight], teller: Teller, logits: bool) -> list[Placed]:
     """The tensors of the folder."""
     found = []
     for path, weight in weights.items():
@@ -223,9 +236,9 @@ def planned(weights: dict[str, Weight], teller: Teller, logits: bool) -> list[Pl
         own = next((arrays for at, arrays in teller.arrays.items() if re.fullmatch(at, above)), {})
         name = f"{renamed(f'{above}.x', logits)[:-1]}{own[last]}" if last in own else renamed(path, logits)
         shape = turned(path, np.broadcast_to(np.float32(0), weight.shape)).shape
-        found.append(Planned(name, shape, functools.partial(_value, path, weight)))
+        found.append(Placed(name, shape, functools.partial(_value, path, weight), path, weight.array))
     for path, value in teller.constants.items():
-        found.append(Planned(renamed(path, logits), value.shape, functools.partial(_itself, value)))
+        found.append(Placed(renamed(path, logits), value.shape, functools.partial(_itself, value), path, None))
     assert len({one.name for one in found}) == len(found), [one.name for one in found]
     return found
 

@@ -45,6 +45,7 @@ from experiments.study.from_arm import FromArm
 from experiments.study.match import Match
 from experiments.study.study import Study
 from experiments.suites.recovery import Recovery
+from train.codes_from_data import KMeansCodes
 from train.data.pydoc import PydocTopics
 from train.data.text import Text
 from train.data.tokenizers import BPE, Bytes
@@ -59,6 +60,9 @@ SCORE = "suite/recovered_score"
 SITE = "mlp_out"
 FROZEN = r"^(?!.*\.at\.)"
 """All parameters but those of the bottlenecks."""
+
+FITTED = ("top-k codebook", "VQ-VAE", "learned codes, rotation", "residual VQ")
+"""Those whose codes are vectors of the site, and start as the k-means of what the trained model has there."""
 
 Sized = Callable[[int], Bottleneck]
 
@@ -93,13 +97,14 @@ def kinds(codes: int, sparse: int, few: int) -> dict[str, Sized]:
     }
 
 
-def with_bottleneck(base: Run, bottleneck: Bottleneck, steps: int, learning_rate: float) -> Run:
+def with_bottleneck(base: Run, name: str, bottleneck: Bottleneck, steps: int, learning_rate: float) -> Run:
     """`base` trained, frozen, with a bottleneck at the output of every feed-forward, which alone is trained."""
+    trained = FromArm(BASE)
     block = dataclasses.replace(base.model.block, at=((SITE, bottleneck),))  # type: ignore[attr-defined]
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, block=block),  # type: ignore[call-arg]
-        start=FromArm(BASE),
+        start=KMeansCodes(trained) if name in FITTED else trained,
         steps=steps,
         optimizer=dataclasses.replace(base.optimizer, learning_rate=learning_rate, freeze=(FROZEN,)),
     )
@@ -111,7 +116,7 @@ def study(
     """Every bottleneck at `bits` a token and layer, trained for `steps` updates on the trained base."""
     width = base.model.width  # type: ignore[attr-defined]
     found = at_equal_bits(sized, bits, (width,), tolerance)
-    arms = {name: with_bottleneck(base, one, steps, rate) for name, one in found.items()}
+    arms = {name: with_bottleneck(base, name, one, steps, rate) for name, one in found.items()}
     return Study(
         question=QUESTION,
         arms={BASE: base, **arms},
@@ -127,6 +132,7 @@ def study(
         notes=(
             "recovered: (loss with zeros - loss with the bottleneck) / (loss with zeros - loss without), of test.",
             "Bits are the ceiling, all codes equally probable; suite/bits_used is the entropy of those that were used.",
+            f"{', '.join(FITTED)} start from the k-means of the site's values; the others have no such codes.",
             "Every seed has a trained model of its own, the same for all arms.",
         ),
         **more,  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """Are the codes of two trained models the same? Their overlap, site by site and layer by layer, on the same tokens.
 
-A `Score` sees one model, so that this is no part of a suite: two run folders are compared (arXiv 2310.17230, section 3,
-asks it of seeds). Codes are matched one to one (`arch.probe.firing.overlap`); of several heads or groups each is matched
-with all of the other's, since nothing fixes their order.
+A `Score` sees one model, so that this is no part of a suite: two run folders are compared. Codes are matched one to one
+(`arch.probe.firing.overlap`); of several heads or groups each may be matched with any of the other model's, since nothing
+fixes their order.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from train.run import Run
 
 def compare(one: str, other: str, tokens: int = 20_000) -> dict[str, Overlap]:
     """`overlaps` of the newest checkpoints of the runs in two folders. Raises UserError for a folder without a run."""
-    opened = []
-    for folder in (one, other):
-        run = render.read(folder)
-        if not isinstance(run, Run):
-            raise UserError(f"{folder}: holds a {type(run).__name__}, not a run")
-        opened.append(open_run(run, folder))
-    return overlaps(*opened, tokens=tokens)
+    return overlaps(_opened(one), _opened(other), tokens)
+
+
+def _opened(folder: str) -> Opened:
+    run = render.read(folder)
+    if not isinstance(run, Run):
+        raise UserError(f"{folder}: holds a {type(run).__name__}, not a run")
+    return open_run(run, folder)
 
 
 def overlaps(one: Opened, other: Opened, tokens: int = 20_000) -> dict[str, Overlap]:

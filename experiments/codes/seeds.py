@@ -1,8 +1,8 @@
 """Are the codes of two trained models the same? Their overlap, site by site and layer by layer, on the same tokens.
 
 A `Score` sees one model, so that this is no part of a suite: two run folders are compared. Codes are matched one to one
-(`arch.probe.firing.overlap`); of several heads or groups each may be matched with any of the other model's, since nothing
-fixes their order.
+(`arch.probe.firing.overlap`); of several heads or groups each may be matched with any of the other model's, since
+nothing fixes their order.
 """
 
 from __future__ import annotations

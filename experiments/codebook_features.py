@@ -242,5 +242,5 @@ def cpu() -> Study:
 def tiny() -> Study:
     """Everything that the other forms do, in seconds."""
     data = StateMachine(states=16, edges=2, length=6, rows=64, held_out=16, tested=16)
-    base = run(data, width=8, depth=2, steps=4, batch=8, rate=3e-3, block=PreNorm)
+    base = run(data, width=8, depth=1, steps=4, batch=8, rate=3e-3, block=PreNorm)
     return study(base, 3, Codebook(6, std=0.3), Codebook(6, prenorm="layer"), (1, 2), rows=16, seeds=2)

@@ -1,6 +1,7 @@
 """The codes of a run: what they fire on against a count by hand, their effects against the weights, and the page."""
 
 import base64
+import dataclasses
 import gzip
 import json
 import re
@@ -22,6 +23,7 @@ from experiments.codes.contexts import Places, gather
 from experiments.codes.effects import effects
 from experiments.codes.page import context
 from experiments.codes.reading import Read, Reader, Site
+from experiments.codes.seeds import compare, overlaps
 from experiments.codes.steering import activate, activation, number, steered
 from experiments.config import render
 from experiments.config.flags import parser
@@ -228,6 +230,20 @@ def test_a_code_that_never_fired(reader, monkeypatch):
     assert steered(reader.opened, Greedy(), ["mlp_out:0:0"]).activate == ((Activate("mlp_out", 0, 0),),)
     with pytest.raises(UserError, match=r"mlp_out:0:3: this code fires on none of 2 tokens of test"):
         steered(reader.opened, Greedy(), ["mlp_out:0:3"])
+
+
+def test_codes_of_two_runs_are_compared_whatever_they_are_called(reader, home):
+    opened = reader.opened
+    turned = {**opened.state, "params": jax.tree_util.tree_map_with_path(
+        lambda path, x: x[:, ::-1] if "mlp_out" in jax.tree_util.keystr(path) else x, opened.params)}  # fmt: skip
+    found = overlaps(opened, dataclasses.replace(opened, state=turned), tokens=1000)
+    assert set(found) == {f"{site} layer {layer}" for site in ("attn.z", "mlp_out") for layer in (0, 1)}
+    assert {one.matched for one in found.values()} == {1.0}
+    assert min(one.shuffled for one in found.values()) < 0.9
+    fresh = dataclasses.replace(opened, state={**opened.state, "params": opened.program.start()["params"]})
+    assert overlaps(opened, fresh, tokens=1000)["mlp_out layer 1"].matched < 1.0
+    same = compare(str(home / "run"), str(home / "run"), tokens=200)
+    assert {one.matched for one in same.values()} == {1.0}
 
 
 def test_a_context_stays_within_its_row():

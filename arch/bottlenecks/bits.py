@@ -43,6 +43,6 @@ def chosen_bits(counts: Float[Array, "C"] | None, codes: int, k: int) -> jax.Arr
     return ceiling if counts is None else jnp.minimum(ceiling, k * entropy_bits(counts))
 
 
-def sparse_bits(counts: Float[Array, "C"] | None, codes: int, k: int, amplitude: float = AMPLITUDE) -> jax.Array:
+def sparse_bits(counts: Float[Array, "C"] | None, codes: int, k: int, amplitude: int = AMPLITUDE) -> jax.Array:
     """Of `k` different codes with an amplitude of so many bits each."""
     return chosen_bits(counts, codes, k) + k * amplitude

@@ -72,15 +72,15 @@ class Several(Quantizer):
         graphdef, params, buffers = split(self.each)
         axis = x.ndim - 2
 
-        def one(params: Any, buffers: Any, x: Any, weights: Any, key: Any, codes: Any, amplitudes: Any) -> Quantized:
+        def one(params: Any, buffers: Any, x: Any, weights: Any, key: Any, codes: Any, amplitudes: Any) -> list[Any]:
             part = merge(graphdef, params, buffers)
-            found: Quantized = part.quantize(x, weights, training=training, key=key, codes=codes, amplitudes=amplitudes)
-            return found
+            found = part.quantize(x, weights, training=training, key=key, codes=codes, amplitudes=amplitudes)
+            return [getattr(found, field.name) for field in dataclasses.fields(Quantized)]
 
         places = (0, 0, axis, None if weights is None else axis, None if key is None else 0,
                   None if codes is None else axis, None if amplitudes is None else axis)  # fmt: skip
-        outs = Quantized(axis, axis, axis, 0, 0, 0)  # type: ignore[arg-type]
-        found = jax.vmap(one, places, outs)(params, buffers, x, weights, keys, codes, amplitudes)
+        outs = [axis, axis, axis, 0, 0, 0]
+        found = Quantized(*jax.vmap(one, places, outs)(params, buffers, x, weights, keys, codes, amplitudes))
         losses, metrics = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), (found.losses, found.metrics))
         return dataclasses.replace(
             found,

@@ -159,9 +159,14 @@ def test_other_blocks_have_them_too(kind):
     spec = model(kind=kind)
     graph, params, buffers = split(nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0))))
     inputs, tap = Inputs(tokens=jnp.asarray(tiny.tokens(B, T))), Tap(save="mlp_out.*")
-    out = jax.eval_shape(lambda p, b: merge(graph, p, b)(inputs, tap=tap), params, buffers)
-    assert out.taps["mlp_out.codes"].shape == (2, B, T, 2, 1)
-    assert set(out.statistics) == {"stack.blocks.at.attn_z", "stack.blocks.at.mlp_out"}
+
+    def told(params, buffers):
+        out = merge(graph, params, buffers)(inputs, tap=tap)
+        return out.taps, out.statistics
+
+    taps, statistics = jax.eval_shape(told, params, buffers)
+    assert taps["mlp_out.codes"].shape == (2, B, T, 2, 1)
+    assert set(statistics) == {"stack.blocks.at.attn_z", "stack.blocks.at.mlp_out"}
 
 
 def test_sites_of_a_further_sublayer():

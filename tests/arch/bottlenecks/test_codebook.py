@@ -68,12 +68,14 @@ def test_gradients():
     few = quantized(Codebook(codes=40), x).codes
     assert len(unchosen) or len(np.unique(few)) < 40
     graph, params, buffers = build(Codebook(codes=40))
-    grads = tiny.jit(jax.grad(lambda p: jnp.sum(merge(graph, p, buffers).quantize(x).values * up)))(params)["codes"]
+    grads = tiny.jit(jax.grad(lambda p: jnp.sum(merge(graph, p, buffers).quantize(jnp.asarray(x)).values * up)))(
+        params
+    )["codes"]
     np.testing.assert_array_equal(grads[np.setdiff1d(np.arange(40), few)], 0.0)
 
 
 def test_the_loss_by_finite_differences():
-    x, (graph, params, buffers) = vectors(), compiled("codebook")[1]
+    x, (graph, params, buffers) = jnp.asarray(vectors()), compiled("codebook")[1]
     of = lambda p: merge(graph, p, buffers).quantize(x).losses["reconstruction"].value  # noqa: E731
     loss, grads = tiny.jit(of), tiny.jit(jax.grad(of))(params)["codes"]
     code = int(compiled("codebook")[0](x, np.ones(ROWS, np.float32))[0].codes[0, 0])
@@ -146,4 +148,4 @@ def test_nearest_codes_in_blocks(metric):
         found = tiny.jit(functools.partial(nearest, metric=metric, k=k, limit=limit))(x, codes)
         np.testing.assert_array_equal(found, np.argsort(gap, axis=-1)[..., :k])
     same = np.ones((4, 5), np.float32)
-    np.testing.assert_array_equal(nearest(x, same, metric), 0)  # of equals the first
+    np.testing.assert_array_equal(nearest(jnp.asarray(x), jnp.asarray(same), metric), 0)  # of equals the first

@@ -87,7 +87,7 @@ def test_a_gate_lets_through_and_is_trained_by_its_own_losses():
     np.testing.assert_allclose(found.losses["sparsity"].value, 0.1 * opened.sum(-1).mean(), rtol=1e-4)
     own = np.square(opened @ ways + params["bias"] - x).mean()
     np.testing.assert_allclose(found.losses["gate"].value, own, rtol=1e-4)
-    gate_loss = lambda p: merge(graph, p, buffers).quantize(x).losses["gate"].value  # noqa: E731
+    gate_loss = lambda p: merge(graph, p, buffers).quantize(jnp.asarray(x)).losses["gate"].value  # noqa: E731
     grads = tiny.jit(jax.grad(gate_loss))(params)
     np.testing.assert_array_equal(grads["decoder"], 0.0)
     assert np.abs(grads["encoder"]).max() > 0
@@ -169,7 +169,7 @@ def test_micro_batches_choose_each_by_itself():
     z = np.maximum(before(state[1], vectors())[0], 0)
     least = lambda rows: np.sort(z[rows].reshape(-1))[-3 * len(z[rows])]  # noqa: E731
     one, two, whole = (called(state, vectors(), w, training=True).statistics for w in (first, 1 - first, EVERY))
-    apart, together = (part.advance(state[2], s) for s in (jax.tree.map(np.add, one, two), whole))
+    apart, together = (part.advance(state[2], s) for s in (jax.tree.map(jnp.add, one, two), whole))
     mean = (4 * least(slice(0, 4)) + 8 * least(slice(4, ROWS))) / ROWS
     np.testing.assert_allclose(apart["threshold"], 0.01 * mean, rtol=1e-4)
     np.testing.assert_allclose(together["threshold"], 0.01 * least(slice(0, ROWS)), rtol=1e-4)

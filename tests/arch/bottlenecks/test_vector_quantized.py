@@ -65,7 +65,9 @@ def test_learned_codes_and_those_of_a_learned_map():
 
 def test_the_map_of_SimVQ_moves_codes_that_nobody_chose():  # noqa: N802
     graph, params, buffers = build(SimVQ(codes=64))
-    grads = tiny.jit(jax.grad(lambda p: merge(graph, p, buffers).quantize(vectors()).losses["codebook"].value))(params)
+    grads = tiny.jit(
+        jax.grad(lambda p: merge(graph, p, buffers).quantize(jnp.asarray(vectors())).losses["codebook"].value)
+    )(params)
     moved = jnp.abs(buffers["fixed"] @ grads["map"]).max(-1)
     assert (moved > 0).all()
 
@@ -138,7 +140,7 @@ def after(spec, x, steps=60):
     @tiny.jit
     def step(buffers):
         part = merge(graph, params, buffers)
-        found = part.quantize(x)
+        found = part.quantize(jnp.asarray(x))
         return part.advance(buffers, found.statistics), found.metrics
 
     for _ in range(steps):

@@ -150,4 +150,4 @@ def test_codes_from_the_data_of_an_arm(tmp_path):
     results = run_study(study, "toy", tmp_path, note=lambda line: None)
     cells = [cell for cell in results.cells if cell.arm == "codes" and cell.phase == "seeds"]
     assert len(cells) == 2
-    assert all(cell.status == "done" for cell in cells)
+    assert all(cell.status == "finished" for cell in cells)

@@ -81,9 +81,7 @@ def opened(path: Path) -> GGUF:
         if name in found:
             raise UserError(f"{path}: the tensor {name} is in it twice")
         if not shape or shape[-1] % kind.weights:
-            raise UserError(
-                f"{path}: {name} of shape {list(shape)} is not whole blocks of {kind.weights} ({kind.name})"
-            )
+            raise UserError(f"{path}: {name} of shape {list(shape)} is not whole {kind.name} blocks of {kind.weights}")
         size = math.prod(shape) // kind.weights * kind.size
         if begin + place + size > len(content):
             raise UserError(f"{path}: is cut off: {name} ends at byte {begin + place + size:,} of {len(content):,}")

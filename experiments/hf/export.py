@@ -20,6 +20,7 @@ from experiments.config import render
 from experiments.hf import tokenizer
 from experiments.hf.arm import is_study, open_arm
 from experiments.hf.card import Told, card, last_metrics, reached
+from experiments.hf.origins import TEMPLATE
 from experiments.study.results import Results
 from train.data.bars import bars
 from train.opened import Opened, open_run
@@ -108,7 +109,7 @@ def export_opened(
             found,
             to,
             dtype=options.dtype,
-            files=tokenizer.files(dataset, known.context, known.mask),
+            files={**tokenizer.files(dataset, known.context, known.mask), **template(folder)},
             generation=generation(run, known),
             shard=options.shard,
             progress=progress,
@@ -122,6 +123,12 @@ def export_opened(
              + ("" if available() else ": torch and transformers are not installed"))  # fmt: skip
     note(f"exported {folder}, step {opened.step:,}, to {to}")
     return to
+
+
+def template(folder: Path) -> Mapping[str, str]:
+    """The chat template that an imported run came with."""
+    file = folder / TEMPLATE
+    return {TEMPLATE: file.read_text(encoding="utf-8")} if file.exists() else {}
 
 
 def facts(run: Run, dataset: Any) -> Facts:

@@ -31,7 +31,7 @@ class Apart:
     def of(cls, stacked: Any) -> Apart:
         """From arrays of [L, B, ...]."""
         depth = jax.tree.leaves(stacked)[0].shape[0]
-        return cls(tuple(jax.tree.map(lambda leaf: leaf[layer : layer + 1], stacked) for layer in range(depth)))
+        return cls(tuple(jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], stacked) for i in range(depth)))
 
     def stacked(self) -> Any:
         """As arrays of [L, B, ...]."""

@@ -1,4 +1,4 @@
-"""Caches of layers apart (the form on CPUs): the same steps as with stacked ones, written in place and turned by row."""
+"""Caches of layers apart (the form on CPUs): the same steps as with stacked ones, rows turned and taken back."""
 
 import jax.numpy as jnp
 import pytest

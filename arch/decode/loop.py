@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from arch.decode.strategy import Choice, Outcome, Prompt, Seen, Strategy
 from arch.models.base import Cache, Inputs, Output
 from arch.params import merge
+from arch.sharding import platform
+from arch.stacks.apart import FEW
 from arch.taps import Tap
 
 
@@ -80,6 +82,9 @@ def decode(
         tokens_BP, lengths_B, padding_B1, source = spread((tokens_BP, lengths_B, padding_B1, source))
         last = dataclasses.replace(last, logits=last.logits[rows], cache=cast(Cache, last.cache).reordered(rows))
         B = B * strategy.rows
+
+    if platform() == "cpu" and ahead <= FEW:
+        last = dataclasses.replace(last, cache=model.apart(cast(Cache, last.cache)))
 
     def turn(run: Run, fed: jax.Array, output: Output) -> Run:
         seen = Seen(fed, output.logits, run.done, stop, output.taps)

@@ -81,9 +81,7 @@ def opened(path: Path) -> GGUF:
         if name in found:
             raise UserError(f"{path}: the tensor {name} is in it twice")
         if not shape or shape[-1] % kind.weights:
-            raise UserError(
-                f"{path}: {name} of shape {list(shape)} is not whole blocks of {kind.weights} ({kind.name})"
-            )
+            raise UserError(f"{path}: {name} of shape {list(shape)} is not whole {kind.name} blocks of {kind.weights}")
         size = math.prod(shape) // kind.weights * kind.size
         if begin + place + size > len(content):
             raise UserError(f"{path}: is cut off: {name} ends at byte {begin + place + size:,} of {len(content):,}")
@@ -97,11 +95,11 @@ class _Cursor:
     def __init__(self, path: Path, content: np.ndarray):
         self.path, self.content, self.at = path, content, 0
 
-    def take(self, size: int) -> memoryview:
+    def take(self, size: int) -> bytes:
         begin, self.at = self.at, self.at + size
         if self.at > len(self.content):
             raise UserError(f"{self.path}: is cut off: byte {self.at:,} is asked for, of {len(self.content):,}")
-        return memoryview(self.content)[begin : self.at]
+        return self.content[begin : self.at].tobytes()
 
     def numbers(self, form: str) -> tuple[Any, ...]:
         return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))
@@ -115,7 +113,7 @@ class _Cursor:
     def text(self) -> str:
         (length,) = self.numbers("Q")
         try:
-            return bytes(self.take(length)).decode()
+            return self.take(length).decode()
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}: is damaged: no UTF-8 before byte {self.at:,}") from error
 

@@ -166,6 +166,10 @@ class Network(nnx.Module, abc.ABC):
     limit: int | None = None
     """How many positions the model knows; None: no bound."""
 
+    def apart(self, cache: Cache) -> Cache:
+        """The cache in the form that is changed in place token by token on a CPU; the same where there is no other."""
+        return cache
+
     @abc.abstractmethod
     def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
         """The output for `inputs`.

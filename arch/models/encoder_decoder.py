@@ -104,6 +104,9 @@ class EncoderDecoderNetwork(Network):
     def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32, snapshots: int = 0) -> Cache:
         return self.decoder.empty_cache(Room(batch, length, dtype, snapshots))
 
+    def apart(self, cache: Cache) -> Cache:
+        return self.decoder.apart(cache)
+
     def forward(self, inputs, ctx, cache):
         memory = None
         if inputs.source is not None:

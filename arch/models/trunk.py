@@ -89,6 +89,10 @@ class TrunkNetwork(Network):
         """The cache of the trunk before the first token."""
         return Cache.empty(self.stack.init_cache(room), room, memory)
 
+    def apart(self, cache: Cache) -> Cache:
+        of_stack = getattr(self.stack, "apart", None)
+        return cache if of_stack is None else dataclasses.replace(cache, layers=of_stack(cache.layers))
+
     def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
         raise UserError(f"{type(self).__name__} has no head to answer with; a model that it is a half of calls hidden")
 

@@ -24,6 +24,7 @@ from arch.layers.caches import Room
 from arch.params import Maker, stack_layers
 from arch.sharding import constrain, residual_axes
 from arch.spec import Problem, one_of
+from arch.stacks.apart import FEW, Apart, turns
 from arch.stacks.base import Kept, Loop, Pattern, Remat, Stack, check_gates, layer_inputs, run_part, turn, variables
 from arch.stacks.patterns import Section, sections
 
@@ -102,6 +103,12 @@ class SequentialLayer(nnx.Module):
 
         return self._arranged([[of(blocks, one.repeats) for blocks in period] for one, period in self.loops()])
 
+    def apart(self, caches: Any) -> Any:
+        """The caches with the arrays of each layer on their own (`stacks.apart`)."""
+        if self.plain:
+            return Apart.of(caches)
+        return {i: {j: Apart.of(one) for j, one in period.items()} for i, period in caches.items()}
+
     def _arranged(self, caches: list[list[Any]]) -> Any:
         if self.plain:
             return caches[0][0]
@@ -135,6 +142,10 @@ class SequentialLayer(nnx.Module):
     ) -> tuple[jax.Array, list[Any]]:
         """One loop: the stream after it, and for each place of the period its outputs stacked over turns."""
         graphs, stacked = zip(*(variables(blocks) for blocks in period), strict=True)
+        apart = cache is not None and isinstance(cache[0], Apart)
+        if apart and x.shape[1] > FEW:
+            x, outputs = self._run(section, period, x, ctx, keys, keep, [one.stacked() for one in cache])
+            return x, [(Apart.of(after), *rest) for after, *rest in outputs]
         places = [section.layers(place) for place in range(len(period))]
 
         def body(x: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, list[Any]]:
@@ -142,7 +153,7 @@ class SequentialLayer(nnx.Module):
             outputs = []
             for place, (graphdef, one) in enumerate(zip(graphs, each, strict=True)):
                 (params, buffers), key, keep, cache = one
-                if cache is not None and self.loop == "unroll":
+                if cache is not None and (apart or self.loop == "unroll"):
                     # XLA takes a layer's slice out of a loop over tokens only if something behind it goes along; left
                     # in there, the weights of all layers are copied for every token.
                     params = jax.lax.optimization_barrier(params)
@@ -159,11 +170,11 @@ class SequentialLayer(nnx.Module):
                 return tree
             return jax.tree.map(lambda leaf: leaf[layers.start : layers.stop : layers.step], tree)
 
-        each = [
-            (stacked[place], mine(keys, layers), mine(keep, layers), None if cache is None else cache[place])
-            for place, layers in enumerate(places)
-        ]
+        given = [(stacked[place], mine(keys, layers), mine(keep, layers)) for place, layers in enumerate(places)]
         numbers = [tuple(self.indices[layer] for layer in turns) for turns in zip(*places, strict=True)]
+        if apart:
+            return turns(body, x, numbers, given, cache)
+        each = [(*one, None if cache is None else cache[place]) for place, one in enumerate(given)]
         return turn(body, x, numbers, (each,), self.loop, self.remat)
 
     def _bottleneck(self, after: int, x: jax.Array, ctx: Context) -> jax.Array:

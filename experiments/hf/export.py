@@ -23,6 +23,7 @@ from experiments.config import render
 from experiments.hf import own, tokenizer
 from experiments.hf.arm import is_study, open_arm
 from experiments.hf.card import Told, card, last_metrics, reached
+from experiments.hf.origins import TEMPLATE
 from experiments.study.results import Results
 from train.data.bars import bars
 from train.data.base import Progress
@@ -114,7 +115,7 @@ def export_opened(
             found,
             to,
             dtype=options.dtype,
-            files={**tokenizer.files(dataset, known.context, known.mask), **beside},
+            files={**tokenizer.files(dataset, known.context, known.mask), **template(folder), **beside},
             generation=generation(run, known),
             shard=options.shard,
             progress=told_of,
@@ -129,6 +130,12 @@ def export_opened(
     note((served if options.check else verdict)(to).line)
     note(f"exported {folder}, step {opened.step:,}, to {to}")
     return to
+
+
+def template(folder: Path) -> Mapping[str, str]:
+    """The chat template that an imported run came with."""
+    file = folder / TEMPLATE
+    return {TEMPLATE: file.read_text(encoding="utf-8")} if file.exists() else {}
 
 
 def facts(run: Run, dataset: Any) -> Facts:

@@ -24,7 +24,7 @@ def definition(metadata: Mapping[str, Any]) -> str:
         raise UserError("tokenizer.ggml.add_space_prefix=True is not read: texts would not keep their bytes")
     tokens, merges = (_words(metadata, f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
     vocab = {token: place for place, token in enumerate(tokens)}
-    pairs = [tuple(merge.split(" ")) for merge in merges]
+    pairs: list[Any] = [tuple(merge.split(" ")) for merge in merges]
     if len(vocab) < len(tokens):
         raise UserError("tokenizer.ggml.tokens: has a token twice")
     odd = next((pair for pair in pairs if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys()), None)

@@ -65,9 +65,7 @@ ACTIVATE = flags.DEFINE_multi_string(
     "generate: a code that is active throughout, SITE:LAYER:CODE or SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be "
     "given several times.",
 )
-TO = flags.DEFINE_string(
-    "to", None, "export: the new folder. train: folder of the exports. Default: RUN_FOLDER/export."
-)
+TO = flags.DEFINE_string("to", None, "export: the new folder. train: that of the exports; default RUN_FOLDER/export.")
 EXPORT_EVERY = flags.DEFINE_integer("export_every", None, "train: export every so many steps, into --to/STEP.",
                                     lower_bound=1)  # fmt: skip
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
@@ -89,9 +87,7 @@ def train(command: Command) -> None:
 
     if SWEEP.value is not None or not isinstance(command.spec, Run):
         if EXPORT_EVERY.value is not None:
-            raise UserError(
-                "--export_every: of one run, not of a study; export STUDY_FOLDER --arm=NAME when it is trained"
-            )
+            raise UserError("--export_every: of a run; of a study, export STUDY_FOLDER --arm=NAME when it is trained")
         train_study(command)
         return
     from experiments import verbs

@@ -41,9 +41,7 @@ class ExportEvery:
           UserError: several processes, none of which has all the numbers, or a run folder of a store.
         """
         if jax.process_count() > 1:
-            raise UserError(
-                "--export_every: one process must have all the numbers; export RUN_FOLDER after the training"
-            )
+            raise UserError("--export_every: one process must have all numbers; export RUN_FOLDER after the training")
         if to is None and "://" in folder:
             raise UserError(f"--export_every: {folder} is in a store; give a folder here by --to=FOLDER")
         return cls(every, Path(folder), Path(folder) / FOLDER if to is None else Path(to), options)

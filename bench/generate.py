@@ -28,7 +28,7 @@ NEW = flags.DEFINE_integer("new", 128, "Tokens that are added.")
 THREADS = flags.DEFINE_list("threads", ["1", "2"], "Threads of torch.")
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "toy": {"width": 32, "depth": 2, "heads": 4, "kv": 2, "hidden": 48, "vocab": 61, "base": 10_000.0},
+    "toy": {"width": 32, "depth": 2, "heads": 4, "kv": 2, "hidden": 48, "vocab": 61, "base": 10_000.0, "range": 0.6},
     "25M": {"width": 512, "depth": 7, "heads": 8, "kv": 8, "hidden": 1376, "vocab": 4096, "base": 10_000.0},
     "135M": {"width": 576, "depth": 30, "heads": 9, "kv": 3, "hidden": 1536, "vocab": 49152, "base": 100_000.0},
 }
@@ -51,7 +51,7 @@ def reference(size: str) -> Any:
         max_position_embeddings=1024,
         rope_parameters={"rope_type": "default", "rope_theta": shape["base"]},
         tie_word_embeddings=True,
-        initializer_range=0.05,
+        initializer_range=shape.get("range", 0.05),
         pad_token_id=0,
         eos_token_id=None,
     )

@@ -10,8 +10,8 @@ Forms:
            Scaling 25.76 perplexity, pre-norm 26.73; the bar is 0.3 perplexity. `:250M`, `:350M`,
            `:350M_script` and `:1B` likewise.
   :cpu     16 layers of width 32 on Python's reference text, 3 arms x 8 seeds after 4 learning rates x 3 seeds each; two
-           and a half hours on 2 cores. Measured: each arm at its best rate, nothing is decided, and the variance of the last
-           layer is 0.80 of pre-norm's (experiments/results); the bar was 0.35.
+           and a half hours on 2 cores. Measured: each arm at its best rate, nothing is decided, and the variance of the
+           last layer is 0.80 of pre-norm's (experiments/results); the bar was 0.35.
   :brief   the same arms for a third of the steps and half the seeds.
   :tiny    seconds; what the tests run.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from arch.hf.family import Facts, Planned
 from arch.models.base import Model
@@ -30,6 +30,7 @@ class Plan:
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@runtime_checkable
 class Tier(Protocol):
     """One way of writing models."""
 

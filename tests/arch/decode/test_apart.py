@@ -15,7 +15,7 @@ from tests.arch import tiny
 
 FULL = PreNorm(mixer=Attention(heads=2, kv_heads=1))
 LOCAL = PreNorm(mixer=Attention(heads=2, mask=SlidingWindow(4)))
-TOKENS = tiny.tokens(2, FEW + 6)
+TOKENS = jnp.asarray(tiny.tokens(2, FEW + 6))
 
 
 def calls(model, change):

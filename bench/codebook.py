@@ -17,10 +17,11 @@ from absl import app, flags
 
 from bench.alternate import alternate, table
 
-CODES = flags.DEFINE_integer("codes", 8192, "Codes of the codebook.")
-WIDTH = flags.DEFINE_integer("width", 256, "Numbers of a vector.")
-TOKENS = flags.DEFINE_integer("tokens", 8192, "Vectors of a step.")
-ROUNDS = flags.DEFINE_integer("rounds", 7, "Runs of each contestant, alternating.")
+FLAGS = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # imported, it has its own
+CODES = flags.DEFINE_integer("codes", 8192, "Codes of the codebook.", flag_values=FLAGS)
+WIDTH = flags.DEFINE_integer("width", 256, "Numbers of a vector.", flag_values=FLAGS)
+TOKENS = flags.DEFINE_integer("tokens", 8192, "Vectors of a step.", flag_values=FLAGS)
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Runs of each contestant, alternating.", flag_values=FLAGS)
 
 DECAY = 0.9
 

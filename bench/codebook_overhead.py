@@ -18,13 +18,14 @@ from absl import app, flags
 
 from bench.alternate import alternate, quartiles, table
 
-CODES = flags.DEFINE_integer("codes", 1024, "Codes of a codebook.")
-K = flags.DEFINE_integer("k", 8, "Codes that a vector becomes.")
-WIDTH = flags.DEFINE_integer("width", 512, "Width of the model.")
-DEPTH = flags.DEFINE_integer("depth", 4, "Layers.")
-LENGTH = flags.DEFINE_integer("length", 128, "Tokens of a row.")
-ROWS = flags.DEFINE_integer("rows", 4, "Rows of a batch.")
-ROUNDS = flags.DEFINE_integer("rounds", 9, "Runs of each contestant, alternating.")
+FLAGS = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # imported, it has its own
+CODES = flags.DEFINE_integer("codes", 1024, "Codes of a codebook.", flag_values=FLAGS)
+K = flags.DEFINE_integer("k", 8, "Codes that a vector becomes.", flag_values=FLAGS)
+WIDTH = flags.DEFINE_integer("width", 512, "Width of the model.", flag_values=FLAGS)
+DEPTH = flags.DEFINE_integer("depth", 4, "Layers.", flag_values=FLAGS)
+LENGTH = flags.DEFINE_integer("length", 128, "Tokens of a row.", flag_values=FLAGS)
+ROWS = flags.DEFINE_integer("rows", 4, "Rows of a batch.", flag_values=FLAGS)
+ROUNDS = flags.DEFINE_integer("rounds", 9, "Runs of each contestant, alternating.", flag_values=FLAGS)
 
 VOCAB = 1024
 

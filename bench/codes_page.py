@@ -19,9 +19,10 @@ from experiments.codes.effects import Effects
 from experiments.codes.page import Shown, page
 from experiments.codes.reading import Read, Site
 
-CODES = flags.DEFINE_integer("codes", 10_000, "Codes of the one codebook.", lower_bound=2)
-TOKENS = flags.DEFINE_integer("tokens", 1_000_000, "Tokens read.", lower_bound=1)
-SLOTS = flags.DEFINE_integer("slots", 8, "Codes active on a token.", lower_bound=1)
+FLAGS = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # imported, it has its own
+CODES = flags.DEFINE_integer("codes", 10_000, "Codes of the one codebook.", lower_bound=2, flag_values=FLAGS)
+TOKENS = flags.DEFINE_integer("tokens", 1_000_000, "Tokens read.", lower_bound=1, flag_values=FLAGS)
+SLOTS = flags.DEFINE_integer("slots", 8, "Codes active on a token.", lower_bound=1, flag_values=FLAGS)
 
 LENGTH, ROWS, NEAR = 256, 32, 5
 

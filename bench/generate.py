@@ -20,12 +20,13 @@ from absl import app, flags
 
 from bench.alternate import alternate, quartiles, table
 
-SIZES = flags.DEFINE_list("sizes", ["25M", "135M"], "Which models.")
-BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Rows side by side.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Runs of each contestant, alternating.")
-PROMPT = flags.DEFINE_integer("prompt", 128, "Tokens of a prompt.")
-NEW = flags.DEFINE_integer("new", 128, "Tokens that are added.")
-THREADS = flags.DEFINE_list("threads", ["1", "2"], "Threads of torch.")
+FLAGS = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # imported, it has its own
+SIZES = flags.DEFINE_list("sizes", ["25M", "135M"], "Which models.", flag_values=FLAGS)
+BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Rows side by side.", flag_values=FLAGS)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Runs of each contestant, alternating.", flag_values=FLAGS)
+PROMPT = flags.DEFINE_integer("prompt", 128, "Tokens of a prompt.", flag_values=FLAGS)
+NEW = flags.DEFINE_integer("new", 128, "Tokens that are added.", flag_values=FLAGS)
+THREADS = flags.DEFINE_list("threads", ["1", "2"], "Threads of torch.", flag_values=FLAGS)
 
 SHAPES: dict[str, dict[str, Any]] = {
     "toy": {"width": 32, "depth": 2, "heads": 4, "kv": 2, "hidden": 48, "vocab": 61, "base": 10_000.0, "range": 0.6},

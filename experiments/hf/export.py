@@ -115,7 +115,7 @@ def export_opened(
             found,
             to,
             dtype=options.dtype,
-            files={**tokenizer.files(dataset, known.context, known.mask), **template(folder), **beside},
+            files={**tokenizer.files(run, dataset, known.context, known.mask), **template(folder), **beside},
             generation=generation(run, known),
             shard=options.shard,
             progress=told_of,

@@ -11,12 +11,14 @@ from absl import flags
 
 import launch as program
 from arch.hf.parity import Parity
+from arch.models.base import Bidirectional, Causal, Seq2Seq
 from arch.spec import UserError
 from experiments.config.flags import parser
 from experiments.hf import export as exporting
 from experiments.hf.export import Options, export
 from experiments.hf.imports import import_
 from experiments.hf.origins import fetched
+from experiments.hf.tokenizer import framed
 from train.data.tokenizers import END, PROBES, BPETokenizer, ByteTokenizer, train_bpe
 
 CONFIG = """
@@ -174,6 +176,18 @@ def test_a_tokenizer_gives_the_same_ids_by_its_file(kind):
     np.testing.assert_array_equal(theirs.token_to_id(END), ours.eos)
 
 
+def test_the_tokenizer_puts_what_rows_begin_and_end_with(home):
+    text = ByteTokenizer().definition()
+    bos, eos, word = ByteTokenizer().bos, ByteTokenizer().eos, [*b"ab"]
+    for kind, wanted in ((Causal, [bos, *word]), (Bidirectional, [bos, *word, eos]), (Seq2Seq, [*word, eos])):
+        model = type("Some", (kind,), {})()
+        theirs = tokenizers.Tokenizer.from_str(framed(text, model, bos, eos))
+        assert theirs.encode("ab").ids == wanted
+        assert theirs.encode("ab", add_special_tokens=False).ids == word
+    written = tokenizers.Tokenizer.from_file(str(home / "out" / "tokenizer.json"))
+    assert written.encode("ab").ids == [bos, *word]
+
+
 THERE = """
 import sys, warnings
 warnings.filterwarnings("ignore")
@@ -181,10 +195,7 @@ sys.path = [path for path in sys.path if path not in ("", sys.argv[3])]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model, words = AutoModelForCausalLM.from_pretrained(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[1])
 assert "jax" not in sys.modules and "arch" not in sys.modules
-ids = words(sys.argv[2], add_special_tokens=False, return_tensors="pt").input_ids
-import torch
-ids = torch.cat([torch.tensor([[words.bos_token_id]]), ids], dim=1)
-out = model.generate(ids, max_new_tokens=9, do_sample=False)
+out = model.generate(**words(sys.argv[2], return_tensors="pt"), max_new_tokens=9, do_sample=False)
 print(words.decode(out[0], skip_special_tokens=True))
 """
 

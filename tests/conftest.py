@@ -124,6 +124,8 @@ SLOW = (
     "experiments/suites/test_fine_tuned.py",
     "experiments/suites/test_harness.py",
     "experiments/suites/test_recovery.py::test_what_cannot_be_scored",
+    "experiments/suites/test_scores.py::test_what_each_family_is_shown",
+    "experiments/test_ettin_sizes.py::test_scores_depend",
     "experiments/test_ettin_sizes.py::test_the_decoder_sees_no_future",
     "experiments/test_ettin_sizes.py::test_within_the_radius",
     "experiments/test_gradient_noise.py::test_the_tiny_form_runs",
@@ -136,6 +138,8 @@ SLOW = (
     "extension/test_mechanisms.py::test_a_member_of_an_ensemble_is_its_lone_run[encoder-decoder",
     "extension/test_mechanisms.py::test_a_member_of_an_ensemble_is_its_lone_run[lstm",
     "extension/test_mechanisms.py::test_a_member_of_an_ensemble_is_its_lone_run[recurrent translator",
+    "extension/test_mechanisms.py::test_eight_devices_are_one[lstm",
+    "extension/test_mechanisms.py::test_eight_devices_are_one[recurrent translator",
     "extension/test_mechanisms.py::test_it_trains[encoder-decoder",
     "extension/test_mechanisms.py::test_it_trains[recurrent translator",
     "extension/test_mechanisms.py::test_resumed_is_uninterrupted[recurrent translator",
@@ -157,6 +161,7 @@ SLOW = (
     "train/objectives/test_sequence_to_sequence.py::test_packing_changes_no_loss",
     "train/optim/test_noise.py::test_members_may_vary_seed",
     "train/optim/test_noise.py::test_the_seed_decides",
+    "train/test_batch_warmup.py::test_a_step_is_that_of_the_rows",
     "train/test_codes_from_data.py",
     "train/test_conversions.py",
     "train/test_loop.py::test_a_learning_rate_that_ends_in_infinity",
@@ -182,7 +187,7 @@ SIMPLE = (
 )
 """Foreign mechanisms whose long tests are slow: the others go through the same ways."""
 
-LONG = ("test_it_trains", "test_a_member_of_an_ensemble", "test_resumed", "test_cached_decoding")
+LONG = ("test_eight_devices", "test_it_trains", "test_a_member_of_an_ensemble", "test_resumed", "test_cached_decoding")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,11 +7,11 @@ Needs PyTorch and Transformers. Only a folder that Strata wrote is run.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+from arch.hf.parity import available
 from arch.hf.serving import Verdict, verdict
 from arch.spec import UserError
 
@@ -19,11 +19,6 @@ BACKEND = "strata_dry_run"
 LENGTHS = (7, 5)
 MOST = 1e-4
 """Difference that is rounding, relative to the largest number."""
-
-
-def available() -> bool:
-    """Whether PyTorch and Transformers are installed."""
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
 def served(folder: Path) -> Verdict:

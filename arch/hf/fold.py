@@ -177,8 +177,7 @@ RULES: tuple[Callable[[Layer], None], ...] = (
 
 def embedding_scale(spec: Any, weights: Weights, at: str, before_head: str | None) -> tuple[Any, bool]:
     """(trunk, whether folded) without `Embedding.scale`. `before_head`: path of the norm whose output a tied head
-    reads,
-    None: the head reads another table."""
+    reads; None: the head reads another table."""
     embedding = spec.embedding
     scale = None if embedding is None else embedding.scale
     if scale is None or scale == 1:

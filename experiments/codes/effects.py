@@ -105,12 +105,14 @@ def _call(
     """What is at tap site `save` when each token [B, T] has the code `ids` in every group and slot, or in one stage."""
 
     def chosen(codes: jax.Array, layer: Any) -> jax.Array:
-        each = jnp.asarray(ids).reshape(*ids.shape, *(1,) * (codes.ndim - 2))
-        mine = jnp.arange(codes.shape[-1]) == (0 if stage is None else stage)
-        return jnp.where(mine | (stage is None), each, 0 if stage is not None else each).astype(codes.dtype) + 0 * codes
+        each = jnp.broadcast_to(jnp.asarray(ids).reshape(*ids.shape, *(1,) * (codes.ndim - 2)), codes.shape)
+        if stage is None:
+            return each
+        slot = jnp.broadcast_to(jnp.arange(codes.shape[-1]).reshape((1,) * (codes.ndim - 1) + (-1,)), codes.shape)
+        return jnp.where(slot == stage, each, jnp.zeros_like(each))
 
     def full(amplitudes: jax.Array, layer: Any) -> jax.Array:
-        return jnp.where(jnp.arange(amplitudes.shape[-1]) == 0, jnp.ones_like(amplitudes), 0)
+        return jnp.zeros_like(amplitudes).at[..., 0].set(1)
 
     edit: dict[str, Any] = {f"{site.name}.codes": chosen, f"{site.name}.amplitudes": full}
     found = _taps(reader, rows, length, save, edit)
@@ -138,7 +140,6 @@ def _written(reader: Reader, site: Site, vectors: np.ndarray) -> np.ndarray | No
     length = _length(reader)
     rows = -(-site.size // length)
     spare = rows * length - site.size
-    out = np.zeros((site.layers, site.groups, site.size, 0), np.float32)
     grid = np.pad(vectors.reshape(site.layers, site.groups, site.size, -1), ((0, 0), (0, 0), (0, spare), (0, 0)))
     found = []
     for group in range(-1, site.groups):  # -1: zeros everywhere

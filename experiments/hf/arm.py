@@ -37,7 +37,7 @@ def open_arm(folder: Path, name: str | None, replica: int = 0) -> tuple[Opened, 
     if name is None or not found or name not in study.arms:
         raise UserError(f"--arm={name}: is no arm of {folder}; it has {', '.join(study.arms)}")
     if parent(study.arms[name]) is not None:
-        raise UserError(f"--arm={name}: starts from another arm; export the folder of its group, below {folder}/groups")
+        raise UserError(f"--arm={name}: starts from another arm; only arms that start from none are exported")
     group = seed_group(study, found[0], range(study.looks[0]))
     at = Cells(folder).group_folder(group)
     if not at.exists():

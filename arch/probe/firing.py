@@ -1,7 +1,8 @@
 """What codes fire on: precision and recall of a label, the best neuron beside them, and whether codes are the same in
 two networks (arXiv 2310.17230, sections 3 and 4).
 
-All of it counts on the host: codes are int arrays [M, k], the k codes that are active on each of M tokens.
+All of it counts on the host: codes are int arrays [M, k], the codes that are active on each of M tokens, k at most; -1
+where a token has fewer, as sparse codes do.
 """
 
 from __future__ import annotations
@@ -120,10 +121,10 @@ def _matched(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _renamed(codes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Codes called 0, 1, ... by how often they fire; -1 for those beyond `MOST` and for what is there twice."""
-    size = int(codes.max()) + 1
+    """Codes called 0, 1, ... by how often they fire; -1 for those beyond `MOST`, for none, and for what is twice."""
+    size = max(int(codes.max()) + 1, 1)
     ordered = np.sort(codes, axis=-1)
-    twice = np.concatenate([np.zeros((len(codes), 1), bool), ordered[:, 1:] == ordered[:, :-1]], axis=1)
+    twice = np.concatenate([np.zeros((len(codes), 1), bool), ordered[:, 1:] == ordered[:, :-1]], axis=1) | (ordered < 0)
     count = np.bincount(ordered[~twice], minlength=size)
     alive = np.argsort(-count, kind="stable")[: min(int((count > 0).sum()), MOST)]
     names = np.full(size, -1)
@@ -135,4 +136,4 @@ def _once(codes: np.ndarray) -> np.ndarray:
     """The codes of all tokens one after another, without those that a token has already."""
     ordered = np.sort(codes, axis=-1)
     first = np.concatenate([np.ones((len(codes), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
-    return ordered[first]
+    return ordered[first & (ordered >= 0)]

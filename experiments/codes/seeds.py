@@ -47,12 +47,14 @@ def overlaps(one: Opened, other: Opened, tokens: int = 20_000) -> dict[str, Over
 
 
 def _codes(opened: Opened, tokens: int) -> Mapping[str, np.ndarray]:
-    """ "SITE layer N" -> int [M, G k], the codes of each token that is no padding."""
+    """ "SITE layer N" -> int [M, G k], the codes of each token that is no padding; -1: a sparse code of amplitude 0."""
     reader = Reader(opened)
     found: dict[str, list[np.ndarray]] = {}
     for read in reader(tokens):
         for site in reader.sites:
             flat = site.flat(read.codes[site.name])[read.there]
+            if site.name in read.amplitudes:
+                flat = np.where(site.beside(read.amplitudes[site.name])[read.there] > 0, flat, -1)
             each = flat.reshape(len(flat), site.layers, -1)
             for layer in range(site.layers):
                 found.setdefault(f"{site.name} layer {layer}", []).append(each[:, layer])

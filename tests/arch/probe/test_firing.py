@@ -18,6 +18,17 @@ def test_counts_by_hand():
     np.testing.assert_allclose(found.f1, [2 / 3, 0.8, 0.4, 0])
 
 
+def test_places_without_a_code_fire_nothing():
+    fewer = np.concatenate([CODES, np.full((4, 2), -1)], axis=1)
+    assert firing_counts(fewer, 4).tolist() == firing_counts(CODES, 4).tolist()
+    np.testing.assert_array_equal(firing_of(fewer, LABEL, 4).recall, firing_of(CODES, LABEL, 4).recall)
+    other = CODES[:, ::-1][[1, 0, 2, 3]]
+    assert overlap(fewer, other).matched == overlap(CODES, other).matched < 1
+    sometimes = np.array([[0], [-1], [0], [-1]])
+    assert overlap(sometimes, np.array([[7], [2], [7], [2]])).matched == 1.0
+    assert firing_counts(sometimes, 1).tolist() == [2]
+
+
 def test_precision_and_recall_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     codes, label = rng.integers(0, 6, (200, 3)), rng.random(200) < 0.3

@@ -24,6 +24,9 @@ from train.opened import Opened
 
 CODES = ".codes"
 SAVED = r".*\.(codes|amplitudes)"
+LAYERS = r"(.*\.)?resid_post"
+"""The site that every layer of a stack has."""
+
 BETWEEN = re.compile(r"between_(\d+)")
 """The scope of a bottleneck between layers, which is there once and not once a layer."""
 
@@ -94,7 +97,7 @@ class Reader:
         self.batch = 32
         self.splits = tuple(name for name in (TEST, "validation", "train") if len(opened.dataset.rows.get(name, ())))
         first = next(self._batches(self.splits[0]))
-        shapes = jax.eval_shape(functools.partial(_saved, self.task), *split(opened.model), first)
+        shapes = jax.eval_shape(functools.partial(_saved, f"{SAVED}|{LAYERS}", self.task), *split(opened.model), first)
         self.sites = tuple(sites_of(opened.model, shapes[2]))
         if not self.sites:
             name = type(opened.program.run.model).__name__
@@ -108,7 +111,7 @@ class Reader:
     def __call__(self, tokens: int) -> Iterator[Read]:
         """Rows in order until `tokens` tokens were read: of the test split, then of validation, then of train."""
         parts, count = split(self.opened.model), 0
-        run = jax.jit(functools.partial(_saved, self.task), static_argnums=0)
+        run = jax.jit(functools.partial(_saved, SAVED, self.task), static_argnums=0)
         for name in self.splits:
             for batch in self._batches(name):
                 read, there, saved = jax.device_get(run(*parts, batch))
@@ -126,8 +129,8 @@ class Reader:
         yield from self.opened.dataset.evaluation(name, self.batch, 0, 1)
 
 
-def _saved(task: Any, graphdef: Any, params: Any, buffers: Any, batch: Any) -> tuple[Any, Any, Any]:
-    """(tokens, where they are no padding, what the codebooks chose) of the rows of a batch."""
+def _saved(save: str, task: Any, graphdef: Any, params: Any, buffers: Any, batch: Any) -> tuple[Any, Any, Any]:
+    """(tokens, where they are no padding, what the model saves) of the rows of a batch."""
     from train.forward import ROW  # rows know their number, which random masks depend on
 
     rows = {name: value for name, value in batch.items() if name != ROW}
@@ -136,29 +139,52 @@ def _saved(task: Any, graphdef: Any, params: Any, buffers: Any, batch: Any) -> t
     inputs, _ = task.prepare(rows, keys)
     if inputs.tokens is None:
         raise UserError("codes: the model reads no tokens")
-    out = merge(graphdef, params, buffers)(inputs, tap=Tap(save=SAVED, strict=False))
+    out = merge(graphdef, params, buffers)(inputs, tap=Tap(save=save, strict=False))
     there = inputs.tokens == inputs.tokens if inputs.segments is None else inputs.segments > 0
     return inputs.tokens, there, {name: _by_layer(name, value) for name, value in out.taps.items()}
 
 
 def _by_layer(name: str, value: Any) -> Any:
     """With an axis of layers first."""
+    if re.fullmatch(LAYERS, name):
+        return value
     if isinstance(value, tuple):
         raise UserError(f"codes: the layers have codebooks of unlike shapes at {name.rpartition('.')[0]}")
     return value[None] if BETWEEN.fullmatch(name.split(".")[-2]) else value
 
 
 def sites_of(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:
-    """The sites of a model that saved `SAVED`, arrays or their shapes, layers first."""
+    """The sites of a model that saved `SAVED` and `LAYERS`, arrays or their shapes, layers first.
+
+    Raises:
+      UserError: only some layers of a stack have codes at a site: what is saved does not tell which, so that a code
+        could not be named by its layer.
+    """
     for name, shape in saved.items():
         if not name.endswith(CODES):
             continue
         site = name.removesuffix(CODES)
+        layers = _depth(site, saved)
+        if layers not in (None, shape.shape[0]):
+            raise UserError(f"codes: {shape.shape[0]} of {layers} layers have codebooks at {site}; they are read where "
+                            "all have")  # fmt: skip
         sets = counts_shape(quantizer_of(model, site))
         grouped = len(shape.shape) > 4
         groups, slots = shape.shape[-2] if grouped else 1, shape.shape[-1]
         own = int(np.prod(sets[:-1], dtype=int))
         yield Site(site, shape.shape[0], groups, grouped, sets[-1], slots, stages=slots > 1 and own == groups * slots)
+
+
+def _depth(site: str, saved: Mapping[str, Any]) -> int | None:
+    """How many layers the stack has that `site` is in; None: it is between layers, or nobody knows."""
+    pieces = site.split(".")
+    if BETWEEN.fullmatch(pieces[-1]):
+        return None
+    for scope in range(len(pieces) - 1, -1, -1):
+        found = saved.get(".".join([*pieces[:scope], "resid_post"]))
+        if found is not None:
+            return len(found) if isinstance(found, tuple) else int(found.shape[0])
+    return None
 
 
 def quantizer_of(model: nnx.Module, site: str) -> Quantizer:

@@ -6,7 +6,8 @@ with the objective's loss of the model with its bottlenecks (`through`), without
 what stands at their sites replaced (`ablated`): by zeros, by its mean over the data, or by that of another row (as
 faithfulness of sparse autoencoders is measured: arXiv 2406.04093, section 4.1; arXiv 2404.16014, section 4). Off is
 exactly 1 and zeros in place of the bottlenecks exactly 0. Beside it the divergence KL(off || through) in nats, and the
-bits that the codes of a token take: their entropy over these rows, and the ceiling.
+bits that the codes of a token take: their entropy over these rows, and the ceiling. Sparse codes of which not always k
+are active take as many times k codes' bits as are active on the mean.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from arch.models.base import Bidirectional, Causal, Classification, Seq2Seq
 from arch.params import merge, split
 from arch.spec import Problem
 from arch.taps import Tap
-from experiments.codes.reading import SAVED, counts_shape, quantizer_of, sites_of
+from experiments.codes.reading import LAYERS, SAVED, counts_shape, quantizer_of, sites_of
 from experiments.suites.base import Asked, Score
 from train.forward import ROW
 from train.run import Run
@@ -86,7 +87,9 @@ class _Scored:
         graphdef, *arrays = split(model)
         self.run = functools.partial(_pass, task, graphdef, *arrays)
         self.depth = int(getattr(asked.run.model, "depth", 1))
-        shapes = jax.eval_shape(functools.partial(_saved, SAVED, task, graphdef), *arrays, self.batches[0])
+        shapes = jax.eval_shape(
+            functools.partial(_saved, f"{SAVED}|{LAYERS}", task, graphdef), *arrays, self.batches[0]
+        )
         self.sites = {site.name: site for site in sites_of(model, shapes)}
         there = functools.partial(_saved, _any(self.sites), task, graphdef)
         shapes = jax.eval_shape(there, *arrays, self.batches[0])
@@ -108,7 +111,7 @@ class _Scored:
             told[f"{label}{name}score"] = (ablated - _loss(through)) / (ablated - off) if ablated != off else math.nan
         told[f"kl_{name}gap"] = float(through["kl"] / through["there"])
         mine = [site for site, there in on.items() if there]
-        told[f"bits_{name}used"] = sum(self._bits(site, through["counts"][site]) for site in mine)
+        told[f"bits_{name}used"] = sum(self._bits(site, through) for site in mine)
         told[f"bits_{name}ceiling"] = sum(self._bits(site) for site in mine)
         return told
 
@@ -120,6 +123,7 @@ class _Scored:
         or ablated."""
         gates, changed = self._gates({} if ablation else on), self._gates(on if ablation else {})
         way, total = jnp.int32(ABLATIONS.index(ablation) if ablation else 0), None
+        sparse: set[str] = set()
         for batch in self.batches:
             told = jax.device_get(self.run(batch, gates, changed, way, self.means))
             there, codes = told.pop("mask"), told.pop("codes")
@@ -127,19 +131,25 @@ class _Scored:
             for name, site in self.sites.items():
                 fires = there[..., None] & np.ones_like(site.flat(codes[name]), bool)
                 if f"{name}.amplitudes" in codes:
+                    sparse.add(name)
                     fires &= site.beside(codes[f"{name}.amplitudes"]) > 0
                 numbers = site.flat(codes[name])[fires]
                 told["counts"][name] = np.bincount(numbers, minlength=site.layers * site.sets * site.size)
             total = told if total is None else jax.tree.map(np.add, total, told)
-        return dict(total or {})
+        return {**(total or {}), "sparse": sparse}
 
-    def _bits(self, name: str, counts: np.ndarray | None = None) -> float:
-        """Of one token's codes at a site, over all layers."""
+    def _bits(self, name: str, sums: Mapping[str, Any] | None = None) -> float:
+        """Of one token's codes at a site, over all layers: the ceiling, or what was in use."""
         part, site = self.quantizers[name], self.sites[name]
-        if counts is None:
+        if sums is None:
             return float(site.layers * part.bits())
+        counts = sums["counts"][name]
         by_layer = jnp.asarray(counts, jnp.float32).reshape(site.layers, *counts_shape(part))
-        return float(sum(part.bits(layer) for layer in by_layer))
+        bits = float(sum(part.bits(layer) for layer in by_layer))
+        k = getattr(getattr(part, "each", part), "k", None)
+        if name not in sums["sparse"] or k is None:
+            return bits
+        return bits * counts.sum() / (sums["there"] * site.layers * site.sets * k)
 
 
 def _loss(sums: Mapping[str, Any]) -> float:

@@ -18,6 +18,7 @@ from arch.layers.feed_forward import MLP
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.spec import UserError
+from arch.stacks import Cycle
 from arch.stacks.sequential import Sequential
 from arch.taps import Tap
 from experiments.suites.base import score
@@ -68,8 +69,12 @@ class Rows:
 LENGTH, ROWS, VOCAB = 6, 7, 16
 
 
-def opened(at, stack=None):
-    block = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=16), at=at)
+def block_of(at):
+    return PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=16), at=at)
+
+
+def opened(at, stack=None, block=None):
+    block = block or block_of(at)
     model = Decoder(VOCAB, 8, 2, block, **({} if stack is None else {"stack": stack}))
     optimizer = AdamW(learning_rate=1e-2, schedule=Constant())
     run = Run(model=model, data=Reversed(), objective=NextToken(), optimizer=optimizer, batch=2, steps=1,
@@ -124,7 +129,7 @@ def test_losses_divergence_and_bits_by_hand():
     plain = dataclasses.replace(bare, state={"params": params, "buffers": {}}).model
 
     def logits(model, edit=None):
-        out = model(inputs, tap=Tap(save="attn.z|mlp_out|.*codes", edit=edit or {}, strict=False))
+        out = model(inputs, tap=Tap(save="attn.z|mlp_out|.*codes|.*amplitudes", edit=edit or {}, strict=False))
         return np.asarray(jax.nn.log_softmax(out.logits), np.float64), out.taps
 
     def loss(log_p):
@@ -148,17 +153,25 @@ def test_losses_divergence_and_bits_by_hand():
     kl = (np.exp(off) * (off - through)).sum(axis=-1)[read].mean()
     np.testing.assert_allclose(told["kl_gap"], kl, rtol=1e-4)
     codes = np.asarray(saved["attn.z.codes"])[:, read]  # L, M, N, k
-    wanted = 0.0
-    for layer, head in np.ndindex(2, 2):
-        share = np.bincount(codes[layer, :, head].reshape(-1), minlength=5) / codes[layer, :, head].size
-        wanted += min(np.log2(10), 2 * -(share[share > 0] * np.log2(share[share > 0])).sum())
-    np.testing.assert_allclose(told["bits_attn.z_used"], wanted, rtol=1e-5)
+    dense = sum(min(np.log2(10), 2 * entropy(codes[layer, :, head])) for layer, head in np.ndindex(2, 2))
+    ids, sizes = (np.asarray(saved[f"mlp_out.{kind}"])[:, read] for kind in ("codes", "amplitudes"))
+    assert 0 < (sizes > 0).mean() < 1  # of three not always all are active
+    sparse = sum(min(np.log2(220), 3 * entropy(ids[layer][sizes[layer] > 0])) + 3 * 8 for layer in range(2))
+    np.testing.assert_allclose(told["bits_used"], dense + sparse * (sizes > 0).mean(), rtol=1e-5)
     np.testing.assert_allclose(told["bits_attn.z_ceiling"], 4 * np.log2(10), rtol=1e-6)
     np.testing.assert_allclose(told["bits_mlp_out_ceiling"], 2 * (np.log2(220) + 3 * 8), rtol=1e-5)
-    np.testing.assert_allclose(told["bits_used"], told["bits_attn.z_used"] + told["bits_mlp_out_used"], rtol=1e-6)
+
+
+def entropy(codes):
+    """In bits."""
+    share = np.bincount(codes.reshape(-1)) / codes.size
+    return -(share[share > 0] * np.log2(share[share > 0])).sum()
 
 
 def test_what_cannot_be_scored():
     between = opened((), Sequential(between=((1, Codebook(codes=3)),)))
     with pytest.raises(UserError, match="Recovery scores bottlenecks inside blocks, which have gates"):
         score((Recovery(),), between, "validation")
+    some = opened((), block=Cycle((block_of((("mlp_out", Codebook(codes=3)),)), block_of(()))))
+    with pytest.raises(UserError, match="1 of 2 layers have codebooks at mlp_out; they are read where all have"):
+        score((Recovery(),), some, "validation")

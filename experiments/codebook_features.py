@@ -39,7 +39,8 @@ from experiments.config.load import unknown_form
 from experiments.study.claims import AtLeast, AtMost, Better, Monotone, NoWorse
 from experiments.study.from_arm import FromArm
 from experiments.study.study import Study
-from experiments.suites.state_machine import StateCodes, StateSteering, TransitionValidity
+from experiments.suites.state_machine import StateCodes, TransitionValidity
+from experiments.suites.state_steering import StateSteering
 from experiments.suites.topics import TopicSteering
 from train.data.base import Data
 from train.data.pydoc_sections import PydocSections

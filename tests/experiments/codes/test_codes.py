@@ -19,9 +19,8 @@ from arch.decode.steered import Activate, Steered
 from arch.models.base import Inputs
 from arch.spec import UserError
 from arch.taps import Tap
-from experiments.codes.contexts import Places, gather
+from experiments.codes.contexts import gather
 from experiments.codes.effects import effects
-from experiments.codes.page import context
 from experiments.codes.reading import Read, Reader, Site
 from experiments.codes.seeds import compare, overlaps
 from experiments.codes.steering import activate, activation, number, steered
@@ -115,25 +114,6 @@ def test_counts_and_places_are_those_of_a_loop(reader, taps):
             b, t = divmod(int(place), width)
             assert code % 9 in mlp[code // 9, b, t]
             assert read.tokens[place] == inputs.tokens[b, t]
-
-
-def test_places_are_the_highest_ranked_however_they_come():
-    rng = np.random.default_rng(0)
-    codes, ranks = rng.integers(0, 5, 300), rng.permutation(300).astype(np.float32)
-    places = Places(5, 4)
-    for part in np.split(np.arange(300), 6):
-        places.add(codes[part], ranks[part], part)
-    first, where = places.of()
-    for code in range(5):
-        wanted = sorted(np.flatnonzero(codes == code), key=lambda n: -ranks[n])[:4]
-        assert where[first[code] : first[code + 1]].tolist() == wanted
-    assert places.counts.tolist() == np.bincount(codes, minlength=5).tolist()
-
-
-def test_stages_and_amplitudes():
-    site = Site("a", layers=2, groups=1, grouped=False, size=5, slots=3, stages=True)
-    codes = np.array([[[[0, 1, 2]]], [[[4, 0, 3]]]])  # L, B, T, k
-    assert site.flat(codes).tolist() == [[[0, 6, 12, 19, 20, 28]]]
 
 
 def test_effects_are_those_of_the_weights(reader):
@@ -244,14 +224,6 @@ def test_codes_of_two_runs_are_compared_whatever_they_are_called(reader, home):
     assert overlaps(opened, fresh, tokens=1000)["mlp_out layer 1"].matched < 1.0
     same = compare(str(home / "run"), str(home / "run"), tokens=200)
     assert {one.matched for one in same.values()} == {1.0}
-
-
-def test_a_context_stays_within_its_row():
-    tokens = np.array([*b"abc", -1, *b"defgh", -1, *b"ij"], np.int32)
-    decode = lambda ids: bytes(ids).decode()  # noqa: E731
-    assert context(tokens, 6, decode) == ("de", "f", "gh")
-    assert context(tokens, 2, decode) == ("ab", "c", "")
-    assert context(tokens, 10, decode) == ("", "i", "j")
 
 
 @pytest.fixture

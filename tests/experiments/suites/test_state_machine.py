@@ -19,18 +19,13 @@ from arch.stacks.sequential import Sequential
 from experiments.suites.base import Asked, score
 from experiments.suites.state_machine import (
     StateCodes,
-    StateSteering,
     TransitionValidity,
     _numbered,
-    _Pairs,
-    _saved,
-    _steered,
-    beside,
-    distance,
-    profiles,
+    saved_on,
     state_codes,
     valid_share,
 )
+from experiments.suites.state_steering import StateSteering, _Pairs, _steered, beside, distance, profiles
 from train.data.reversal import Reversed
 from train.data.state_machine import Machine, StateMachine
 from train.opened import Opened
@@ -117,7 +112,7 @@ def opened():
 def test_activating_what_is_active_changes_nothing_and_else_the_rest_of_the_row_does_not(opened):
     asked = Asked(opened, "test", 12, batch=12)
     tokens, places = asked.rows["tokens"][:, :-1], np.arange(12) % 5 * 2 + 2
-    saved = _saved(asked, r".*\.codes")
+    saved = saved_on(asked, r".*\.codes")
     own = {name.removesuffix(".codes"): x[:, np.arange(12), places] for name, x in saved.items()}
     parts = split(opened.model)
     off, on = ({site: np.full(2, value) for site in own} for value in (False, True))
@@ -133,7 +128,7 @@ def test_activating_what_is_active_changes_nothing_and_else_the_rest_of_the_row_
 
 def test_scores_of_an_untrained_model(opened):
     asked = Asked(opened, "test", 12, batch=8)
-    found = _Pairs(asked, {"mlp_out": _saved(asked, r"mlp_out\.codes")["mlp_out.codes"]}, 2)
+    found = _Pairs(asked, {"mlp_out": saved_on(asked, r"mlp_out\.codes")["mlp_out.codes"]}, 2)
     states = opened.dataset.machine.read(asked.rows["tokens"][:, 1:])[:, :-1]
     now = np.tile(states, (2, 1))[np.arange(24), found.places // 2 - 1]
     assert (found.target != now)[found.usable].all()

@@ -1,10 +1,6 @@
 """A part is edited between two commands: evaluating says so, going on is refused unless it is accepted."""
 
 import pytest
-from absl import flags
-
-import launch as program
-from experiments.config.flags import parser
 
 CONFIG = '''
 import dataclasses
@@ -18,6 +14,7 @@ from arch.layers.norms import Norm
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
 from train.run import Reports, Run
+from tests.launching import launched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +54,7 @@ def launch(home, capsys):
     """`launch("train", ...)` -> (exit status, lines of standard output, standard error), in the folder of one run."""
 
     def run(verb, *words):
-        flags.FLAGS.unparse_flags()
-        for name in ("run_folder", "prompt", "tokens", "temperature", "sweep", "trust_cells"):
-            flags.FLAGS[name].unparse()
-        verbs = {name: what for name, (_, what) in program.VERBS.items()}
-        given = ["launch.py", verb, f"--config={home / 'mine.py'}", f"--run_folder={home / 'run'}", *words]
-        status = program.main(parser(verbs, words=program.WORDS)(given))
+        status = launched(verb, f"--config={home / 'mine.py'}", f"--run_folder={home / 'run'}", *words)
         shown = capsys.readouterr()
         return status, shown.out.splitlines(), shown.err
 

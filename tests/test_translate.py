@@ -6,16 +6,13 @@ from xml.etree import ElementTree
 import jax
 import numpy as np
 import pytest
-from absl import flags
 
-import launch as program
 from arch.decode.beam import Beam, Coverage
 from arch.decode.generate import Decoded
 from arch.models.base import Inputs
 from arch.spec import UserError
 from arch.taps import Tap
 from experiments.attention_picture import draw, weights
-from experiments.config.flags import parser
 from experiments.config.load import load
 from experiments.suites import translation
 from experiments.suites.base import Asked
@@ -37,6 +34,7 @@ from train.data.tokenizers import Bytes
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optim import AdamW, Constant
 from train.run import Reports, Run
+from tests.launching import launched
 
 def get_config(form=""):
     seeing = PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=MLP(hidden=32))
@@ -78,16 +76,7 @@ def launch(home, capsys):
     """`launch("generate", "--beam=2", ...)` -> (exit status, standard output, standard error)."""
 
     def run(verb, *words):
-        flags.FLAGS.unparse_flags()
-        for name in flags.FLAGS:
-            if flags.FLAGS[name].present and not name.startswith("config"):
-                flags.FLAGS[name].unparse()
-        verbs = {name: what for name, (_, what) in program.VERBS.items()}
-        given = [f"--config={home / 'mine.py'}", f"--run_folder={home / 'run'}"]
-        try:
-            status = program.main(parser(verbs, words=program.WORDS)(["launch.py", verb, *given, *words]))
-        except SystemExit as end:
-            status = end.code
+        status = launched(verb, f"--config={home / 'mine.py'}", f"--run_folder={home / 'run'}", *words)
         shown = capsys.readouterr()
         return status, shown.out, shown.err
 

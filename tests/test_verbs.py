@@ -4,10 +4,6 @@ import json
 import shutil
 
 import pytest
-from absl import flags
-
-import launch as program
-from experiments.config.flags import parser
 
 CONFIG = """
 from arch.blocks import PreNorm
@@ -15,6 +11,7 @@ from arch.layers.attention import Attention
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
 from train.run import Reports, Run
+from tests.launching import launched
 
 def get_config(form=""):
     return Run(
@@ -41,15 +38,7 @@ def launch(home, capsys):
     """`launch("train", "--config.x=1", ...)` -> (exit status, standard output, standard error)."""
 
     def run(verb, *words, config=True):
-        flags.FLAGS.unparse_flags()
-        for name in ("run_folder", "prompt", "tokens", "temperature", "out", "metric", "sweep", "seeds"):
-            flags.FLAGS[name].unparse()
-        given = [f"--config={home / 'mine.py'}"] if config else []
-        verbs = {name: what for name, (_, what) in program.VERBS.items()}
-        try:
-            status = program.main(parser(verbs, words=program.WORDS)(["launch.py", verb, *given, *words]))
-        except SystemExit as end:
-            status = end.code
+        status = launched(verb, *([f"--config={home / 'mine.py'}"] if config else []), *words)
         shown = capsys.readouterr()
         return status, shown.out, shown.err
 

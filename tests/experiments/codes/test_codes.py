@@ -11,9 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
 
-import launch as program
 from arch.decode.sampling import Greedy
 from arch.decode.steered import Activate, Steered
 from arch.models.base import Inputs
@@ -25,7 +23,6 @@ from experiments.codes.reading import Read, Reader, Site
 from experiments.codes.seeds import compare, overlaps
 from experiments.codes.steering import activate, activation, number, steered
 from experiments.config import render
-from experiments.config.flags import parser
 from experiments.config.load import load
 from train.loop import train
 from train.opened import Opened, open_run
@@ -44,6 +41,7 @@ from train.data.tokenizers import Bytes
 from train.objectives.next_token import NextToken
 from train.optim import AdamW, Constant
 from train.run import Reports, Run
+from tests.launching import launched
 
 def get_config(form=""):
     at = (("attn.z", PerHead(Codebook(codes=6, k=2))), ("mlp_out", Codebook(codes=9, k=2, prenorm="layer")))
@@ -229,15 +227,7 @@ def test_codes_of_two_runs_are_compared_whatever_they_are_called(reader, home):
 @pytest.fixture
 def launch(capsys):
     def run(verb, *words):
-        flags.FLAGS.unparse_flags()
-        for name in flags.FLAGS:
-            if flags.FLAGS[name].present and not name.startswith("config"):
-                flags.FLAGS[name].unparse()
-        verbs = {name: what for name, (_, what) in program.VERBS.items()}
-        try:
-            status = program.main(parser(verbs, words=program.WORDS)(["launch.py", verb, *words]))
-        except SystemExit as end:
-            status = end.code
+        status = launched(verb, *words)
         shown = capsys.readouterr()
         return status, shown.out, shown.err
 

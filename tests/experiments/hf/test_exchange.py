@@ -7,18 +7,17 @@ import sys
 import numpy as np
 import pytest
 import tokenizers
-from absl import flags
 
 import launch as program
 from arch.hf.parity import Parity
 from arch.models.base import Bidirectional, Causal, Seq2Seq
 from arch.spec import UserError
-from experiments.config.flags import parser
 from experiments.hf import export as exporting
 from experiments.hf.export import Options, export
 from experiments.hf.imports import import_
 from experiments.hf.origins import fetched
 from experiments.hf.tokenizer import framed
+from tests.launching import launched
 from train.data.tokenizers import END, PROBES, BPETokenizer, ByteTokenizer, train_bpe
 
 CONFIG = """
@@ -37,7 +36,6 @@ def get_config(form=""):
         start=FromRun(form) if form else None,
     )
 """
-FLAGS = ("run_folder", "prompt", "tokens", "temperature", "to", "dtype", "check", "shard_bytes", "workdir", "like")
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +45,10 @@ def home(tmp_path_factory):
     (folder / "mine.py").write_text(CONFIG.format(files=str(folder / "text.txt")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STRATA_CACHE", str(folder / "cache"))
-        assert run("train", f"--config={folder / 'mine.py'}", f"--run_folder={folder / 'run'}") == 0
-        assert run("export", folder / "run", f"--to={folder / 'out'}", "--check=off") == 0
-        assert run("import", folder / "out", f"--workdir={folder / 'back'}") == 0
+        assert launched("train", f"--config={folder / 'mine.py'}", f"--run_folder={folder / 'run'}") == 0
+        assert launched("export", folder / "run", f"--to={folder / 'out'}", "--check=off") == 0
+        assert launched("import", folder / "out", f"--workdir={folder / 'back'}") == 0
         yield folder
-
-
-def run(*words):
-    flags.FLAGS.unparse_flags()
-    for name in FLAGS:
-        flags.FLAGS[name].unparse()
-    verbs = {name: what for name, (_, what) in program.VERBS.items()}
-    try:
-        return program.main(parser(verbs, words=program.WORDS)(["launch.py", *map(str, words)]))
-    except SystemExit as end:
-        return end.code
 
 
 def test_what_is_in_the_folder(home):
@@ -87,7 +74,7 @@ def test_the_imported_run_goes_on_like_the_trained_one(home, capsys):
     for name in ("run", "back"):
         capsys.readouterr()
         words = ("--prompt=the 1", "--tokens=9", "--temperature=0")
-        assert run("generate", f"--run_folder={home / name}", *words) == 0
+        assert launched("generate", f"--run_folder={home / name}", *words) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
     assert len(texts[0]) > len("the 1\n")
@@ -96,17 +83,17 @@ def test_the_imported_run_goes_on_like_the_trained_one(home, capsys):
 @pytest.mark.slow
 def test_a_run_can_start_from_it_and_is_evaluated_alike(home, capsys):
     other = f"--like={home / 'mine.py'}"
-    assert run("import", home / "out", f"--workdir={home / 'like'}", other) == 0
+    assert launched("import", home / "out", f"--workdir={home / 'like'}", other) == 0
     capsys.readouterr()
     found = []
     for name in ("run", "like"):
-        assert run("evaluate", f"--run_folder={home / name}") == 0
+        assert launched("evaluate", f"--run_folder={home / name}") == 0
         lines = capsys.readouterr().out.splitlines()
         (line,) = [line for line in lines if line.startswith("validation")]
         found.append(float(line.split()[2]))
     assert found[0] == pytest.approx(found[1], abs=2e-4)
     words = (f"--config={home / 'mine.py'}:{home / 'back'}", "--config.model.block=PreNorm(mixer=Attention(heads=2))")
-    assert run("train", *words, f"--run_folder={home / 'tuned'}") == 0
+    assert launched("train", *words, f"--run_folder={home / 'tuned'}") == 0
     assert "none is fresh" in capsys.readouterr().out
 
 
@@ -123,7 +110,7 @@ def test_a_run_can_start_from_it_and_is_evaluated_alike(home, capsys):
     ],
 )
 def test_mistakes_are_one_line(home, words, told, capsys):
-    assert run(*(word.format(home=home) for word in words)) == 2
+    assert launched(*(word.format(home=home) for word in words)) == 2
     error = capsys.readouterr().err
     assert told in error
     assert len(error.splitlines()) == 1
@@ -203,7 +190,7 @@ print(words.decode(out[0], skip_special_tokens=True))
 @pytest.mark.slow
 def test_a_process_without_us_writes_the_same_text(home, tmp_path, capsys):
     capsys.readouterr()
-    assert run("generate", f"--run_folder={home / 'run'}", "--prompt=the 1", "--tokens=9", "--temperature=0") == 0
+    assert launched("generate", f"--run_folder={home / 'run'}", "--prompt=the 1", "--tokens=9", "--temperature=0") == 0
     ours = capsys.readouterr().out
     words = [sys.executable, "-c", THERE, str(home / "out"), "the 1", str(program.__file__).removesuffix("/launch.py")]
     found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=200)
@@ -219,8 +206,8 @@ def test_a_modified_model_is_exported_with_code_of_its_own(home, capsys):
         "--config.model.block=PostNorm(mixer=Attention(heads=2,position=ALiBi()))",
         "--config.model.stack=Sequential(between=((1,Codebook(codes=8)),))",
     ]
-    assert run("train", f"--config={home / 'mine.py'}", *changes, f"--run_folder={home / 'modified'}") == 0
-    assert run("export", home / "modified", f"--to={home / 'code'}", "--dtype=bfloat16") == 0
+    assert launched("train", f"--config={home / 'mine.py'}", *changes, f"--run_folder={home / 'modified'}") == 0
+    assert launched("export", home / "modified", f"--to={home / 'code'}", "--dtype=bfloat16") == 0
     said = capsys.readouterr().out
     assert "generated code: code of its own: " in said
     assert "logits differ from Transformers by" in said

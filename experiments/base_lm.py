@@ -13,20 +13,26 @@ Expected: `:demo` ends well below the bigram model's bits per byte on the same v
   python launch.py train --config=experiments/base_lm.py:demo
 """
 
-from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.feed_forward import GatedMLP
-from arch.layers.initializers import Normal, ScaledInit
-from arch.models.decoder import Decoder
-from arch.spec import UserError
-from arch.stacks import Sequential
-from train.data.sources import LocalText, WikiLeads
-from train.data.text import Text
-from train.data.tokenizers import BPE, Bytes
-from train.mesh import Mesh
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from experiments import (
+    BPE,
+    AdamW,
+    Attention,
+    Bytes,
+    Cosine,
+    Decoder,
+    GatedMLP,
+    LocalText,
+    Mesh,
+    Normal,
+    PreNorm,
+    Reports,
+    Run,
+    ScaledInit,
+    Sequential,
+    Text,
+    UserError,
+    WikiLeads,
+)
 
 FORMS = ("", "demo", "tiny")
 

@@ -21,37 +21,44 @@ Nothing is published to set beside it. The claims ask whether discrete codes kee
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from arch.blocks import PreNorm
-from arch.bottlenecks.base import Bottleneck
-from arch.bottlenecks.codebook import Codebook
-from arch.bottlenecks.finite_scalar import FiniteScalar
-from arch.bottlenecks.gated import Gated
-from arch.bottlenecks.gradients import Rotation
-from arch.bottlenecks.gumbel import GumbelSoftmax
-from arch.bottlenecks.lookup_free import LookupFree
-from arch.bottlenecks.residual import Residual
 from arch.bottlenecks.several import Grouped
-from arch.bottlenecks.sim_vq import SimVQ
-from arch.bottlenecks.top_k import BatchTopK, TopK
-from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
-from arch.layers.attention import Attention
-from arch.layers.feed_forward import MLP
-from arch.models.decoder import Decoder
-from experiments.config.load import unknown_form
+from experiments import (
+    BPE,
+    MLP,
+    AdamW,
+    Attention,
+    BatchTopK,
+    Better,
+    Bottleneck,
+    Bytes,
+    Codebook,
+    Cosine,
+    Decoder,
+    FiniteScalar,
+    FromArm,
+    Gated,
+    GumbelSoftmax,
+    KMeansCodes,
+    LearnedCodes,
+    LookupFree,
+    Match,
+    NoWorse,
+    PreNorm,
+    PydocTopics,
+    Recovery,
+    Reports,
+    Residual,
+    Rotation,
+    Run,
+    SimVQ,
+    Study,
+    Text,
+    TopK,
+    VectorQuantized,
+    at_equal_bits,
+    unknown_form,
+)
 from experiments.lns_sizes import run as paper_run
-from experiments.study.claims import Better, NoWorse
-from experiments.study.equal_bits import at_equal_bits
-from experiments.study.from_arm import FromArm
-from experiments.study.match import Match
-from experiments.study.study import Study
-from experiments.suites.recovery import Recovery
-from train.codes_from_data import KMeansCodes
-from train.data.pydoc import PydocTopics
-from train.data.text import Text
-from train.data.tokenizers import BPE, Bytes
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = "At equal bits, do discrete codes let as much of a trained model through as sparse autoencoders do?"

@@ -25,32 +25,42 @@ of a topic, 3 times as many words are of that topic as without, and more than wi
 import dataclasses
 from typing import Any
 
-from arch.blocks import Parallel, PreNorm
-from arch.blocks.base import Block
-from arch.bottlenecks.base import Bottleneck
-from arch.bottlenecks.codebook import Codebook
-from arch.bottlenecks.several import Grouped, PerHead
-from arch.layers.attention import Attention
-from arch.layers.feed_forward import MLP
-from arch.layers.norms import LayerNorm
-from arch.models.decoder import Decoder
-from arch.stacks.sequential import Sequential
-from experiments.config.load import unknown_form
-from experiments.study.claims import AtLeast, AtMost, Better, Monotone, NoWorse
-from experiments.study.from_arm import FromArm
-from experiments.study.study import Study
-from experiments.suites.state_machine import StateCodes, TransitionValidity
-from experiments.suites.state_steering import StateSteering
-from experiments.suites.topics import TopicSteering
-from train.data.base import Data
-from train.data.pydoc_sections import PydocSections
-from train.data.sources import LocalText
-from train.data.state_machine import StateMachine
-from train.data.text import Text
-from train.data.tokenizers import BPE
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Constant
-from train.run import Reports, Run
+from arch.bottlenecks.several import Grouped
+from experiments import (
+    BPE,
+    MLP,
+    AdamW,
+    AtLeast,
+    AtMost,
+    Attention,
+    Better,
+    Block,
+    Bottleneck,
+    Codebook,
+    Constant,
+    Data,
+    Decoder,
+    FromArm,
+    LayerNorm,
+    LocalText,
+    Monotone,
+    NoWorse,
+    Parallel,
+    PerHead,
+    PreNorm,
+    PydocSections,
+    Reports,
+    Run,
+    Sequential,
+    StateCodes,
+    StateMachine,
+    StateSteering,
+    Study,
+    Text,
+    TopicSteering,
+    TransitionValidity,
+    unknown_form,
+)
 
 FORMS = ("", "wikitext", "text", "cpu", "tiny")
 QUESTION = "What does a network lose whose activations are sums of a few codes, and do codes stand for states?"

@@ -13,19 +13,24 @@ Forms:
   python launch.py codes runs/codes
 """
 
-from arch.blocks import PreNorm
-from arch.bottlenecks.codebook import Codebook
-from arch.bottlenecks.several import PerHead
-from arch.layers.attention import Attention
-from arch.layers.feed_forward import MLP
-from arch.models.decoder import Decoder
-from experiments.config.load import unknown_form
-from train.data.pydoc import PydocTopics
-from train.data.text import Text
-from train.data.tokenizers import BPE, Bytes, TokenizerSpec
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from experiments import (
+    BPE,
+    MLP,
+    AdamW,
+    Attention,
+    Bytes,
+    Codebook,
+    Cosine,
+    Decoder,
+    PerHead,
+    PreNorm,
+    PydocTopics,
+    Reports,
+    Run,
+    Text,
+    TokenizerSpec,
+    unknown_form,
+)
 
 FORMS = ("", "tiny")
 

@@ -21,31 +21,45 @@ Forms:
 import dataclasses
 from typing import Any
 
-from arch.blocks import Block, PostNorm, PreNorm, SandwichNorm
-from arch.blocks.admin import Admin
-from arch.blocks.deep_norm import DeepNorm
-from arch.blocks.depth_scaled import ScaledInput, ScaledNorm, ScaledResidual, ScaledSublayer
-from arch.blocks.learned_scale import LayerScale, SkipInit
-from arch.blocks.mix_norm import MixNorm
-from arch.layers.attention import Attention
-from arch.layers.deepnet_init import DeepNormInit
-from arch.layers.embedding_init import RELEASED_STD, EmbeddingInit
-from arch.layers.embedding_norm import NormedEmbedding
-from arch.layers.feed_forward import GatedMLP
-from arch.layers.group_norm import GroupNorm
-from arch.layers.initializers import DepthScaledInit, Normal, ScaledInit
-from arch.models.decoder import Decoder
-from experiments.config.load import unknown_form
+from arch.layers.embedding_init import RELEASED_STD
+from experiments import (
+    AdamW,
+    Admin,
+    Attention,
+    Better,
+    Block,
+    Bytes,
+    Cosine,
+    Decoder,
+    DeepNorm,
+    DeepNormInit,
+    DepthScaledInit,
+    EmbeddingInit,
+    GatedMLP,
+    GroupNorm,
+    HigherRate,
+    LayerScale,
+    MixNorm,
+    Normal,
+    NormedEmbedding,
+    PostNorm,
+    PreNorm,
+    PydocTopics,
+    RatioBelow,
+    Reports,
+    Run,
+    SandwichNorm,
+    ScaledInit,
+    ScaledInput,
+    ScaledNorm,
+    ScaledResidual,
+    ScaledSublayer,
+    SkipInit,
+    Study,
+    Text,
+    unknown_form,
+)
 from experiments.lns_sizes import run
-from experiments.study.claims import Better, RatioBelow
-from experiments.study.rate_claims import HigherRate
-from experiments.study.study import Study
-from train.data.pydoc import PydocTopics
-from train.data.text import Text
-from train.data.tokenizers import Bytes
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
 
 FORMS = ("", "cpu", "brief", "tiny")
 LARGE = ("250M", "350M", "350M_script", "1B")

@@ -18,23 +18,31 @@ Forms:
 
 import dataclasses
 
-from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.feed_forward import GatedMLP
-from arch.layers.positions import NoPosition
-from arch.models.decoder import Decoder
-from arch.stacks import Sequential
-from experiments.config.load import unknown_form
-from experiments.study.claims import Better, NoWorse
-from experiments.study.match import Hold, Match, match
-from experiments.study.study import Study
-from train.data.sources import LocalText, WikiLeads
-from train.data.text import Text
-from train.data.tokenizers import BPE, Bytes
-from train.optim.muon import Muon
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from experiments import (
+    BPE,
+    AdamW,
+    Attention,
+    Better,
+    Bytes,
+    Cosine,
+    Decoder,
+    GatedMLP,
+    Hold,
+    LocalText,
+    Match,
+    Muon,
+    NoPosition,
+    NoWorse,
+    PreNorm,
+    Reports,
+    Run,
+    Sequential,
+    Study,
+    Text,
+    WikiLeads,
+    match,
+    unknown_form,
+)
 
 FORMS = ("", "demo", "flops", "tiny")
 QUESTION = "At equal {what}, do more layers or wider ones predict English better?"

@@ -21,29 +21,36 @@ does not; int8 costs 0.02 nats at most. BLEU after the reward is not promised: t
 import dataclasses
 from typing import Any
 
-from arch.decode.beam import Beam, Coverage
-from arch.layers.clip import AnnealedClip
-from arch.layers.clipped_head import ClippedHead
-from arch.layers.lstm_cell import LSTMCell
-from arch.models.gnmt import GNMT
-from arch.models.recurrent import RecurrentDecoder, RecurrentEncoder
-from experiments.config.load import unknown_form
-from experiments.study.claims import AtMost, Better, NoWorse
-from experiments.study.from_arm import FromArm
-from experiments.study.study import Study
-from experiments.suites.base import Score
-from experiments.suites.int8 import Int8
-from experiments.suites.translation import Translation
-from train.data.libreoffice import LibreOfficeHelp
-from train.data.parallel_text import ParallelText
-from train.data.reversal import Reversed
-from train.data.translation_catalogue import TfdsPairs
-from train.data.wordpieces import WordPieces
-from train.objectives.policy_gradient import PolicyGradient
-from train.objectives.sequence_to_sequence import SequenceToSequence
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from experiments import (
+    GNMT,
+    AdamW,
+    AnnealedClip,
+    AtMost,
+    Beam,
+    Better,
+    ClippedHead,
+    Cosine,
+    Coverage,
+    FromArm,
+    Int8,
+    LibreOfficeHelp,
+    LSTMCell,
+    NoWorse,
+    ParallelText,
+    PolicyGradient,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    Reports,
+    Reversed,
+    Run,
+    Score,
+    SequenceToSequence,
+    Study,
+    TfdsPairs,
+    Translation,
+    WordPieces,
+    unknown_form,
+)
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = "Do deep recurrent translators need residual connections, and what do reward and integers change?"

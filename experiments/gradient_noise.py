@@ -18,21 +18,32 @@ Expected (published, MNIST, best and mean test accuracy of 40 runs): Simple Init
   python launch.py train --config=experiments/gradient_noise.py:cpu
 """
 
-from arch.layers.initializers import Initializer, Normal
-from arch.layers.plain_init import He, SussilloAbbott, Zeros
-from arch.models.mlp import DeepMLP
-from experiments.config.load import unknown_form
-from experiments.study.claims import AtLeast, AtMost, Better, Claim, Equivalent
-from experiments.study.study import Study
-from train.data.base import Data
-from train.data.catalogue import Tfds
-from train.data.digits import Digits
-from train.data.images import TfdsImages
-from train.objectives.classification import Classification
-from train.optim.noise import GradientNoise, walk_std
-from train.optim.optimizers import SGD
-from train.optim.schedules import Constant
-from train.run import Reports, Run
+from experiments import (
+    SGD,
+    AtLeast,
+    AtMost,
+    Better,
+    Classification,
+    Constant,
+    Data,
+    DeepMLP,
+    Digits,
+    Equivalent,
+    GradientNoise,
+    He,
+    Initializer,
+    Normal,
+    Reports,
+    Run,
+    Study,
+    SussilloAbbott,
+    Tfds,
+    TfdsImages,
+    Zeros,
+    unknown_form,
+)
+from experiments.study.claims import Claim
+from train.optim.noise import walk_std
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = "Does noise on the gradient train deep networks that do not train without it?"

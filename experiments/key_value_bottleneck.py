@@ -25,29 +25,40 @@ of the probe by 0.1 and of training everything by 0.4; keys from all classes are
 import dataclasses
 from typing import Any
 
-from arch.bottlenecks.key_value import KeyValueBottleneck, ValueLogits
-from arch.bottlenecks.keys import FixedKeys
-from arch.layers.class_heads import LinearHead
-from arch.layers.image_encoders import ConvEncoder, DenseEncoder, ImageEncoder
-from arch.layers.initializers import FanIn
-from arch.models.features import FeatureClassifier
-from arch.models.prototypes import PrototypeNetwork
-from experiments.config.load import unknown_form
-from experiments.study.claims import AtLeast, Better
-from experiments.study.from_arm import FromArm
-from experiments.study.study import Study
+from experiments import (
+    SGD,
+    AdamW,
+    AtLeast,
+    Better,
+    Classification,
+    Constant,
+    ConvEncoder,
+    Data,
+    DenseEncoder,
+    Digits,
+    FanIn,
+    FashionMNIST,
+    FeatureClassifier,
+    FixedKeys,
+    FromArm,
+    ImageEncoder,
+    KeyValueBottleneck,
+    LinearHead,
+    Optimizer,
+    Ordered,
+    PrototypeNetwork,
+    Reports,
+    Run,
+    Study,
+    Tfds,
+    TfdsImages,
+    ValueLogits,
+    WeightedClassification,
+    WithClassSets,
+    unknown_form,
+)
 from experiments.suites.class_incremental import ClassIncremental
-from train.data.base import Data
-from train.data.catalogue import Tfds
-from train.data.digits import Digits
-from train.data.fashion_mnist import FashionMNIST
-from train.data.images import TfdsImages
 from train.data.order import ClassIncremental as InPhases
-from train.data.wrappers import Ordered, WithClassSets
-from train.objectives.classification import Classification, WeightedClassification
-from train.optim.optimizers import SGD, AdamW, Optimizer
-from train.optim.schedules import Constant
-from train.run import Reports, Run
 
 FORMS = ("", "fashion", "cpu", "tiny")
 QUESTION = "Does a bottleneck of fixed keys and trained values keep what earlier classes taught?"

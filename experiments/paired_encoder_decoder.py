@@ -27,22 +27,27 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.config.load import unknown_form
+from experiments import (
+    BPE,
+    AdamW,
+    Better,
+    BibleVerses,
+    Bytes,
+    Cosine,
+    FromArm,
+    LocalText,
+    MaskedLM,
+    Optimizer,
+    PydocTopics,
+    Reports,
+    Run,
+    Sides,
+    Study,
+    Text,
+    unknown_form,
+)
 from experiments.ettin_sizes import SIZES, Size
-from experiments.study.claims import Better
-from experiments.study.from_arm import FromArm
-from experiments.study.study import Study
 from experiments.suites.catalogue import LANGUAGE
-from train.data.bible import BibleVerses
-from train.data.parallel import Sides
-from train.data.pydoc import PydocTopics
-from train.data.sources import LocalText
-from train.data.text import Text
-from train.data.tokenizers import BPE, Bytes
-from train.objectives.masked_lm import MaskedLM
-from train.optim.optimizers import AdamW, Optimizer
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = (

@@ -22,22 +22,31 @@ MNIST 99.22, without the interpretable layer 99.24; Fashion-MNIST 89.95.
 
 import dataclasses
 
-from arch.bottlenecks.prototypes import PrototypeLayer
-from arch.layers.image_encoders import ConvEncoder
-from arch.layers.initializers import FanIn, Initializer, Normal
-from arch.models.features import FeatureClassifier
-from arch.models.prototypes import PrototypeNetwork
-from experiments.config.load import unknown_form
-from experiments.study.claims import AtLeast, Better, NoWorse, RatioBelow
-from experiments.study.study import Study
-from experiments.suites.prototypes import PrototypeExplanation
-from train.data.base import Data
-from train.data.digits import Digits
-from train.data.fashion_mnist import FashionMNIST
-from train.objectives.classification import Classification, WeightedClassification
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Constant
-from train.run import Reports, Run
+from experiments import (
+    AdamW,
+    AtLeast,
+    Better,
+    Classification,
+    Constant,
+    ConvEncoder,
+    Data,
+    Digits,
+    FanIn,
+    FashionMNIST,
+    FeatureClassifier,
+    Initializer,
+    Normal,
+    NoWorse,
+    PrototypeExplanation,
+    PrototypeLayer,
+    PrototypeNetwork,
+    RatioBelow,
+    Reports,
+    Run,
+    Study,
+    WeightedClassification,
+    unknown_form,
+)
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = "Can a network explain itself by prototypes that look like its data, at the accuracy of one that cannot?"

@@ -21,30 +21,36 @@ out is reported, whichever way it falls. Latency and speed: bench/encoder_decode
 import dataclasses
 from typing import Any
 
-from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
-from arch.layers.embeddings import Tied
-from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
-from arch.models.decoder import Decoder
-from arch.models.encoder_decoder import EncoderDecoder, reading
-from arch.models.trunk import Trunk
-from experiments.config.load import unknown_form
+from arch.models.encoder_decoder import reading
+from experiments import (
+    MLP,
+    AdamW,
+    Attention,
+    Better,
+    Bidirectional,
+    Concatenated,
+    Cosine,
+    CrossAttention,
+    Decoder,
+    EncoderDecoder,
+    LibreOfficeHelp,
+    ParallelText,
+    PrefixConcatenated,
+    PreNorm,
+    Reports,
+    Reversed,
+    Run,
+    SequenceToSequence,
+    Study,
+    TfdsPairs,
+    Tied,
+    Trunk,
+    WordPieces,
+    match,
+    unknown_form,
+)
 from experiments.pair_sizes import SIZES
-from experiments.study.claims import Better
-from experiments.study.match import at_equal_flops, match
-from experiments.study.study import Study
-from train.data.libreoffice import LibreOfficeHelp
-from train.data.parallel_text import ParallelText
-from train.data.reversal import Reversed
-from train.data.translation_catalogue import TfdsPairs
-from train.data.wordpieces import WordPieces
-from train.objectives.concatenated import Concatenated, PrefixConcatenated
-from train.objectives.sequence_to_sequence import SequenceToSequence
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from experiments.study.match import at_equal_flops
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = "At equal parameters and training FLOPs, does an encoder-decoder translate better than a decoder alone?"

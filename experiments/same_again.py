@@ -24,20 +24,24 @@ Forms:
 
 import dataclasses
 
-from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.feed_forward import GatedMLP
-from arch.layers.reseeded import Reseeded
-from arch.models.decoder import Decoder
-from experiments.config.load import unknown_form
-from experiments.study.claims import Better, Equivalent
-from experiments.study.study import Study
-from train.data.sources import WikiLeads
-from train.data.text import Text
-from train.data.tokenizers import Bytes
-from train.optim.muon import Muon
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from experiments import (
+    Attention,
+    Better,
+    Bytes,
+    Cosine,
+    Decoder,
+    Equivalent,
+    GatedMLP,
+    Muon,
+    PreNorm,
+    Reports,
+    Reseeded,
+    Run,
+    Study,
+    Text,
+    WikiLeads,
+    unknown_form,
+)
 
 FORMS = ("", "tiny")
 QUESTION = "Does the same model do better with other first weights?"

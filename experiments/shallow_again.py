@@ -18,21 +18,27 @@ start as LeCun's: from He's, 8 modules multiply the signal so much that the sequ
 """
 
 from arch import cost
-from arch.layers.initializers import FanIn
-from arch.models.conv_residual import ConvResidual
-from arch.stacks import Sequential
-from arch.stacks.parallel import ParallelStack
-from experiments.config.load import unknown_form
-from experiments.study.claims import Better, Claim, Equivalent, RatioBelow
-from experiments.study.study import Study
-from train.data.base import Data
-from train.data.catalogue import Tfds
-from train.data.digits import Digits
-from train.data.images import TfdsImages
-from train.objectives.classification import Classification
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Constant
-from train.run import Reports, Run
+from experiments import (
+    AdamW,
+    Better,
+    Classification,
+    Constant,
+    ConvResidual,
+    Data,
+    Digits,
+    Equivalent,
+    FanIn,
+    ParallelStack,
+    RatioBelow,
+    Reports,
+    Run,
+    Sequential,
+    Study,
+    Tfds,
+    TfdsImages,
+    unknown_form,
+)
+from experiments.study.claims import Claim
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = "Do residual modules learn as well side by side as one after another?"

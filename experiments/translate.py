@@ -11,22 +11,26 @@ Forms:
   python launch.py evaluate --config=experiments/translate.py --suite=translation
 """
 
-from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
-from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
-from arch.models.encoder_decoder import EncoderDecoder, reading
-from arch.models.trunk import Trunk
-from experiments.config.load import unknown_form
-from train.data.libreoffice import LibreOfficeHelp
-from train.data.parallel_text import ParallelText
-from train.data.reversal import Reversed
-from train.data.wordpieces import WordPieces
-from train.objectives.sequence_to_sequence import SequenceToSequence
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from arch.models.encoder_decoder import reading
+from experiments import (
+    MLP,
+    AdamW,
+    Attention,
+    Bidirectional,
+    Cosine,
+    CrossAttention,
+    EncoderDecoder,
+    LibreOfficeHelp,
+    ParallelText,
+    PreNorm,
+    Reports,
+    Reversed,
+    Run,
+    SequenceToSequence,
+    Trunk,
+    WordPieces,
+    unknown_form,
+)
 
 FORMS = ("", "tiny")
 

@@ -25,39 +25,51 @@ reported by itself. Inference speed: bench/wide_latency.py.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.feed_forward import MLP
-from arch.layers.initializers import FanIn
-from arch.layers.masks import Bidirectional, LocalWindow, Mask
-from arch.layers.mixers.feature_maps import PositiveOrthogonal
-from arch.layers.mixers.linear_attention import LinearAttention
-from arch.layers.mixers.linformer import Linformer
-from arch.layers.mixers.sinkhorn import Sinkhorn
-from arch.layers.mixers.synthesizer import DenseSynthesizer
-from arch.layers.norms import LayerNorm
-from arch.layers.positions import Learned, NoPosition
-from arch.layers.sparse_masks import BigBird, Longformer, Strided
-from arch.layers.sublayer import Mixer
-from arch.models.classifier import Classifier, Matcher
-from arch.stacks import Sequential
-from experiments.config.load import unknown_form
-from experiments.study.claims import Claim, NoWorse
-from experiments.study.match import Match
-from experiments.study.on_average import OnAverage
-from experiments.study.study import Study
-from train.data.base import Data
-from train.data.classes import TextClasses
-from train.data.listops import TOKENS, ListOps
-from train.data.packages import PackageBytes
-from train.data.pairs import SameDocument
-from train.data.random_windows import RandomWindows
-from train.data.sources import IMDbReviews
-from train.data.tokenizers import BPE
-from train.objectives.classification import Classification
-from train.optim.optimizers import AdamW
-from train.optim.schedules import Cosine, InverseSqrt
-from train.run import Reports, Run
+from experiments import (
+    BPE,
+    MLP,
+    AdamW,
+    Attention,
+    Bidirectional,
+    BigBird,
+    Classification,
+    Classifier,
+    Cosine,
+    Data,
+    DenseSynthesizer,
+    FanIn,
+    IMDbReviews,
+    InverseSqrt,
+    LayerNorm,
+    Learned,
+    LinearAttention,
+    Linformer,
+    ListOps,
+    LocalWindow,
+    Longformer,
+    Mask,
+    Match,
+    Matcher,
+    Mixer,
+    NoPosition,
+    NoWorse,
+    OnAverage,
+    PackageBytes,
+    PositiveOrthogonal,
+    PreNorm,
+    RandomWindows,
+    Reports,
+    Run,
+    SameDocument,
+    Sequential,
+    Sinkhorn,
+    Strided,
+    Study,
+    TextClasses,
+    unknown_form,
+)
+from experiments.study.claims import Claim
+from train.data.listops import TOKENS
 
 FORMS = ("", "listops", "bytes", "cpu", "tiny")
 QUESTION = "At a constant number of heads, does one wide attention layer classify as well as many narrow ones?"

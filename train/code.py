@@ -169,9 +169,15 @@ def _parsed(module: str, file: Path) -> Parsed:
         except (SyntaxError, ValueError):
             tree = None
         code = content if tree is None else repr(_plain(tree)).encode()
-        imports = () if tree is None else tuple(_imports(tree))
+        imports = () if tree is None else (*_imports(tree), *_listed(file))
         _files[module] = loaded, Parsed(hashlib.sha256(code).hexdigest()[:16], imports)
     return _files[module][1]
+
+
+def _listed(file: Path) -> Iterator[Import]:
+    """What a package brings on use: its stub lists it."""
+    stub = file.with_suffix(".pyi")
+    return _imports(ast.parse(stub.read_bytes())) if stub.exists() else iter(())
 
 
 def _plain(node: Any) -> Any:

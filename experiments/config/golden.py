@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from arch.spec import Spec, SpecError, UserError, differences, to_text, walk
+from experiments.config import public
 from experiments.config.errors import ConfigError, spec_error_lines
 from experiments.config.load import ROOT, load
 from experiments.config.overrides import apply
@@ -169,9 +170,9 @@ def update(source: Path = ROOT / "experiments", folder: Path = FOLDER) -> list[P
 
 
 def main() -> int:
-    """Rewrites the golden files and says which changed."""
+    """Rewrites the golden files and the lists of names, and says which changed."""
     try:
-        for file in update():
+        for file in [*public.write(), *update()]:
             print(file.relative_to(ROOT))
     except UserError as error:
         print(error, file=sys.stderr)

@@ -16,6 +16,7 @@ import types
 from collections.abc import Iterable
 from pathlib import Path
 
+import experiments
 from arch.spec import Spec, SpecError, UserError
 from experiments.config.errors import ConfigError, hint, nearest, one_line
 
@@ -128,4 +129,16 @@ def _failure(error: BaseException, file: Path, shown: str) -> list[str]:
     where = f"{shown}:{lines[-1]}" if lines else shown
     if isinstance(error, SpecError):
         return [f"{where}: {line}" for line in str(error).splitlines()]
-    return [f"{where}: {type(error).__name__}: {one_line(error)}"]
+    return [f"{where}: {type(error).__name__}: {one_line(error)}{_where_it_is(error)}"]
+
+
+def _where_it_is(error: BaseException) -> str:
+    """Of a name that is not defined, or that `experiments` does not have: where there is one."""
+    missing = re.match(r"cannot import name '(\w+)' from 'experiments'", str(error))
+    name = error.name if isinstance(error, NameError) else missing[1] if missing else None
+    if not name:
+        return ""
+    if name in experiments.public():
+        return f"; it is there by: from experiments import {name}"
+    near = nearest(name, experiments.public())
+    return f"; did you mean {near}? (from experiments import {near})" if near else ""

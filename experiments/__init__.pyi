@@ -48,6 +48,7 @@ from arch.bottlenecks.vector_quantized import LearnedCodes as LearnedCodes
 from arch.bottlenecks.vector_quantized import Nearest as Nearest
 from arch.bottlenecks.vector_quantized import VectorQuantized as VectorQuantized
 from arch.context import Context as Context
+from arch.context import Keep as Keep
 from arch.context import Result as Result
 from arch.decode.beam import Beam as Beam
 from arch.decode.beam import Coverage as Coverage
@@ -163,6 +164,7 @@ from arch.models.decoder import Decoder as Decoder
 from arch.models.embedder import Embedder as Embedder
 from arch.models.encoder import Encoder as Encoder
 from arch.models.encoder_decoder import EncoderDecoder as EncoderDecoder
+from arch.models.encoder_decoder import reading as reading
 from arch.models.features import FeatureClassifier as FeatureClassifier
 from arch.models.gnmt import GNMT as GNMT
 from arch.models.mlp import DeepMLP as DeepMLP

@@ -1,4 +1,4 @@
-"""The names that `from experiments import ...` has, and the list of all parts, both written from the code itself.
+"""The names that `from experiments import ...` has, the list of all parts and that of all files, written from the code.
 
 Every spec is one: parts, data, objectives, optimisers, studies, claims, suites; and the few functions and types
 that studies and parts are written with (`MORE`). A name that two rooms define is none: it is imported from its module.
@@ -10,7 +10,6 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +19,12 @@ import experiments.study
 import experiments.suites
 import train
 from arch.spec import Spec
+from experiments.config.file_map import file_map, sentence
 from experiments.config.load import ROOT
 
 STUB = ROOT / "experiments" / "__init__.pyi"
 PARTS = ROOT / "docs" / "parts.md"
+MAP = ROOT / "docs" / "map.md"
 
 PACKAGES = (arch, train, experiments.study, experiments.suites)
 APART = ("arch.hf.generated.source",)
@@ -51,7 +52,9 @@ MORE = {
     "Inputs": "arch.models.base",
     "Network": "arch.models.base",
     "Output": "arch.models.base",
+    "Keep": "arch.context",
     "generate": "arch.decode.generate",
+    "reading": "arch.models.encoder_decoder",
     "at_equal_bits": "experiments.study.equal_bits",
     "Hold": "experiments.study.match",
     "match": "experiments.study.match",
@@ -136,13 +139,10 @@ def _short(value: object) -> str:
 
 
 def _first_line(part: type[Spec]) -> str:
-    """The first sentence of a docstring, its lines joined."""
-    doc = inspect.cleandoc(part.__dict__.get("__doc__") or "").split("\n\n")[0].replace("\n", " ")
-    sentence = re.match(r".*?[.:](?= [A-Z]|$)", doc)
-    return (sentence[0] if sentence else doc).replace("|", "\\|")
+    return sentence(part.__dict__.get("__doc__")).replace("|", "\\|")
 
 
-FILES = {STUB: stub, PARTS: parts}
+FILES = {STUB: stub, PARTS: parts, MAP: file_map}
 
 
 def stale() -> list[Path]:

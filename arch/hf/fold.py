@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -91,7 +92,7 @@ def depth_scaled_norm(layer: Layer) -> None:
         inner = norm.norm
     else:
         return
-    for path in [path for path in layer.weights if path.startswith(layer.at) and "norm.norm." in path]:
+    for path in [path for path in layer.weights if re.match(rf"{re.escape(layer.at)}[a-z0-9_]*norm\.norm\.", path)]:
         weight = layer.weights.pop(path)
         new = path.replace("norm.norm.", "norm.")
         layer.weights[new] = weight.times(_factor(norm, layer.index)) if type(norm) is DepthScaled else weight

@@ -17,14 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from arch import cost
+from arch.layers.masks import Mask
 from arch.models.base import Inputs, Model, Seq2Seq
 from arch.params import Tree, merge, split
-from arch.spec import UserError
+from arch.spec import UserError, walk
 
 MOST = 1e-4
 """Of the largest logit: rounding in float32 stays below it."""
 
-LONGEST = 32
+ROUNDED = 0.3
+"""Of the largest logit: what rounding to 16 bits may do to a class of Transformers."""
+
+LONGEST, FARTHEST = 32, 1024
+"""Tokens of a row that is compared: the first of a model without windows, the second at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,30 +59,40 @@ def compare(
     seed: int = 0,
     own_code: bool = False,
     buffers: Tree | None = None,
+    most: float = MOST,
 ) -> Parity:
     """What Transformers makes of `folder`, beside the model that it was made of and the one that is read from it again.
-    `buffers`: of both.
+    `buffers`: of both; `most`: how far the former may be, more where numbers were rounded.
 
     Raises:
       UserError: they differ by more than rounding, or Transformers does not open it.
     """
     model = own[0]
-    vocab, limit = int(model.vocab), cost.abstract(model).limit  # type: ignore[attr-defined]
-    length = min(LONGEST, limit or LONGEST)
+    vocab, length = int(model.vocab), compared(model)  # type: ignore[attr-defined]
     rng = np.random.default_rng(seed)
     low = min(3, vocab - 1)  # past the ids that a class may take for padding
     tokens, source = (rng.integers(low, vocab, (2, length), dtype=np.int32) for _ in range(2))
     given = source if isinstance(model, Seq2Seq) else None
-    theirs = _theirs(folder, tokens, given, own_code)
+    theirs = logits(folder, tokens, given, own_code)
     scale = float(np.abs(theirs).max()) or 1.0
     found = [
         float(np.abs(_ours(*one, tokens, given, buffers or {}) - theirs).max()) / scale for one in (own, again or own)
     ]
     parity = Parity(found[1], found[0], tokens.size)
-    if not parity.folder <= MOST:
-        raise UserError(f"Transformers gives other logits, by {parity.folder:.1e} of the largest; nothing was exported "
-                        "(--check=off exports all the same)")  # fmt: skip
+    for gap, bound in ((parity.folder, MOST), (parity.run, most)):
+        if not gap <= bound:
+            raise UserError(f"Transformers gives other logits, by {gap:.1e} of the largest; nothing was exported "
+                            "(--check=off exports all the same)")  # fmt: skip
     return parity
+
+
+def compared(model: Model) -> int:
+    """Length of the rows that tell a model from one with another window: more than its widest one, of `FARTHEST` at
+    most."""
+    spans = [part.span for _, part in walk(model) if isinstance(part, Mask) and part.span is not None]
+    length = min(max([LONGEST, *(max(side or 0 for side in span) + 3 for span in spans)]), FARTHEST)
+    limit = cost.abstract(model).limit
+    return min(length, limit or length)
 
 
 def _ours(model: Model, params: Tree, tokens: np.ndarray, source: np.ndarray | None, buffers: Tree) -> np.ndarray:
@@ -91,7 +106,9 @@ def _ours(model: Model, params: Tree, tokens: np.ndarray, source: np.ndarray | N
     return np.asarray(jax.jit(run)(params))
 
 
-def _theirs(folder: Path, tokens: np.ndarray, source: np.ndarray | None, own_code: bool) -> np.ndarray:
+def logits(folder: Path, tokens: np.ndarray, source: np.ndarray | None = None, own_code: bool = False) -> np.ndarray:
+    """What Transformers makes of `folder`, in float32. `source`: what an encoder reads; `own_code`: the folder has code
+    that was written here. Raises UserError if it does not open."""
     import torch
     import transformers
 
@@ -118,5 +135,5 @@ def _theirs(folder: Path, tokens: np.ndarray, source: np.ndarray | None, own_cod
         except Exception as error:
             text = " ".join(str(error).split())[:300]
             raise UserError(f"{name}: Transformers does not open it ({type(error).__name__}: {text})") from error
-        logits: np.ndarray = out.logits.float().numpy()
-    return logits
+        found: np.ndarray = out.logits.float().numpy()
+    return found

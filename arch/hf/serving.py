@@ -16,7 +16,8 @@ from typing import Any
 from arch.hf.source_rules import Source
 
 NATIVE = frozenset({
-    "LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel", "GPTNeoXForCausalLM",
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM", "Olmo2ForCausalLM",
+    "GPT2LMHeadModel", "GPTNeoXForCausalLM",
 })  # fmt: skip
 """Classes of Transformers that both servers have code of their own for."""
 

@@ -15,6 +15,7 @@ from arch.hf.families.gpt2 import GPT2
 from arch.hf.families.gpt_neox import GPTNeoX
 from arch.hf.families.llama import Llama, Mistral, Qwen3
 from arch.hf.families.modernbert import ModernBert, ModernBertDecoder
+from arch.hf.families.olmo2 import Olmo2
 from arch.hf.families.t5 import T5
 from arch.hf.families.t5gemma import T5Gemma
 from arch.hf.family import Facts, Family, UnfitError
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     Llama(),
     Mistral(),
     Qwen3(),
+    Olmo2(),
     GPT2(),
     GPTNeoX(),
     Bert(),

@@ -91,8 +91,8 @@ class AttentionLayer(nnx.Module):
         self.o = spec.linear.build([heads, head], [embed], make, name="o", role="residual")
         self.position = spec.position.build(self.head_dim, self.heads, make.at("position"))
         if spec.qk_norm is not None:
-            self.q_norm = spec.qk_norm.build(self.head_dim, make.at("q_norm"), axis="head_dim")
-            self.k_norm = spec.qk_norm.build(self.head_dim, make.at("k_norm"), axis="head_dim")
+            self.q_norm = spec.qk_norm.build_heads(heads, self.head_dim, make.at("q_norm"))
+            self.k_norm = spec.qk_norm.build_heads(kv_heads, self.head_dim, make.at("k_norm"))
 
     def init_cache(self, room: Room) -> Growing | Window:
         """Room for keys and values, each `[B, S, H, K]`: of all tokens, or of those that a window leaves in sight."""

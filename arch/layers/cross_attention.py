@@ -82,8 +82,8 @@ class CrossAttentionLayer(nnx.Module):
         self.v = spec.linear.build([memory], [kv_heads, head], make, name="v", role="value")
         self.o = spec.linear.build([heads, head], [target], make, name="o", role="residual")
         if spec.qk_norm is not None:
-            self.q_norm = spec.qk_norm.build(self.head_dim, make.at("q_norm"), axis="head_dim")
-            self.k_norm = spec.qk_norm.build(self.head_dim, make.at("k_norm"), axis="head_dim")
+            self.q_norm = spec.qk_norm.build_heads(heads, self.head_dim, make.at("q_norm"))
+            self.k_norm = spec.qk_norm.build_heads(kv_heads, self.head_dim, make.at("k_norm"))
 
     def init_cache(self, room: Room) -> Fixed:
         """Of no length: the first call brings the memory."""

@@ -28,6 +28,10 @@ class Norm(Spec, abc.ABC):
     def build(self, width: int, make: Maker, axis: str | None = "embed") -> nnx.Module:
         """The norm of vectors of `width` along logical `axis`."""
 
+    def build_heads(self, heads: tuple[int, str], head_dim: int, make: Maker) -> nnx.Module:
+        """The norm of queries or keys [..., N, K], `heads` being N and its logical axis: of each head by itself."""
+        return self.build(head_dim, make, axis="head_dim")
+
 
 @dataclasses.dataclass(frozen=True)
 class RMSNorm(Norm):

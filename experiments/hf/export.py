@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from arch.hf import folder as folders
 from arch.hf.dry_run import served
 from arch.hf.family import Facts
-from arch.hf.parity import Parity, available, compare
+from arch.hf.parity import MOST, ROUNDED, Parity, available, compare
 from arch.hf.reading import read
 from arch.hf.serving import verdict
 from arch.hf.tiers import TIERS, Plan, Tier, plan
@@ -159,12 +160,14 @@ def generation(run: Run, known: Facts) -> Mapping[str, Any] | None:
 
 
 def _parity(new: Path, run: Run, opened: Opened, found: Plan, dtype: str) -> Parity:
+    own, fewer = (run.model, opened.params), dtype != "float32"
     if found.files:  # code of its own, which no family reads back: our network on numbers rounded alike
         rounded, buffers = (jax.tree.map(lambda leaf: _rounded(leaf, dtype), tree)
                             for tree in (opened.params, opened.state["buffers"]))  # fmt: skip
-        return compare(new, (run.model, opened.params), (run.model, rounded), own_code=True, buffers=buffers)
+        most = math.inf if fewer else MOST  # a code that is chosen is another by any rounding
+        return compare(new, own, (run.model, rounded), own_code=True, buffers=buffers, most=most)
     again = read(new)
-    return compare(new, (run.model, opened.params), (again.model, again.params))
+    return compare(new, own, (again.model, again.params), most=ROUNDED if fewer else MOST)
 
 
 def _rounded(leaf: Any, dtype: str) -> np.ndarray:

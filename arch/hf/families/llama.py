@@ -9,17 +9,19 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar
 
+from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNorm
 from arch.hf.family import Facts, Family, UnfitError, attention, first_block, has_bias, linear, norm, table, want
 from arch.hf.layouts import Linear, Tensor
 from arch.hf.settings import THEIRS, Settings, kinds, rope
 from arch.hf.weights import blocks
+from arch.layers.across_heads import AcrossHeads
 from arch.layers.attention import Attention
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import GatedMLP
 from arch.layers.linear import Dense
 from arch.layers.masks import Causal, Mask, SlidingWindow
-from arch.layers.norms import RMSNorm
+from arch.layers.norms import Norm, RMSNorm
 from arch.layers.positions import Rotary
 from arch.models.decoder import Decoder
 from arch.stacks.patterns import Listed
@@ -28,7 +30,15 @@ SLIDING, FULL = "sliding_attention", "full_attention"
 
 
 class LlamaLike(Family):
-    """What the three share."""
+    """What the three and OLMo 2 share.
+
+    Attributes:
+      kind: of the blocks.
+      norms: what the norm of each sublayer is called.
+    """
+
+    kind: ClassVar[type[Block]] = PreNorm
+    norms: ClassVar = {"mixer": "input_layernorm", "feed_forward": "post_attention_layernorm"}
 
     def config(self, model: Any, facts: Facts) -> dict[str, Any]:
         want(model, Decoder, "model")
@@ -58,6 +68,10 @@ class LlamaLike(Family):
     def further(self, model: Any, mixer: Attention, feed_forward: GatedMLP) -> dict[str, Any]:
         """The fields that this one has and the others do not."""
 
+    def qk_norm(self, eps: float) -> Norm | None:
+        """Of queries and keys."""
+        return None
+
     @abc.abstractmethod
     def masks(self, settings: Settings, depth: int) -> list[Mask]:
         """Of each layer."""
@@ -73,7 +87,7 @@ class LlamaLike(Family):
             "kv_heads": settings.maybe("num_key_value_heads") or heads,
             "position": Rotary(base=settings.rope()[0]),
             "linear": Dense(bias=settings.flag("attention_bias")),
-            "qk_norm": RMSNorm(eps) if self.model_type == "qwen3" else None,
+            "qk_norm": self.qk_norm(eps),
         }
         feed_forward = GatedMLP(
             hidden=settings.integer("intermediate_size"),
@@ -81,7 +95,7 @@ class LlamaLike(Family):
             linear=Dense(bias=settings.flag("mlp_bias")),
         )
         each = tuple(
-            PreNorm(mixer=Attention(mask=mask, **fields), feed_forward=feed_forward, norm=RMSNorm(eps))
+            self.kind(mixer=Attention(mask=mask, **fields), feed_forward=feed_forward, norm=RMSNorm(eps))
             for mask in self.masks(settings, depth)
         )
         return Decoder(
@@ -103,12 +117,13 @@ class LlamaLike(Family):
             name, path = f"model.layers.{layer}", f"layers.{layer}"
             found += attention(f"{name}.self_attn", f"{path}.mixer", has_bias(mixer.linear))
             if mixer.qk_norm is not None:
+                inner = ".norm" if isinstance(mixer.qk_norm, AcrossHeads) else ""
                 for x in "qk":
-                    found += norm(f"{name}.self_attn.{x}_norm", f"{path}.mixer.{x}_norm")
+                    found += norm(f"{name}.self_attn.{x}_norm", f"{path}.mixer.{x}_norm{inner}")
             for x in ("gate", "up", "down"):
                 found += linear(f"{name}.mlp.{x}_proj", f"{path}.feed_forward.{x}", has_bias(feed_forward.linear))
-            found += norm(f"{name}.input_layernorm", f"{path}.mixer_norm")
-            found += norm(f"{name}.post_attention_layernorm", f"{path}.feed_forward_norm")
+            for ours, theirs in self.norms.items():
+                found += norm(f"{name}.{theirs}", f"{path}.{ours}_norm")
         found += norm("model.norm", "norm")
         return found if tied else [*found, Tensor("lm_head.weight", ("head.kernel",), Linear())]
 
@@ -176,6 +191,9 @@ class Qwen3(LlamaLike):
         told: dict[str, Any] = {"attention_bias": has_bias(mixer.linear), "use_sliding_window": bool(windows)}
         told["layer_types"] = [SLIDING if type(mask) is SlidingWindow else FULL for mask in masks]
         return {**told, "sliding_window": windows[0] if windows else None}
+
+    def qk_norm(self, eps):
+        return RMSNorm(eps)
 
     def masks(self, settings, depth):
         settings.only("mlp_bias", False)

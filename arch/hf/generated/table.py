@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from arch.hf.generated.telling import (
+    across_heads,
     attention,
     bigbird,
     block,
@@ -30,6 +31,7 @@ BLOCKS: dict[str, Twin] = {
     "PreNorm": Twin("StrataPreNorm", "pre_norm", block()),
     "PostNorm": Twin("StrataPostNorm", "post_norm", block()),
     "SandwichNorm": Twin("StrataSandwichNorm", "sandwich", block()),
+    "ReorderedNorm": Twin("StrataReorderedNorm", "reordered_norm", block()),
     "Parallel": Twin("StrataParallel", "parallel", block()),
     "BareMixer": Twin("StrataBareMixer", "bare_mixer", block()),
     "DeepNorm": Twin("StrataDeepNorm", "deep_norm", block(alpha=deep_norm_alpha)),
@@ -58,6 +60,7 @@ LAYERS: dict[str, Twin] = {
     "LayerNorm": Twin("StrataLayerNorm", "layer_norm"),
     "GroupNorm": Twin("StrataTokenGroupNorm", "group_norm"),
     "NoNorm": Twin("StrataNoNorm", "no_norm"),
+    "AcrossHeads": Twin("StrataAcrossHeads", "across_heads", across_heads),
     "DepthScaled": Twin("StrataDepthScaled", "depth_scaled"),
     "DepthScaledInput": Twin("StrataDepthScaledInput", "depth_scaled_input"),
     "MLP": Twin("StrataMLP", "mlp"),

@@ -109,6 +109,10 @@ def cross_attention(spec: Any, teller: Any, at: str) -> Fields:
     return {**{name: getattr(spec, name) for name in names}, "bias": bias(spec.linear), "qk_norm": norm}
 
 
+def across_heads(spec: Any, teller: Any, at: str) -> Fields:
+    return {"norm": teller.tell(spec.norm, rf"{at}.norm")}
+
+
 def linear_attention(spec: Any, teller: Any, at: str) -> Fields:
     found: Fields = teller.fields(spec, at, "mask", "features")
     return {**found, "causal": spec.mask.causal, "features": teller.tell(spec.features, f"{at}.features")}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from arch.blocks import BareMixer, Parallel, PostNorm, PreNorm, SandwichNorm
+from arch.blocks import BareMixer, Parallel, PostNorm, PreNorm, ReorderedNorm, SandwichNorm
 from arch.blocks.base import BlockLayer
 from arch.blocks.dropout import DropoutBy
 from arch.context import Context, Keep, dropout, named_key
@@ -37,6 +37,11 @@ def sandwich(x, b, attn, mlp, n):
     return h + n(b.feed_forward_out_norm, mlp(n(b.feed_forward_norm, h)))
 
 
+def reordered(x, b, attn, mlp, n):
+    h = x + n(b.mixer_norm, attn(x))
+    return h + n(b.feed_forward_norm, mlp(h))
+
+
 def parallel(x, b, attn, mlp, n):
     h = n(b.norm, x)
     return x + attn(h) + mlp(h)
@@ -47,7 +52,8 @@ def bare(x, b, attn, mlp, n):
     return h + mlp(n(b.feed_forward_norm, h))
 
 
-FORMULAS = [(PreNorm, pre), (BareMixer, bare), (PostNorm, post), (SandwichNorm, sandwich), (Parallel, parallel)]
+FORMULAS = [(PreNorm, pre), (BareMixer, bare), (PostNorm, post), (SandwichNorm, sandwich),
+            (ReorderedNorm, reordered), (Parallel, parallel)]  # fmt: skip
 
 
 def layer_norm(layer, x):

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arch.blocks import Parallel, PostNorm, PreNorm
+from arch.blocks import Parallel, PostNorm, PreNorm, ReorderedNorm
 from arch.hf.family import Facts
 from arch.hf.folder import write
 from arch.hf.tiers import plan
 from arch.layers import masks
+from arch.layers.across_heads import AcrossHeads
 from arch.layers.attention import Attention
 from arch.layers.embeddings import Tied, Untied
 from arch.layers.feed_forward import MLP, GatedMLP
@@ -79,6 +80,13 @@ def qwen3_by_layer():
     return decoder(Cycle((block(masks.Causal()), block(masks.SlidingWindow(4)))), norm=RMSNorm(1e-5))
 
 
+def olmo2(kv_heads=2, head=Untied(), linear=Dense()):
+    mixer = Attention(heads=N, kv_heads=kv_heads, qk_norm=AcrossHeads(RMSNorm(1e-5)), linear=linear)
+    return decoder(
+        ReorderedNorm(mixer=mixer, feed_forward=GatedMLP(hidden=F), norm=RMSNorm(1e-5)), head=head, norm=RMSNorm(1e-5)
+    )
+
+
 CASES = {
     "llama": llama,
     "llama mha tied": lambda: llama(kv_heads=None, head=Tied()),
@@ -88,6 +96,8 @@ CASES = {
     "mistral with free heads": lambda: llama(heads=3, kv_heads=1, head_dim=12, head=Tied()),
     "qwen3": lambda: llama(qk_norm=RMSNorm(1e-5), attention=BIAS, head_dim=16),
     "qwen3 by layer": qwen3_by_layer,
+    "olmo2": olmo2,
+    "olmo2 mha tied biases": lambda: olmo2(kv_heads=None, head=Tied(), linear=BIAS),
     "gpt2": gpt2,
     "gpt2 untied": lambda: gpt2(Untied()),
     "gpt2 without biases": lambda: gpt2(bias=False),

@@ -13,6 +13,7 @@ from arch.blocks.deep_norm import DeepNorm
 from arch.blocks.depth_scaled import ScaledInput, ScaledNorm
 from arch.blocks.post_norm import PostNorm
 from arch.blocks.pre_norm import PreNorm
+from arch.blocks.reordered_norm import ReorderedNorm
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.finite_scalar import FiniteScalar
 from arch.bottlenecks.residual import Residual
@@ -23,6 +24,7 @@ from arch.cost import abstract
 from arch.hf.generated.tier import Generated
 from arch.hf.tiers import joined as joined_trees
 from arch.layers import masks
+from arch.layers.across_heads import AcrossHeads
 from arch.layers.attention import Attention
 from arch.layers.class_heads import LinearHead, MLPHead
 from arch.layers.clip import ConstantClip
@@ -127,6 +129,7 @@ DECODERS = {
     "norm depth-scaled": decoder(block(norm=DepthScaled(norm=LayerNorm()))),
     "norm depth-scaled input": decoder(block(norm=DepthScaledInput(norm=RMSNorm(1e-2)))),
     "qk-norm": decoder(block(qk_norm=RMSNorm(), head_dim=12, kv_heads=1)),
+    "qk-norm across heads": decoder(block(ReorderedNorm, qk_norm=AcrossHeads(), head_dim=12, kv_heads=2, linear=BIAS)),
     "qk-norm of each depth": decoder(block(qk_norm=DepthScaled())),
     "heads free, biases": decoder(
         block(heads=3, head_dim=10, kv_heads=1, linear=BIAS, feed_forward=MLP(40, "relu", BIAS))

@@ -11,11 +11,13 @@ from arch.blocks.deep_norm import DeepNorm
 from arch.blocks.depth_scaled import ScaledInput, ScaledNorm, ScaledResidual, ScaledSublayer
 from arch.blocks.learned_scale import LayerScale, SkipInit
 from arch.blocks.mix_norm import MixNorm
+from arch.blocks.reordered_norm import ReorderedNorm
 from arch.hf.canonical import canonical, unlike
 from arch.hf.family import UnfitError
 from arch.hf.plain import plain
 from arch.hf.reading import read
 from arch.hf.tiers import STANDARD, Fold, Plan, plan
+from arch.layers.across_heads import AcrossHeads
 from arch.layers.attention import Attention
 from arch.layers.depth_scale import DepthScaled
 from arch.layers.embeddings import Embedding, Tied
@@ -92,6 +94,21 @@ def test_a_scale_of_normed_queries(tmp_path):
     mixer = Attention(heads=N, kv_heads=2, scale=0.7, qk_norm=RMSNorm(EPS))
     spec, params = cases.random(decoder(block(mixer=mixer), head=Tied(), embedding=Embedding(scale=0.5)))
     assert same(spec, params, tmp_path / "out").config["model_type"] == "qwen3"
+
+
+def test_a_norm_within_a_norm_is_no_norm_of_the_block():
+    """The factor of the depth goes into the gains behind the sublayers, and not into those of queries and keys."""
+    mixer = Attention(heads=N, kv_heads=2, scale=0.7, qk_norm=AcrossHeads(RMSNorm(EPS)))
+    spec, params = cases.random(decoder(block(ReorderedNorm, norm=DepthScaled(RMSNorm(EPS)), mixer=mixer)))
+    found = plan(spec, params, cases.FACTS)
+    assert (found.tier, found.config["model_type"]) == ("standard class", "olmo2")
+    held, blocks = {one.name: one.value() for one in found.tensors}, params["stack"]["blocks"]
+    for name, norm, factor in (
+        ("post_feedforward_layernorm", blocks["feed_forward_norm"]["norm"], 3**-0.5),
+        ("self_attn.q_norm", blocks["mixer"]["q_norm"]["norm"], 0.7 * (D // N) ** 0.5),
+        ("self_attn.k_norm", blocks["mixer"]["k_norm"]["norm"], 1.0),
+    ):
+        np.testing.assert_allclose(held[f"model.layers.2.{name}.weight"], norm["gain"][2] * factor, rtol=1e-6)
 
 
 def test_deep_norm_is_a_bert(tmp_path):

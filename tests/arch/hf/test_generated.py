@@ -189,6 +189,14 @@ def test_saved_and_opened_again(name, root, tmp_path):
     assert torch.equal(again(**_asked(name)).logits, model(**_asked(name)).logits)
 
 
+@pytest.mark.slow
+def test_a_norm_of_all_heads_keeps_them_on_one_device(root):
+    split = set(case("qk-norm", root)[2].config.base_model_tp_plan)
+    assert set(case("qk-norm across heads", root)[2].config.base_model_tp_plan) == {
+        one for one in split if ".mlp." in one
+    }
+
+
 def _asked(name):
     text = torch.from_numpy(tokens()).long()
     return {"input_ids": text, "decoder_input_ids": text} if name in PAIRS else {"input_ids": text}

@@ -119,7 +119,7 @@ def test_mistakes_are_one_line(home, words, told, capsys):
 
 
 def test_other_logits_in_transformers_prevent_an_export(home, tmp_path, monkeypatch):
-    def compare(*told):
+    def compare(*told, **more):
         raise UserError("Transformers gives other logits, by 3.0e-01 of the largest; nothing was exported")
 
     monkeypatch.setattr(exporting, "available", lambda: True)
@@ -127,7 +127,7 @@ def test_other_logits_in_transformers_prevent_an_export(home, tmp_path, monkeypa
     with pytest.raises(UserError, match="other logits"):
         export(str(home / "run"), str(tmp_path / "out"), note=lambda line: None)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(exporting, "compare", lambda *told: Parity(1e-7, 2e-3, 64))
+    monkeypatch.setattr(exporting, "compare", lambda *told, **more: Parity(1e-7, 2e-3, 64))
     said = []
     export(str(home / "run"), str(tmp_path / "out"), Options(dtype="bfloat16"), said.append)
     assert "logits differ from Transformers by 1.0e-07 of the largest, from those of the run by 2.0e-03" in said

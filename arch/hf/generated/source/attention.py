@@ -5,6 +5,7 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .core import make
+from .head_norm import head_norm
 
 
 def eager_attention_forward(
@@ -43,8 +44,8 @@ class StrataAttention(nn.Module):
         self.v_proj = nn.Linear(width, kv_heads * head_dim, bias=part["bias"])
         self.o_proj = nn.Linear(heads * head_dim, width, bias=part["bias"])
         self.position = make(part["position"], head_dim, heads)
-        self.q_norm = None if part["qk_norm"] is None else make(part["qk_norm"], head_dim, config.depths[layer_idx])
-        self.k_norm = None if part["qk_norm"] is None else make(part["qk_norm"], head_dim, config.depths[layer_idx])
+        self.q_norm = head_norm(part["qk_norm"], heads, head_dim, config.depths[layer_idx])
+        self.k_norm = head_norm(part["qk_norm"], kv_heads, head_dim, config.depths[layer_idx])
         self.mask = part["mask_key"]
         self.z = None if part["z"] is None else make(part["z"], head_dim)  # what the heads' outputs pass through
 

@@ -57,3 +57,5 @@ class StrataConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
+        if "'AcrossHeads'" in repr(self.parts):  # a norm of all heads needs them on one device
+            self.base_model_tp_plan = {name: how for name, how in self.base_model_tp_plan.items() if "mlp" in name}

@@ -7,7 +7,7 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import eager_attention_forward
-from .core import make
+from .head_norm import head_norm
 
 
 class StrataCrossAttention(nn.Module):
@@ -28,8 +28,8 @@ class StrataCrossAttention(nn.Module):
         self.v_proj = nn.Linear(part["memory_width"], kv_heads * head_dim, bias=part["bias"])
         self.o_proj = nn.Linear(heads * head_dim, width, bias=part["bias"])
         norm, depth = part["qk_norm"], config.depths[layer_idx]
-        self.q_norm = None if norm is None else make(norm, head_dim, depth)
-        self.k_norm = None if norm is None else make(norm, head_dim, depth)
+        self.q_norm = head_norm(norm, heads, head_dim, depth)
+        self.k_norm = head_norm(norm, kv_heads, head_dim, depth)
 
     def split(self, projected):
         """[B, T, N K] as [B, T, N, K]."""

@@ -26,7 +26,7 @@ def too_long(run: Any, network: Any, data: Description) -> Iterator[SpecError]:
     forward = Forward(None, run.objective.build(data), beside=beside)
     inputs, _ = jax.eval_shape(forward.still, frozen, batch)
     for name, limit in limits.items():
-        read = getattr(inputs, name)
+        read = inputs.tokens if name == "tokens" else getattr(inputs.source, "tokens", None)
         if limit is not None and read is not None and read.shape[1] > limit:
             what = "source tokens" if name == "source" else "tokens"
             allowed = f"must be at least {read.shape[1]}, the {what} of a row, or rows be shorter"

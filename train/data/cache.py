@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from arch.spec import UserError
+from train.data.paths import expanded
 
 MANIFEST = "manifest.json"
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 def root() -> Path:
     """$STRATA_CACHE, or ~/.cache/strata."""
-    return Path(os.environ.get("STRATA_CACHE") or "~/.cache/strata").expanduser()
+    return expanded(os.environ.get("STRATA_CACHE") or "~/.cache/strata")
 
 
 def digest(*parts: Any) -> str:

@@ -8,6 +8,7 @@ want the same entry wait for each other where the file system has locks, and oth
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -73,7 +74,7 @@ def intact(folder: Path) -> bool:
 def _make(target: Path, make: Callable[[Path], None], locked: bool) -> None:
     prefix = f".{target.name}.tmp-"
     if locked:
-        for leftover in target.parent.glob(prefix + "*"):  # of a process that was killed
+        for leftover in target.parent.glob(glob.escape(prefix) + "*"):  # of a process that was killed
             shutil.rmtree(leftover, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:

@@ -10,14 +10,16 @@ from arch.spec import UserError
 
 
 def refuse_overlap(what: str, parts: Mapping[str, str], splits: Any) -> None:
-    """Raises UserError if two of `parts`, name -> expression over the `splits` of a builder, share records."""
+    """Raises UserError if two of `parts`, name -> expression over the `splits` of a builder, share records, or if
+    one has none."""
     from tensorflow_datasets.core.splits import AbstractSplit  # TFDS takes most of a second to import
 
-    def found(part: str) -> list[tuple[str, int, int]]:
-        ranges = AbstractSplit.from_spec(part).to_absolute(splits)
-        return [(one.splitname, one.from_ or 0, _end(one.to, splits[one.splitname])) for one in ranges]
-
-    ranges = {name: found(part) for name, part in parts.items()}
+    ranges = {}
+    for name, part in parts.items():
+        found = AbstractSplit.from_spec(part).to_absolute(splits)
+        ranges[name] = [(one.splitname, one.from_ or 0, _end(one.to, splits[one.splitname])) for one in found]
+        if any(begin >= end for _, begin, end in ranges[name]):  # TFDS takes the end before the beginning for records
+            raise UserError(f"{what}: {name}={part!r} has a part without records; give a larger one")
     for one, other in itertools.combinations(ranges, 2):
         shared = sum(
             max(0, min(end, its_end) - max(begin, its_begin))

@@ -84,6 +84,8 @@ def test_documents_of_test_are_not_trained_on(caplog):
         ("train", "test[:5]", "test[4:]+train[:1]", "train='train' and test='test[4:]+train[:1]' share 1 records"),
         ("train[:5]", "train[5:8]", "train[-33:]", "validation='train[5:8]' and test='train[-33:]' share 1 records"),
         ("all", "test", None, "train='all' and validation='test' share 20 records"),
+        ("train[:20]", "train[-1:1]", None, "validation='train[-1:1]' has a part without records; give a larger one"),
+        ("train[:5]+train[9:7]", "test", None, "train='train[:5]+train[9:7]' has a part without records"),
         ("train[50%:50%]", "test", None, "cannot open split 'train[50%:50%]' ("),
     ],
 )

@@ -21,10 +21,10 @@ from absl import app, flags, logging
 
 from arch.spec import SpecError, UserError
 from experiments.config.errors import spec_error_lines
-from experiments.config.flags import Command, parser
+from experiments.config.flags import Command, define_path, parser
 from experiments.config.load import split
 
-RUN_FOLDER = flags.DEFINE_string("run_folder", None, "Where the run is kept, also gs://. Default: runs/FILE.FORM.")
+RUN_FOLDER = define_path("run_folder", None, "Where the run is kept, also gs://. Default: runs/FILE.FORM.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 PROFILE_START = flags.DEFINE_integer("profile_start", None, "First step to record with the profiler.", lower_bound=1)
 PROFILE_STEPS = flags.DEFINE_integer("profile_steps", 5, "How many steps to record.", lower_bound=1)
@@ -38,9 +38,11 @@ BEAM = flags.DEFINE_integer("beam", None, "generate: beam search with so many hy
 LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.0, "generate --beam: alpha of GNMT.", lower_bound=0.0)
 COVERAGE = flags.DEFINE_float("coverage", 0.0, "generate --beam: beta of GNMT, of a source.", lower_bound=0.0)
 PRUNE = flags.DEFINE_float("prune", None, "generate --beam: nats below the best that are not tried.", lower_bound=0.0)
-ATTENTION = flags.DEFINE_string("attention", None, "generate: SVG file for a picture of what was attended to.")
-SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0)
-OUT = flags.DEFINE_string(
+ATTENTION = define_path("attention", None, "generate: SVG file for a picture of what was attended to.")
+SAMPLE_SEED = flags.DEFINE_integer(
+    "sample_seed", 0, "generate: seed of the draws.", lower_bound=0, upper_bound=2**32 - 1
+)
+OUT = define_path(
     "out", None, "Folder for the report. Default: none of compare, STUDY_FOLDER of report, RUN_FOLDER of codes."
 )
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
@@ -51,13 +53,13 @@ SUITE = flags.DEFINE_string(
     None,
     "evaluate: the scores of a suite: language, translation, fine_tuned, recovery, or MODULE:NAME.",
 )
-CELLS = flags.DEFINE_string("cells", None, "train a study: folder of trained cells to share with other studies.")
+CELLS = define_path("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
                                 "a run that it has begun.")  # fmt: skip
 EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "train a study: who does the work.")
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
-RESULTS = flags.DEFINE_string("results", None, "train a study: folder that gets numbers, tables and plots too.")
+RESULTS = define_path("results", None, "train a study: folder that gets numbers, tables and plots too.")
 READ = flags.DEFINE_integer("read", 200_000, "codes: how many tokens are read.", lower_bound=1)
 ACTIVATE = flags.DEFINE_multi_string(
     "activate",
@@ -65,7 +67,7 @@ ACTIVATE = flags.DEFINE_multi_string(
     "generate: a code that is active throughout, SITE:LAYER:CODE or SITE:LAYER:GROUP:CODE, as mlp_out:2:417; may be "
     "given several times.",
 )
-TO = flags.DEFINE_string("to", None, "export: the new folder. train: that of the exports; default RUN_FOLDER/export.")
+TO = define_path("to", None, "export: the new folder. train: that of the exports; default RUN_FOLDER/export.")
 EXPORT_EVERY = flags.DEFINE_integer("export_every", None, "train: export every so many steps, into --to/STEP.",
                                     lower_bound=1)  # fmt: skip
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "export: type of the numbers.")
@@ -73,8 +75,8 @@ CHECK = flags.DEFINE_enum("check", "auto", ["auto", "off"], "export: compare log
 SHARD_BYTES = flags.DEFINE_integer("shard_bytes", 5 * 10**9, "export: bytes of a file of weights.", lower_bound=1)
 ARM = flags.DEFINE_string("arm", None, "export of a study: which arm.")
 REPLICA = flags.DEFINE_integer("replica", 0, "export of a study: which seed, counted from 0.", lower_bound=0)
-WORKDIR = flags.DEFINE_string("workdir", None, "import: the new run folder.")
-LIKE = flags.DEFINE_string("like", None, "import: FILE.py[:FORM] of a run, for data, objective and optimiser.")
+WORKDIR = define_path("workdir", None, "import: the new run folder.")
+LIKE = define_path("like", None, "import: FILE.py[:FORM] of a run, for data, objective and optimiser.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, or auto. TPU pods need none.")
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "On a CPU: as how many devices its cores are used; each gets "
                                    "rows of its own, which is a little faster.", lower_bound=1)  # fmt: skip

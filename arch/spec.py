@@ -71,16 +71,28 @@ def at_least(spec: Spec, minimum: int | float, *fields: str) -> Iterator[Problem
     """Problems of numeric `fields` below `minimum` or not finite. None passes: it means a default."""
     for field in fields:
         value = getattr(spec, field)
-        if value is not None and not (math.isfinite(value) and value >= minimum):
-            yield Problem(field, value, f"must be at least {minimum:g}")
+        if value is not None and not (_finite(value) and value >= minimum):
+            yield Problem(field, value, f"must be {_also_finite(value)}at least {minimum:g}")
 
 
 def above(spec: Spec, bound: int | float, *fields: str) -> Iterator[Problem]:
     """Problems of numeric `fields` that are not finite and greater than `bound`. None passes."""
     for field in fields:
         value = getattr(spec, field)
-        if value is not None and not (math.isfinite(value) and value > bound):
-            yield Problem(field, value, f"must be greater than {bound:g}")
+        if value is not None and not (_finite(value) and value > bound):
+            yield Problem(field, value, f"must be {_also_finite(value)}greater than {bound:g}")
+
+
+def _finite(value: int | float) -> bool:
+    """Whether a computation can take `value`, which may be an int beyond every float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _also_finite(value: int | float) -> str:
+    return "" if _finite(value) else "finite and "
 
 
 def between(spec: Spec, low: int | float, high: int | float, *fields: str) -> Iterator[Problem]:
@@ -96,6 +108,17 @@ def one_of(spec: Spec, field: str, allowed: Iterable[Any]) -> Iterator[Problem]:
     allowed = tuple(allowed)
     if getattr(spec, field) not in allowed:
         yield Problem(field, getattr(spec, field), "must be one of " + ", ".join(map(str, allowed)))
+
+
+def no_text(text: str) -> str:
+    """Why `text` cannot be written as UTF-8, as words of a command line that are other bytes; "" if it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        found = f"byte 0x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"half a surrogate pair, U+{code:04X}"
+        return f"must be text in UTF-8; it has {found} at character {error.start + 1}"
+    return ""
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:

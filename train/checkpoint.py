@@ -29,6 +29,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from arch.spec import UserError, differences
+from train import literal_paths  # noqa: F401  (Orbax takes folders for patterns)
 from train.damage import FILES, DamagedError, reading, seals, wrong
 from train.distributed import agreed, is_main
 from train.step import State

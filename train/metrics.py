@@ -22,6 +22,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from arch.spec import UserError
+from train import literal_paths  # noqa: F401  (epath takes folders for patterns)
 
 FILE = "metrics.jsonl"
 EVENTS = "tensorboard"

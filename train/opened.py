@@ -13,7 +13,7 @@ from etils import epath
 from arch.decode.generate import BUCKET, generate
 from arch.decode.strategy import Strategy
 from arch.models.base import Inputs
-from arch.spec import UserError
+from arch.spec import UserError, no_text
 from train import folder as run_folder
 from train.checkpoint import CHECKPOINTS, Checkpoints
 from train.evaluate import evaluate_all, evaluation_batches
@@ -54,8 +54,9 @@ class Opened:
         """Each of `prompts` followed by up to `new` tokens of the model's own, as text.
 
         Raises:
-          UserError: the model has no positions for that many tokens.
+          UserError: the model has no positions for that many tokens, or a prompt is no text.
         """
+        _refuse_other_bytes(prompts)
         tokenizer = self._tokenizer("tokenizer")
         encoded = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
         return [prompt + text for prompt, text in zip(prompts, self._decoded(encoded, new, strategy, key), strict=True)]
@@ -79,8 +80,9 @@ class Opened:
         """`sources` as the encoder reads them in training, padded on the right to one length.
 
         Raises:
-          UserError: one is empty, or longer than the encoder's positions.
+          UserError: one is empty, no text, or longer than the encoder's positions.
         """
+        _refuse_other_bytes(sources)
         tokenizer = self._tokenizer("source_tokenizer")
         rows = [[*tokenizer.encode(text), tokenizer.eos] for text in sources]
         if any(len(row) < 2 for row in rows):
@@ -108,6 +110,12 @@ class Opened:
         except ValueError as error:
             raise UserError(str(error)) from error
         return [tokenizer.decode(row[:length].tolist()) for row, length in zip(out.tokens, out.lengths, strict=True)]
+
+
+def _refuse_other_bytes(prompts: Sequence[str]) -> None:
+    for prompt in prompts:
+        if why := no_text(prompt):
+            raise UserError(f"prompt {prompt!r}: {why}")
 
 
 def open_run(

@@ -10,15 +10,16 @@ import jax
 
 from arch.cost import abstract
 from arch.models.base import Causal, Model, Seq2Seq
-from arch.spec import Problem, Spec, SpecError, at_least, one_of
+from arch.spec import Problem, Spec, SpecError, at_least, no_text, one_of
 from train.batch_warmup import BatchWarmup
-from train.data.base import Data
+from train.data.base import LARGEST_SEED, Data
 from train.data.description import Description
 from train.mesh import Mesh
 from train.objectives.base import Objective
 from train.objectives.next_token import NextToken
 from train.optim.optimizers import AdamW, Optimizer
 from train.optim.phases import Phases
+from train.row_lengths import too_long
 from train.start import Start
 
 Precision = Literal["float32", "bfloat16"]
@@ -45,6 +46,8 @@ class Reports(Spec):
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 0, "log", "evaluate", "checkpoint")
         yield from at_least(self, 1, "keep")
+        if self.prompt is not None and (why := no_text(self.prompt)):
+            yield Problem("prompt", self.prompt, why)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Run(Spec):
         if not isinstance(self.accumulate, BatchWarmup):
             yield from at_least(self, 1, "accumulate")
         yield from at_least(self, 0, "seed")
+        if self.seed > LARGEST_SEED:
+            yield Problem("seed", self.seed, f"must be at most {LARGEST_SEED}: random keys are made of 32 bits of it")
         yield from one_of(self, "precision", get_args(Precision))
         if self.micro_batches > 0 and self.batch % self.micro_batches:
             yield Problem("batch", self.batch, f"must be a multiple of accumulate={self.micro_batches}")
@@ -105,13 +110,14 @@ class Run(Spec):
 
         `device_count` is of the devices to run on; None: all there are.
         """
+        network = None
         try:
-            self.abstract_model()
+            network = self.abstract_model()
         except SpecError as error:
             yield error
         try:
-            yield from self.data.conflicts()
-            yield from self._unfit(self.data.describe())
+            wrong = [*self.data.conflicts(), *self._unfit(self.data.describe())]
+            yield from wrong or too_long(self, network, self.data.describe())
         except SpecError as error:
             yield error
         yield from self.mesh.conflicts(self, device_count or jax.device_count())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from arch.decode.strategy import Choice, Strategy
 from arch.spec import Problem, above, at_least, between
@@ -61,14 +61,33 @@ class Sample(Sampler):
 
     def filtered(self, logits_BV: Float[Array, "B V"]) -> Float[Array, "B V"]:
         """Tempered logits with every excluded token at -inf. Tokens that tie with the last one kept are kept."""
-        logits = logits_BV.astype(jnp.float32) / self.temperature
+        logits = tempered(logits_BV.astype(jnp.float32), self.temperature)
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = jax.lax.top_k(logits, self.top_k)[0][:, -1:]
             logits = jnp.where(logits < least, -jnp.inf, logits)
-        if self.top_p is not None:
+        if self.top_p is not None and self.top_p < 1:
             descending = -jnp.sort(-logits, axis=-1)
-            probabilities = jax.nn.softmax(descending, axis=-1)
-            before = jnp.cumsum(probabilities, axis=-1) - probabilities
-            least = jnp.min(jnp.where(before < self.top_p, descending, jnp.inf), axis=-1, keepdims=True)
+            kept = in_nucleus(jax.nn.softmax(descending, axis=-1), self.top_p)
+            least = jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True)
             logits = jnp.where(logits < least, -jnp.inf, logits)
         return logits
+
+
+def tempered(logits_BV: Float[Array, "B V"], temperature: float) -> Float[Array, "B V"]:
+    """Logits divided by `temperature` > 0, less their largest, which would overflow near 0 and hide the others."""
+    largest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
+    largest_B1 = jnp.where(jnp.isfinite(largest_B1), largest_B1, 0.0)
+    return (logits_BV - largest_B1) / max(temperature, float(jnp.finfo(jnp.float32).tiny))
+
+
+def in_nucleus(probabilities_BV: Float[Array, "B V"], top_p: float) -> Bool[Array, "B V"]:
+    """Whether each of the probabilities, largest first, belongs to the smallest set that reaches `top_p`.
+
+    Near 1 what is left is summed up from the small end, where float32 keeps it; the sum of the large ones would round
+    it away.
+    """
+    if top_p > 0.5:
+        left_BV = jnp.flip(jnp.cumsum(jnp.flip(probabilities_BV, axis=-1), axis=-1), axis=-1)
+        return left_BV > 1 - top_p
+    before_BV = jnp.cumsum(probabilities_BV, axis=-1) - probabilities_BV
+    return before_BV < top_p

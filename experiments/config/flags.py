@@ -10,6 +10,7 @@ reported together, one line each on standard error, and the exit status is 2; `-
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,13 @@ from typing import Any
 
 from absl import flags
 
-from arch.spec import Spec, UserError
+from arch.spec import Spec, UserError, no_text
 from experiments.config import render
 from experiments.config.errors import ConfigError, hint, nearest, one_line
 from experiments.config.load import load
 from experiments.config.overrides import Override, apply
+
+flags.disclaim_key_flags()  # those of `define_path` belong to the program, and to its help
 
 HELP = {"--help", "-help", "--helpshort", "-helpshort", "-h", "-?", "--?"}
 
@@ -119,6 +122,7 @@ def read(
     wordy: Mapping[str, str] | None = None,
 ) -> Command:
     """The command that `argv` (with the program's name first) gives. Raises ConfigError with all mistakes found."""
+    refuse_other_bytes(argv)
     words = take_apart(argv)
     what = (wordy or {}).get(words.verb or "")
     if what is not None:
@@ -162,7 +166,7 @@ def _read_words(
     if lines:
         raise ConfigError(lines)
     start()
-    return Command(verb, Spec(), Spec(), "", {}, tuple(found))
+    return Command(verb, Spec(), Spec(), "", {}, tuple(map(os.path.expanduser, found)))
 
 
 def _original(words: Words, flag_values: flags.FlagValues) -> Spec:
@@ -172,6 +176,27 @@ def _original(words: Words, flag_values: flags.FlagValues) -> Spec:
     if not folder:
         raise UserError(f"{words.verb} needs --config=experiments/FILE.py or the --run_folder of an earlier run")
     return render.read(folder)
+
+
+def refuse_other_bytes(argv: Sequence[str]) -> None:
+    """Raises ConfigError for words that are not UTF-8, which nothing could be done with: no prompt, no path."""
+    wrong = [(word, why) for word in argv if (why := no_text(word))]
+    if wrong:
+        shown = [word.encode(errors="surrogateescape").decode(errors="replace") for word, _ in wrong]
+        raise ConfigError(f"{word}: {why}" for word, (_, why) in zip(shown, wrong, strict=True))
+
+
+class PathParser(flags.ArgumentParser[str | None]):
+    """A flag that is a path: `~` is the home folder, which a shell does not see to after a `=`."""
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+def define_path(name: str, default: str | None, help: str, **options: Any) -> flags.FlagHolder[str | None]:
+    """A flag that names a file or a folder."""
+    holder: flags.FlagHolder[str | None] = flags.DEFINE(PathParser(), name, default, help, **options)
+    return holder
 
 
 def take_apart(argv: Sequence[str]) -> Words:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import os
 import re
 import sys
 import traceback
@@ -77,6 +78,7 @@ def unknown_form(argument: str, forms: Iterable[str]) -> UserError:
 
 def find(name: str) -> Path:
     """The file called `name`, from the working folder or from the root of the repository."""
+    name = os.path.expanduser(name)
     for path in (Path(name), ROOT / name):
         if path.is_file():
             return path.resolve()

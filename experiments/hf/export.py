@@ -28,6 +28,7 @@ from experiments.hf.origins import TEMPLATE
 from experiments.study.results import Results
 from train.data.bars import bars
 from train.data.base import Progress
+from train.data.paths import expanded
 from train.opened import Opened, open_run
 from train.run import Run
 
@@ -61,7 +62,7 @@ def export(folder: str, to: str, options: Options = Options(), note: Callable[[s
       UserError: there is no such run, nothing that its model could be written as, other logits in Transformers, or `to`
         cannot be written. Nothing is left of it then.
     """
-    at = Path(folder).expanduser()
+    at = expanded(folder)
     if is_study(at):
         opened, below, results = open_arm(at, options.arm, options.replica)
         return export_opened(opened, below, Path(to), options, note, results)

@@ -17,6 +17,7 @@ from experiments.hf import gguf_tokenizer
 from train.data.bars import bars
 from train.data.corpus import Source
 from train.data.fetch import Package, extracted
+from train.data.paths import expanded
 from train.data.sources import WikiLeads
 from train.data.tokenizers import TokenizerFile
 
@@ -110,7 +111,7 @@ def origin(name: str, snapshot: Callable[..., str] | None = None) -> Origin:
     Raises:
       UserError: it is none of them, or cannot be fetched.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return Folder(path)
     if path.suffix == ".gguf":

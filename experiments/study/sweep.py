@@ -15,13 +15,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from arch.spec import Problem, Spec, UserError, at_least, to_text
+from arch.spec import Problem, Spec, SpecError, UserError, at_least, to_text
 from experiments.config.errors import ConfigError
 from experiments.config.overrides import Override, apply
 from experiments.study import expressions
@@ -30,6 +31,8 @@ from experiments.study.names import point_names, value_text
 from train.run import Run
 
 Point = Mapping[str, Value]
+MOST = 100_000
+"""Points of a sweep; more could not be trained, nor be counted before the user loses patience."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Grid(Sweep):
     axes: Mapping[str, Sequence[Value]]
 
     def problems(self) -> Iterator[Problem]:
-        yield from _axis_problems(self.axes)
+        wrong = list(_axis_problems(self.axes))
+        yield from wrong
+        if not wrong:
+            yield from _size_problems("axes", math.prod(map(len, self.axes.values())))
 
     def points(self) -> list[Point]:
         rows = itertools.product(*self.axes.values())
@@ -96,6 +102,8 @@ class Cross(Sweep):
                 raise UserError(
                     f"sweep: {', '.join(twice)} in two of the sweeps that are crossed; give each field once"
                 )
+            for problem in _size_problems("sweeps", len(joined) * len(more)):
+                raise SpecError(self, [problem])
             joined = [{**left, **right} for left in joined for right in more]
         return _distinct(joined)
 
@@ -115,13 +123,16 @@ class Sample(Sweep):
     def problems(self) -> Iterator[Problem]:
         yield from _path_problems(self.axes)
         yield from at_least(self, 1, "count")
+        yield from _size_problems("count", self.count)
         yield from at_least(self, 0, "seed")
 
     def points(self) -> list[Point]:
         streams = {path: np.random.default_rng([self.seed, zlib.crc32(path.encode())]) for path in self.axes}
         found: dict[Any, Point] = {}
-        for _ in range(1000 + 100 * self.count):
+        missed = 0
+        while missed < 1000 + 100 * len(found):
             point = {path: self.axes[path].draw(stream) for path, stream in streams.items()}
+            missed = missed + 1 if _key(point) in found else 0
             found.setdefault(_key(point), point)
             if len(found) == self.count:
                 return list(found.values())
@@ -222,6 +233,12 @@ def _distinct(points: Iterable[Point]) -> list[Point]:
     for point in points:
         found.setdefault(_key(point), point)
     return list(found.values())
+
+
+def _size_problems(field: str, points: int) -> Iterator[Problem]:
+    """A problem if a sweep has more `points` than anybody trains."""
+    if points > MOST:
+        yield Problem(field, points, f"must be at most {MOST:,} points")
 
 
 def _path_problems(axes: Mapping[str, Any]) -> Iterator[Problem]:

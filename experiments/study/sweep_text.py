@@ -21,6 +21,8 @@ from experiments.study.sweep import Grid, Sample, Sweep, Where, Zip
 
 KIND = re.compile(r"\s*(?:(grid|zip)|sample\s+(\d+)(?:\s+seed\s+(\d+))?)\s*:\s*(.*)", re.DOTALL)
 RANGES: dict[str, type[Uniform] | type[LogUniform]] = {"log": LogUniform, "uniform": Uniform}
+DIGITS = 18
+"""Of a number; Python reads no more than some thousand."""
 FORM = "as model.depth=1,2,4; model.width=32,64"
 
 
@@ -44,6 +46,8 @@ def _sweep(text: str) -> Sweep:
     kind, count, seed, body = match.groups() if match else ("grid", None, None, body)
     if not match and re.match(r"\s*\w+(\s[\w\s]*)?:", body):
         raise UserError(f"{body.partition(':')[0].strip()}: no such kind; grid:, zip: or sample COUNT [seed SEED]:")
+    if max(map(len, filter(None, (count, seed))), default=0) > DIGITS:
+        raise UserError(f"sample COUNT [seed SEED]: numbers of at most {DIGITS} digits")
     axes = _axes(body)
     sweep: Sweep
     if count:

@@ -5,8 +5,10 @@ import types
 import jax
 import pytest
 
+from arch.spec import UserError
 from tests.train import toys
 from train import evaluate
+from train.data import Bytes
 from train.opened import Opened
 
 
@@ -26,3 +28,13 @@ def test_a_process_evaluates_its_share_of_the_rows(monkeypatch, index, count):
     share = 4 // count
     whole = [min(max(13 - 4 * batch - share * index, 0), share) for batch in range(4)]
     assert rows == whole
+
+
+def test_prompts_that_are_no_text_are_one_line():
+    dataset = types.SimpleNamespace(tokenizer=Bytes().build(), source_tokenizer=Bytes().build())
+    opened = Opened(None, {}, dataset, 1)
+    for ask in (lambda: opened.continuations(["a\udcff"], 1, None, None), lambda: opened.encoded(["b", "a\udcff"])):
+        with pytest.raises(
+            UserError, match=r"prompt 'a\\udcff': must be text in UTF-8; it has byte 0xff at character 2"
+        ):
+            ask()

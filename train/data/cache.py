@@ -8,6 +8,7 @@ want the same entry wait for each other where the file system has locks, and oth
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from arch.spec import UserError
+from train.data.paths import expanded
 
 MANIFEST = "manifest.json"
 _log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 def root() -> Path:
     """$STRATA_CACHE, or ~/.cache/strata."""
-    return Path(os.environ.get("STRATA_CACHE") or "~/.cache/strata").expanduser()
+    return expanded(os.environ.get("STRATA_CACHE") or "~/.cache/strata")
 
 
 def digest(*parts: Any) -> str:
@@ -72,7 +74,7 @@ def intact(folder: Path) -> bool:
 def _make(target: Path, make: Callable[[Path], None], locked: bool) -> None:
     prefix = f".{target.name}.tmp-"
     if locked:
-        for leftover in target.parent.glob(prefix + "*"):  # of a process that was killed
+        for leftover in target.parent.glob(glob.escape(prefix) + "*"):  # of a process that was killed
             shutil.rmtree(leftover, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:

@@ -11,18 +11,23 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from arch.spec import Problem, UserError
-from train.data import cache
+from train.data import cache, disjoint
 from train.data.base import Progress, silent
 from train.data.corpus import Corpus, Source, without_breaks
+from train.data.paths import expanded
+from train.data.slices import refuse_overlap
 
 
 @dataclasses.dataclass(frozen=True)
 class Tfds(Source):
-    """A TFDS data set by name, e.g. Tfds("imdb_reviews", validation="test"); splits in the TFDS notation."""
+    """A TFDS data set by name, e.g. Tfds("imdb_reviews", validation="test"); splits in the TFDS notation.
+
+    Splits that share records are refused. Documents of `train` whose text also stands in a split that is evaluated on
+    are left out, and told of in one line.
+    """
 
     name: str  # NAME, NAME/CONFIG or NAME:VERSION
     train: str = "train"
@@ -41,27 +46,55 @@ class Tfds(Source):
             yield Problem("test", self.test, "must differ from the splits trained on and validated on")
 
     def identity(self) -> str:
-        """Of the prepared data: name, version, and the size of every split in records and bytes."""
+        """Of the prepared data: name, version, the size of every split in records and bytes, and what is left out."""
+        key = self.key()
+        return disjoint.named(key, self._repeated(key)) if self.text in self._texts(self._prepared()) else key
+
+    def key(self) -> str:
+        """Of the prepared data with all of its records."""
         info = self._prepared().info
         sizes = {name: [split.num_examples, split.num_bytes] for name, split in info.splits.items()}
         read = {split: getattr(self, split) for split in self.splits}
         return cache.digest("tfds", info.full_name, sizes, read, self.text, self.line_breaks)
 
     def records(self) -> tuple[Any, dict[str, Any]]:
-        """The prepared builder, and random access to the records of each split."""
+        """The prepared builder, and random access to the records of each split. Raises UserError if two share some."""
         builder = self._prepared()
-        return builder, {name: self._split(builder, getattr(self, name)) for name in self.splits}
+        found = {name: self._split(builder, getattr(self, name)) for name in self.splits}
+        refuse_overlap(self.name, {name: getattr(self, name) for name in self.splits}, builder.info.splits)
+        return builder, found
 
     def build(self, progress: Progress = silent) -> Corpus:
-        import tensorflow_datasets as tfds
+        whole = self._whole()
+        repeated = self._repeated(self.key())
+        disjoint.tell(self.name, repeated)
+        return dataclasses.replace(whole, splits=disjoint.without(self.name, whole.splits, repeated))
 
+    def _whole(self) -> Corpus:
+        """The documents of all records. Raises UserError for a feature that is no text."""
         builder, splits = self.records()
         features = dict(builder.info.features.items())
-        if not isinstance(features.get(self.text), tfds.features.Text):
+        if self.text not in self._texts(builder):
             kinds = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
             raise UserError(f"{self.name}: no text feature {self.text!r}; it has {kinds}")
         clean = without_breaks if self.line_breaks else str
         return Corpus(f"{self.name} in {builder.data_dir}", splits, features, self.text, clean)
+
+    def _texts(self, builder: Any) -> list[str]:
+        """The features that are text."""
+        import tensorflow_datasets as tfds
+
+        return [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Text)]
+
+    def _repeated(self, key: str) -> disjoint.Numbers:
+        """The documents of each split that stand in another."""
+
+        def look() -> disjoint.Numbers:
+            corpus = self._whole()
+            keys = lambda split: enumerate(map(disjoint.text_keys, corpus.texts(split)))  # noqa: E731
+            return disjoint.repeated(self.splits, keys)
+
+        return disjoint.kept(key, look)
 
     def _split(self, builder: Any, split: str) -> Any:
         try:
@@ -75,7 +108,7 @@ class Tfds(Source):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core.registered import DatasetNotFoundError
 
-        data_dir = Path(self.folder).expanduser() if self.folder else cache.root() / "tfds"
+        data_dir = expanded(self.folder) if self.folder else cache.root() / "tfds"
         if self.folder and not data_dir.is_dir():
             raise UserError(f"folder={self.folder}: no such folder; it is where TFDS prepared {self.name}")
         try:

@@ -19,6 +19,7 @@ from train.data.base import Data, Progress, Tokenizer
 from train.data.corpus import READ_AT_ONCE, Corpus, Source
 from train.data.description import Description
 from train.data.labelled import Documents, LabelledDataset, LabelledRows, token_arrays
+from train.data.labels import labelled, refuse_strange
 from train.data.sources import IMDbReviews
 from train.data.tokenizers import Bytes, TokenizerSpec, Tokens
 
@@ -50,27 +51,37 @@ class TextClasses(Data):
         return self.tokenizer.describe().into(description)
 
     def build(self, progress: Progress | None = None) -> LabelledDataset:
-        """Raises UserError if the source has no such label."""
+        """Rows without a label (-1) are left out. Raises UserError if the source has no such label, or one that is no
+        class."""
         with bars(progress) as report:
             tokenizer = self.tokenizer.build(self.source, report)
             key = cache.digest("classes", VERSION, self.source.identity(), tokenizer.fingerprint, self.label)
 
             def make(folder: Path) -> None:
                 corpus = self.source.build(report)
-                np.save(folder / "classes.npy", np.array(class_count(corpus, self.label)))
+                classes = class_count(corpus, self.label)
+                np.save(folder / "classes.npy", np.array(classes))
                 for split in self.source.splits:
                     labels, documents = tokenised(corpus, split, self.label, tokenizer, report)
+                    refuse_strange(labels, classes, self._where(split))
                     documents.save(folder, split)
-                    np.save(folder / f"{split}.labels.npy", labels)
+                    np.save(folder / f"{split}.labels.npy", labels.astype(np.int32))
 
             folder = cache.entry("classes", key, make)
-        rows = {
-            split: LabelledRows(Documents.load(folder, split), np.load(folder / f"{split}.labels.npy"), self.length)
-            for split in self.source.splits
-        }
-        description = dataclasses.replace(self.describe(), classes=int(np.load(folder / "classes.npy")))
-        description = Tokens.of(tokenizer).into(description)
-        return LabelledDataset(rows, description, cache.digest(key, self.length), tokenizer)
+        classes = int(np.load(folder / "classes.npy"))
+        rows, dropped = {}, {}
+        for split in self.source.splits:
+            labels, documents = np.load(folder / f"{split}.labels.npy"), Documents.load(folder, split)
+            found = labelled(labels, classes, self._where(split))
+            if len(found) < len(labels):
+                labels, documents, dropped[split] = labels[found], documents.chosen(found), len(labels) - len(found)
+            rows[split] = LabelledRows(documents, labels, self.length)
+        description = Tokens.of(tokenizer).into(dataclasses.replace(self.describe(), classes=classes))
+        name = cache.digest(key, self.length, *([dropped] if dropped else []))
+        return LabelledDataset(rows, description, name, tokenizer)
+
+    def _where(self, split: str) -> str:
+        return f"{type(self.source).__name__}, split {split!r}"
 
 
 def class_count(corpus: Corpus, label: str) -> int:
@@ -99,4 +110,4 @@ def tokenised(
         texts = [corpus.clean(value.decode() if isinstance(value, bytes) else value) for value in values]
         sequences += [np.concatenate([[tokenizer.bos], ids]) for ids in tokenizer.encode_batch(texts)]
         progress(f"tokenise {split}", len(labels), len(records))
-    return np.array(labels, np.int32), Documents.of(sequences, tokenizer.vocab)
+    return np.array(labels), Documents.of(sequences, tokenizer.vocab)

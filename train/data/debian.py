@@ -23,6 +23,7 @@ from typing import IO
 from arch.spec import UserError
 from train.data import cache
 from train.data.base import Progress, silent
+from train.data.paths import expanded
 
 MIRROR = "http://deb.debian.org/debian"
 HEADER = 60  # bytes before each member of an `ar` archive
@@ -78,7 +79,7 @@ def fetch_deb(package: DebianPackage, folder: str | None = None, progress: Progr
     """The .deb on this machine. Raises UserError if it cannot be had or is not the pinned file."""
     local = folder or os.environ.get("STRATA_SOURCES")
     if local:
-        return _from_folder(package, Path(local).expanduser(), "folder" if folder else "STRATA_SOURCES")
+        return _from_folder(package, expanded(local), "folder" if folder else "STRATA_SOURCES")
     key = f"{package.file}-{package.sha256[:12]}" if package.sha256 else f"{package.name}-unpinned"
     entry = cache.entry("sources", key, lambda target: _download(package, target, progress))
     return next(entry.glob("*.deb"))

@@ -17,6 +17,7 @@ from pathlib import Path
 from arch.spec import UserError
 from train.data import cache
 from train.data.base import Progress, silent
+from train.data.paths import expanded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def fetch(package: Package, folder: str | None = None, progress: Progress = sile
     """
     local = folder or os.environ.get("STRATA_SOURCES")
     if local:
-        return _from_folder(package, Path(local).expanduser(), "folder" if folder else "STRATA_SOURCES")
+        return _from_folder(package, expanded(local), "folder" if folder else "STRATA_SOURCES")
     key = f"{package.file}-{package.sha256[:12]}"
     return cache.entry("sources", key, lambda target: _download(package, target, progress)) / package.file
 

@@ -7,15 +7,18 @@ rows that fill up a batch.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from arch.spec import Problem, UserError
+from train.data import cache, disjoint
 from train.data.base import Batch, Data, Dataset, Progress
 from train.data.catalogue import Tfds
 from train.data.description import Description, Shape
+from train.data.labels import labelled
 
 READ_AT_ONCE = 4096
 
@@ -65,7 +68,8 @@ class TfdsImages(Data):
         return Description(image_arrays(self.shape), self.source.splits)
 
     def build(self, progress: Progress | None = None) -> Dataset:
-        """Reads the splits into memory. Raises UserError for features that the data set does not have."""
+        """Reads the splits into memory, without images that have no label (-1) and without those to train on that also
+        stand in a split that is evaluated on. Raises UserError for features that the data set does not have."""
         import tensorflow_datasets as tfds
 
         builder, splits = self.source.records()
@@ -74,14 +78,35 @@ class TfdsImages(Data):
             if not isinstance(features.get(name), kind):
                 kinds = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
                 raise UserError(f"{self.source.name}: no {kind.__name__} feature {name!r}; it has {kinds}")
-        found = tuple(features[self.image].shape)
-        if any(size is not None and size != own for size, own in zip(found, self.shape, strict=True)):
-            raise UserError(f"{self.source.name}: its images have the shape {found}, not shape={self.shape}")
-        rows = {name: self._rows(records) for name, records in splits.items()}
-        description = dataclasses.replace(self.describe(), classes=features[self.label].num_classes)
-        return Dataset(rows, description, self.source.identity())
+        shape = tuple(features[self.image].shape)
+        if any(size is not None and size != own for size, own in zip(shape, self.shape, strict=True)):
+            raise UserError(f"{self.source.name}: its images have the shape {shape}, not shape={self.shape}")
+        classes = features[self.label].num_classes
+        found = {split: self._arrays(records) for split, records in splits.items()}
+        which = self._kept(found, classes)
+        rows = {split: ImageRows(*(array[which[split]] for array in arrays)) for split, arrays in found.items()}
+        dropped = {split: len(labels) - len(which[split]) for split, (_, labels) in found.items()}
+        name = self.source.identity()
+        name = cache.digest(name, "without", dropped) if any(dropped.values()) else name
+        return Dataset(rows, dataclasses.replace(self.describe(), classes=classes), name)
 
-    def _rows(self, records: Any) -> ImageRows:
+    def _kept(self, found: dict[str, tuple[np.ndarray, np.ndarray]], classes: int) -> dict[str, np.ndarray]:
+        """Split -> which of its images are read."""
+        name = self.source.name
+        which = {split: labelled(labels, classes, f"{name}, split {split!r}") for split, (_, labels) in found.items()}
+
+        def keys(split: str) -> Iterator[tuple[int, tuple[bytes]]]:
+            return ((index, (hashlib.sha256(found[split][0][index].tobytes()).digest(),)) for index in which[split])
+
+        repeated = disjoint.repeated(found, keys)
+        disjoint.tell(name, repeated, "images")
+        for split, numbers in repeated.items():
+            which[split] = np.setdiff1d(which[split], numbers)
+            if not len(which[split]):
+                raise UserError(f"{name}: each image of {split!r} also stands in a split that is evaluated on")
+        return which
+
+    def _arrays(self, records: Any) -> tuple[np.ndarray, np.ndarray]:
         images, labels = np.empty((len(records), *self.shape), np.uint8), np.empty(len(records), np.int32)
         for first in range(0, len(records), READ_AT_ONCE):
             indices = range(first, min(first + READ_AT_ONCE, len(records)))
@@ -91,4 +116,4 @@ class TfdsImages(Data):
                     raise UserError(f"{self.source.name}: record {index} has an image of {image.shape}, "
                                     f"not shape={self.shape}")  # fmt: skip
                 images[index], labels[index] = image, record[self.label]
-        return ImageRows(images, labels)
+        return images, labels

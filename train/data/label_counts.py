@@ -55,7 +55,7 @@ def blocks(dataset: Dataset, split: str, most: float = math.inf) -> Iterator[Bat
     count, step = int(min(len(rows), max(most // width, 1))), max(BLOCK // width, 1)
     for first in range(0, count, step):
         batch = rows.gather(np.arange(first, min(first + step, count)) * len(rows) // count)
-        there = batch["weight"] > 0
+        there = (batch["weight"] > 0) & (batch["label"] >= 0)
         yield {name: array[there] for name, array in batch.items()}
 
 

@@ -6,6 +6,7 @@ A batch has `tokens` and `segments`, int32 [b, T] (segment 1 is text, 0 is paddi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,12 @@ class Documents:
     def __init__(self, tokens: np.ndarray, ends: np.ndarray):
         self.tokens, self.ends = tokens, ends
         self.starts = np.concatenate([np.zeros(1, ends.dtype), ends[:-1]])
+
+    def chosen(self, which: np.ndarray) -> Documents:
+        """Those numbered `which` [n]."""
+        some = copy.copy(self)
+        some.starts, some.ends = self.starts[which], self.ends[which]
+        return some
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -21,6 +21,7 @@ from train.data.base import Progress, silent
 from train.data.corpus import Record, fractions
 from train.data.debian import LIBREOFFICE, deb_files, fetch_deb
 from train.data.parallel import ParallelCorpus, ParallelSource, distinct
+from train.data.paths import expanded
 
 VERSION = 1  # raise it when the same pages give other pairs
 FOLDERS = {"en": "en-US", "de": "de", "fr": "fr"}
@@ -115,7 +116,7 @@ class _Pages:
     @classmethod
     def of(cls, language: str, folder: str | None, progress: Progress = silent) -> _Pages:
         if folder:
-            tree = Path(folder).expanduser() / FOLDERS[language]
+            tree = expanded(folder) / FOLDERS[language]
             if (tree / "text").is_dir():
                 return cls(language, tree)
         return cls(language, fetch_deb(LIBREOFFICE[language], folder, progress))

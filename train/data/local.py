@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 from arch.spec import UserError
-from train.data import cache
-
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+from train.data import cache, kinds
+from train.data.paths import matching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,36 +24,39 @@ class Files:
     per: str
 
     def paths(self) -> list[Path]:
-        """The files in sorted order. Raises UserError if there are none."""
-        pattern = str(Path(self.pattern).expanduser())
-        if Path(pattern).is_dir():
-            raise UserError(f"{pattern} is a folder; name the files in it, e.g. {pattern}/**/*.txt")
-        found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
-        if not found and glob.has_magic(pattern):
-            raise UserError(f"no file matches {pattern} (looked from {Path.cwd()})")
-        if not found:
-            raise UserError(f"no such file: {pattern} (looked from {Path.cwd()})")
-        for path in found:
-            if path.suffix in PACKED:
-                raise UserError(f"{path} is compressed; unpack it first")
-        return found
-
-    def sha256(self) -> list[str]:
-        """The content of the files, as one hash each."""
+        """The files in sorted order. Raises UserError if there are none, or one is compressed."""
+        found = matching(self.pattern)
         try:
-            return [cache.file_sha256(path) for path in self.paths()]
+            for path in found:
+                kinds.refuse_packed(path)
         except OSError as error:
             raise unreadable(error) from error
+        return found
+
+    def kind(self, path: Path) -> str:
+        """How the documents lie in a file."""
+        return self.format if self.format != "auto" else kinds.kind_of(path)
+
+    def sha256(self) -> list[str]:
+        """The content of the files, as one hash each; with how it is read, where nothing else says that."""
+        try:
+            return [cache.file_sha256(path) + self._told(path) for path in self.paths()]
+        except OSError as error:
+            raise unreadable(error) from error
+
+    def _told(self, path: Path) -> str:
+        told = kinds.told_apart(path, self.kind(path)) if self.format == "auto" else None
+        return f" {told}" if told else ""
 
     def documents(self) -> Iterator[str]:
         """The documents, file by file; empty ones are left out. Raises UserError at what cannot be read."""
         for path in self.paths():
-            kind = self.format if self.format != "auto" else FORMATS.get(path.suffix, "text")
             texts: Iterator[str]
             try:
-                if kind == "jsonl":
+                kind = self.kind(path)
+                if kind == kinds.JSONL:
                     texts = json_lines(path, self.field)
-                elif kind == "parquet":
+                elif kind == kinds.PARQUET:
                     texts = parquet(path, self.field)
                 else:
                     texts = plain(path, self.per)
@@ -84,10 +85,7 @@ def json_lines(path: Path, field: str) -> Generator[str, None, None]:
         for number, line in enumerate(found, start=1):
             if not line.strip():
                 continue
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON: {error}; each line must be one JSON object") from None
+            value = _json(line, field, f"{path}:{number}")
             if not isinstance(value, dict):
                 raise UserError(f"{path}:{number}: {type(value).__name__} where a JSON object with {field!r} should be")
             if field not in value:
@@ -102,23 +100,40 @@ def json_lines(path: Path, field: str) -> Generator[str, None, None]:
             yield text
 
 
+def _json(line: str, field: str, where: str) -> Any:
+    """What a line of JSON holds. Raises UserError if it is none, or has two values of `field`."""
+    try:
+        value = json.loads(line)
+        pairs = json.loads(line, object_pairs_hook=tuple) if line.count(json.dumps(field)) > 1 else ()
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON: {error}; each line must be one JSON object") from None
+    except RecursionError:
+        raise UserError(f"{where}: is nested too deeply; each line must be one JSON object") from None
+    if isinstance(value, dict) and sum(name == field for name, _ in pairs) > 1:
+        raise UserError(f"{where}: has two fields {field!r}; which of them is the text?")
+    return value
+
+
 def parquet(path: Path, column: str) -> Iterator[str]:
     """The texts of a column; null is left out."""
     import pyarrow as pa  # heavy, and needed for this format only
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as table:
+        with path.open("rb") as stream, pq.ParquetFile(stream) as table:
             schema = table.schema_arrow
             if column not in schema.names:
                 raise UserError(f"{path}: no column {column!r}; it has {', '.join(map(repr, schema.names))}")
+            if schema.names.count(column) > 1:
+                raise UserError(f"{path}: has two columns {column!r}; which of them is the text?")
             kind = schema.field(column).type
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 raise UserError(f"{path}: column {column!r} holds {kind}, not text")
             for batch in table.iter_batches(columns=[column], batch_size=1024):
-                yield from (text for text in batch.column(0).to_pylist() if text is not None)
+                yield from (text for text in batch.column(column).to_pylist() if text is not None)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a whole Parquet file ({reason})") from error
 
 
 def lines(path: Path) -> Generator[str, None, None]:

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from arch.spec import Problem, UserError, at_least
-from train.data import cache
+from train.data import cache, disjoint, kinds
 from train.data.base import Progress, silent
-from train.data.corpus import Record, fractions
+from train.data.corpus import Record, fractions, split_of
 from train.data.local import Files, json_lines, lines, unreadable
-from train.data.parallel import ParallelCorpus, ParallelSource
+from train.data.parallel import ParallelCorpus, ParallelSource, side_keys
 
 VERSION = 1  # raise it when the same files give other pairs
-TABLES = (".tsv", ".jsonl", ".ndjson")
+TAB = ".tsv"
+TABLES = (TAB, *(ending for ending, kind in kinds.ENDINGS.items() if kind == kinds.JSONL))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,8 @@ class LocalPairs(ParallelSource):
     """Files of your own: LocalPairs("train.en", "train.de"), line by line, or LocalPairs("train.tsv").
 
     A table is a .tsv of two columns without a heading, or JSON lines. Lines that are blank on both sides are left out.
-    With `validation_files` none of `source` is held out: test is then `test_files`, or there is no test split.
+    With `validation_files` none of `source` is held out: test is then `test_files`, or there is no test split. A
+    pair of which a side stands in a split that is evaluated on is left out of training.
 
     Attributes:
       target: the file of the translations; "": `source` is a table.
@@ -47,7 +49,7 @@ class LocalPairs(ParallelSource):
     def problems(self) -> Iterator[Problem]:
         if not self.source:
             yield Problem("source", self.source, "must name a file")
-        elif not self.target and Path(self.source).suffix not in TABLES:
+        elif not self.target and Path(self.source).suffix.lower() not in TABLES:
             yield Problem("target", self.target, f"must name the file with the translations of {self.source}; one file "
                           f"alone must end in {' or '.join(TABLES)}")  # fmt: skip
         yield from fractions(self, "validation", "test")
@@ -74,15 +76,34 @@ class LocalPairs(ParallelSource):
         return self._own().get(split, (self.source, self.target) if self.target else (self.source,))
 
     def identity(self) -> str:
-        hashes = {split: [_file(name)[1] for name in self._files(split)] for split in ("train", *self._own())}
+        key = self._key()
+        return disjoint.named(key, self._repeated(key))
+
+    def _key(self) -> str:
+        """A name of what is in the files."""
+        hashes = {split: [_named(name) for name in self._files(split)] for split in ("train", *self._own())}
         fields = [self.source_field, self.target_field, self.block]
         return cache.digest("local_pairs", VERSION, hashes, self._parts(), fields)
+
+    def _repeated(self, key: str) -> disjoint.Numbers:
+        """The pairs of each split of which a side stands in another."""
+        own, parts = self._own(), self._parts()
+
+        def keys(split: str) -> Iterator[tuple[int, set[bytes]]]:
+            for number, record in enumerate(self.records(split)):
+                if split in own or split_of(record["document"], parts) == split:
+                    yield number, side_keys(record)
+
+        return disjoint.kept(key, lambda: disjoint.repeated(self.splits, keys))
 
     def build(self, progress: Progress = silent) -> ParallelCorpus:
         from train.data import parallel_builder  # TFDS takes most of a second to import
 
-        key = f"local_pairs-{self.identity()}"
-        return parallel_builder.prepared(key, self.records, self._parts(), progress, frozenset(self._own()))
+        key, own = self._key(), frozenset(self._own())
+        repeated = self._repeated(key)
+        disjoint.tell("LocalPairs", repeated, "pairs")
+        name = f"local_pairs-{disjoint.named(key, repeated)}"
+        return parallel_builder.prepared(name, self.records, self._parts(), progress, own, repeated)
 
     def records(self, split: str) -> Iterator[Record]:
         """The pairs of the files of a split; the document of each is the first source of its block.
@@ -98,7 +119,7 @@ class LocalPairs(ParallelSource):
             yield {"source": source, "target": target, "document": document}
 
     def _table(self, path: Path) -> Iterator[tuple[str, str]]:
-        if path.suffix == ".tsv":
+        if path.suffix.lower() == TAB:
             return tab_pairs(path)
         return self._json_pairs(path)
 
@@ -142,6 +163,13 @@ def _both(pair: tuple[str, ...], source: Path, target: Path, number: int, what: 
         side, path = ("source", source) if blank[0] else ("target", target)
         raise UserError(f"{path}: {what} {number} has an empty {side}; take the pair out, or fill it in")
     return not any(blank)
+
+
+def _named(name: str) -> str:
+    """The content of a file; with how it is read, where that does not say it."""
+    path, sha256 = _file(name)
+    both = path.suffix.lower() == TAB and kinds.by_content(path) == kinds.JSONL
+    return f"{sha256} {TAB}" if both else sha256
 
 
 def _file(name: str) -> tuple[Path, str]:

@@ -116,6 +116,11 @@ class _InTurn(Sequence[Record]):
         return [{"text": records[index // 2 - first][self._names[index % 2]]} for index in indices]
 
 
+def side_keys(record: Record) -> set[bytes]:
+    """What pairs have in common that are the same on one side, but for case and white space."""
+    return {b"s" + folded_hash(record["source"]), b"t" + folded_hash(record["target"])}
+
+
 def distinct(records: Iterable[Record]) -> list[Record]:
     """Records of `source` and `target` without those of which a side, but for case and white space, occurred before.
 
@@ -124,7 +129,7 @@ def distinct(records: Iterable[Record]) -> list[Record]:
     seen: set[bytes] = set()
     kept = []
     for record in records:
-        sides = {b"s" + folded_hash(record["source"]), b"t" + folded_hash(record["target"])}
+        sides = side_keys(record)
         if not sides & seen:
             kept.append(record)
         seen |= sides

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from train.data import builders
 from train.data.base import Progress
 from train.data.corpus import Record, split_of
+from train.data.disjoint import Numbers
 from train.data.parallel import ParallelCorpus
 
 
@@ -45,7 +46,9 @@ def prepared(
     parts: Mapping[str, float],
     progress: Progress,
     own: frozenset[str] = frozenset(),
+    dropped: Numbers | None = None,
 ) -> ParallelCorpus:
-    """The pairs in the cache under `key`; if they are not there, they are what `pairs(split)` gives."""
-    corpus = builders.prepared(key, ParallelTextBuilder, pairs=pairs, parts=parts, own=own, progress=progress)
+    """The pairs in the cache under `key`; if they are not there, they are what `pairs(split)` gives but `dropped`."""
+    given = {"pairs": pairs, "parts": parts, "own": own, "dropped": dropped, "progress": progress}
+    corpus = builders.prepared(key, ParallelTextBuilder, **given)
     return ParallelCorpus(corpus)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from arch.spec import Problem, one_of
-from train.data import cache
+from train.data import cache, disjoint
 from train.data.base import Progress, silent
-from train.data.corpus import Corpus, Source, fractions
+from train.data.corpus import Corpus, Source, fractions, split_of
 from train.data.fetch import PACKAGES, fetch
 from train.data.local import Files
 
@@ -81,15 +81,16 @@ class IMDbReviews(Source):
 class LocalText(Source):
     """Files of your own. Each text file, line or paragraph, JSON line or Parquet row is a document.
 
-    With `validation_files` none of `files` is held out: test is then `test_files`, or there is no test split.
+    With `validation_files` none of `files` is held out: test is then `test_files`, or there is no test split. Documents
+    of `files` that also stand in those are left out, those of `validation_files` that stand in `test_files` too.
     """
 
-    files: str  # a path or a pattern: data/**/*.txt
+    files: str  # a path or a pattern: data/**/*.txt; a path that exists is itself
     validation: float = 0.05  # fractions of the documents of `files`, for splits that have no files of their own
     test: float = 0.05
     validation_files: str | None = None  # these files are the validation split
     test_files: str | None = None  # these files are the test split
-    format: Literal["auto", "text", "jsonl", "parquet"] = "auto"  # auto: by the ending of the name
+    format: Literal["auto", "text", "jsonl", "parquet"] = "auto"  # auto: by the ending, else by content
     field: str = "text"  # of a JSON line; column of a Parquet file
     per: Literal["file", "line", "paragraph"] = "file"  # what is a document in plain text
 
@@ -118,18 +119,38 @@ class LocalText(Source):
         return {split: part for split, part in held_out.items() if split not in self._own()}
 
     def identity(self) -> str:
+        key = self._key()
+        return disjoint.named(key, self._repeated(key))
+
+    def _key(self) -> str:
+        """A name of what is in the files."""
         own = {split: files.sha256() for split, files in self._own().items()}
         content = [self._files(self.files).sha256(), own, self._parts()]
         return cache.digest("local_text", VERSION, content, self.format, self.field, self.per)
 
+    def _repeated(self, key: str) -> disjoint.Numbers:
+        """The documents of each split that stand in another; a hash of the text keeps those of `files` apart."""
+        own, parts = self._own(), self._parts()
+
+        def keys(split: str) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+            for number, text in enumerate(own.get(split, self._files(self.files)).documents()):
+                if split in own or split_of(text, parts) == split:
+                    yield number, disjoint.text_keys(text)
+
+        return disjoint.kept(key, lambda: disjoint.repeated(self.splits, keys)) if own else {}
+
     def build(self, progress: Progress = silent) -> Corpus:
         from train.data import builders
 
+        key = self._key()
+        repeated = self._repeated(key)
+        disjoint.tell("LocalText", repeated)
         return builders.prepared(
-            f"local_text-{self.identity()}",
+            f"local_text-{disjoint.named(key, repeated)}",
             builders.LocalTextBuilder,
             files=self._files(self.files),
             own=self._own(),
             parts=self._parts(),
+            dropped=repeated,
             progress=progress,
         )

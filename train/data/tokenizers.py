@@ -21,6 +21,8 @@ from train.data import cache
 from train.data.base import Progress, Tokenizer, silent
 from train.data.corpus import Source
 from train.data.description import Description
+from train.data.paths import expanded
+from train.data.tokenizer_draws import draws_switched_off
 
 END = "<|endoftext|>"
 PROBES = ("a", " a  b\n\n c", "\tI'd say 1234: naïve Σ \u4e2d\u6587 \U0001f600!", "A\u0301 \ufb01 \u00c5")
@@ -124,12 +126,12 @@ class TokenizerFile(TokenizerSpec):
     def identity(self) -> str:
         """Of the file's content. Raises SpecError if it cannot be read."""
         try:
-            return cache.file_sha256(Path(self.path).expanduser())
+            return cache.file_sha256(expanded(self.path))
         except OSError as error:
             raise self.refuse("path", f"cannot be read ({error.strerror})") from error
 
     def build(self, source: Source | None = None, progress: Progress = silent) -> BPETokenizer:
-        path = Path(self.path).expanduser()
+        path = expanded(self.path)
         try:
             text = path.read_text(encoding="utf-8")
             added = [token["content"] for token in json.loads(text)["added_tokens"] if token["special"]]
@@ -206,6 +208,8 @@ class BPETokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_str(definition)
         except Exception as error:  # the library raises plain Exception
             raise UserError(f"{name} is not a tokenizer.json: {error}") from error
+        if draws_switched_off(self._tokenizer, name):
+            definition = self._tokenizer.to_str()
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True

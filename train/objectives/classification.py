@@ -25,9 +25,9 @@ from train.objectives.base import Loss, Objective, Task
 class Classification(Objective):
     """Cross-entropy of the label of each row.
 
-    A batch has `label`, int32 [B], `weight`, float32 [B] (0 for the rows that fill up the last batch), and what the
-    model reads: `tokens` with `segments`, of pairs `tokens2` and `segments2` as well, or `image`. The model answers
-    logits [B, classes].
+    A batch has `label`, int32 [B], below 0 where there is none, which counts nothing, `weight`, float32 [B] (0 for the
+    rows that fill up the last batch), and what the model reads: `tokens` with `segments`, of pairs `tokens2` and
+    `segments2` as well, or `image`. The model answers logits [B, classes].
 
     Raises:
       UserError: the data has more classes than the model, when a step is first traced.
@@ -47,7 +47,11 @@ class Classification(Objective):
             total, weight = jnp.sum(nats * weights), jnp.sum(weights)
             return Loss(total, weight, {"nats": total, "correct": jnp.sum(correct * weights), "rows": weight})
 
-        return Task(lambda batch, keys: (inputs_of(batch), (batch["label"], batch["weight"])), loss)
+        def prepare(batch: Mapping[str, jax.Array], keys: jax.Array) -> tuple[Inputs, tuple[jax.Array, jax.Array]]:
+            there = (batch["label"] >= 0).astype(jnp.float32)
+            return inputs_of(batch), (jnp.maximum(batch["label"], 0), batch["weight"] * there)
+
+        return Task(prepare, loss)
 
     def metrics(self, loss):
         rows = jnp.where(loss.sums["rows"] > 0, loss.sums["rows"], 1.0)

@@ -25,8 +25,8 @@ class TokenLabels(Objective):
     """Cross-entropy of the label of each token.
 
     A batch has `tokens`, `segments` and `labels`, int32 [B, T], `positions` if documents are packed, and may have
-    `weights`, float32 [B, T], of each token's label. Padding (segment 0) counts nothing. The model answers logits
-    [B, T, classes].
+    `weights`, float32 [B, T], of each token's label. Padding (segment 0) and labels below 0 count nothing. The model
+    answers logits [B, T, classes].
 
     Raises:
       UserError: the data has an array that is none of these, when a step is first traced.
@@ -56,7 +56,9 @@ def prepare(batch: Mapping[str, jax.Array]) -> tuple[Inputs, Targets]:
     if strange:
         raise UserError(f"the data has {', '.join(strange)}, which TokenLabels does not read; it reads "
                         f"{', '.join(READ)}")  # fmt: skip
-    weights = (batch["segments"] > 0).astype(jnp.float32)
+    weights = ((batch["segments"] > 0) & (batch["labels"] >= 0)).astype(jnp.float32)
     if "weights" in batch:
         weights = weights * batch["weights"]
-    return Inputs(batch["tokens"], batch.get("positions"), batch["segments"]), Targets(batch["labels"], weights)
+    return Inputs(batch["tokens"], batch.get("positions"), batch["segments"]), Targets(
+        jnp.maximum(batch["labels"], 0), weights
+    )

@@ -44,6 +44,30 @@ def test_kept_sets(temperature, top_k, top_p):
         np.testing.assert_allclose(softmax(ours), reference(logits, temperature, top_k, top_p), atol=1e-6)
 
 
+def test_a_nucleus_of_one_cuts_nothing():
+    """Sums of 32,768 probabilities reach 1 in float32 before the last ones are added."""
+    logits = 8 * np.random.default_rng(3).standard_normal((4, 32_768)).astype(np.float32)
+    assert np.isfinite(Sample(top_p=1.0).filtered(jnp.asarray(logits))).all()
+
+
+@pytest.mark.parametrize("top_p", [1e-3, 0.4, 0.9, 0.999, 0.99999])
+def test_a_nucleus_of_many_tokens_is_the_smallest_that_reaches_it(top_p):
+    logits = 4 * np.random.default_rng(4).standard_normal((3, 32_768)).astype(np.float32)
+    kept = np.isfinite(Sample(top_p=top_p).filtered(jnp.asarray(logits))).sum(axis=1)
+    for count, row in zip(kept, logits, strict=True):
+        p = -np.sort(-softmax(row.astype(np.float64)))
+        assert abs(count - (np.searchsorted(np.cumsum(p), top_p) + 1)) <= max(2, 1e-3 * count)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-38, 1e-40, 1e-300])
+def test_a_temperature_near_zero_is_greedy(temperature):
+    for sampler in (Sample(temperature), Sample(temperature, top_p=0.9), Sample(temperature, top_k=3)):
+        tokens = sampler(1e3 * LOGITS, jax.random.key(0))
+        np.testing.assert_array_equal(tokens, np.asarray(LOGITS).argmax(axis=-1))
+    masked = jnp.where(jnp.arange(V) == 4, 1.0, -jnp.inf)[None]
+    assert Sample(temperature)(masked, jax.random.key(0)).tolist() == [4]
+
+
 def test_ties_are_kept():
     logits = jnp.array([[1.0, 2.0, 2.0, 0.0]])
     assert np.isfinite(Sample(top_k=1).filtered(logits)).tolist() == [[False, True, True, False]]

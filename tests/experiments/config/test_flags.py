@@ -8,7 +8,7 @@ from absl import flags
 from arch.spec import Spec
 from experiments.config import render
 from experiments.config.errors import ConfigError
-from experiments.config.flags import Command, parse_flags, parser, read, take_apart
+from experiments.config.flags import Command, define_path, parse_flags, parser, read, take_apart
 from experiments.config.overrides import Override
 from tests.experiments.config.toys import Run
 
@@ -49,6 +49,25 @@ def test_a_whole_command(values, config):
     command = run(values, "train", f"--config={config}", "--run_folder=out", "--config.steps=5", "--config.fast")
     assert command == Command("train", Run(steps=5, fast=True), Run(), config, {"steps": "5", "fast": None})
     assert values.run_folder == "out"
+
+
+def test_the_home_folder_in_paths(values, config, tmp_path, monkeypatch):
+    """A shell leaves the ~ of --flag=~/folder as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    define_path("out", None, "Where.", flag_values=values)
+    define_path("none", None, "Where.", flag_values=values)
+    assert run(values, "train", "--config=~/study.py", "--out=~/here").spec == Run()
+    assert (values.out, values.none) == (f"{tmp_path}/here", None)
+    words = read(
+        ["launch.py", "compare", "~/a", "b~"], VERBS | {"compare": "it"}, values, started, {"compare": "FOLDER"}
+    )
+    assert words.words == (f"{tmp_path}/a", "b~")
+
+
+@pytest.mark.parametrize("word", ["--config.name=a\udcff", "--prompt=\udcff", "a\udcff"])
+def test_words_that_are_not_utf8(values, config, word):
+    (line,) = mistakes(values, "train", f"--config={config}", word)
+    assert re.fullmatch(r".*\ufffd: must be text in UTF-8; it has byte 0xff at character \d+", line)
 
 
 def test_flags_of_either_kind_stand_anywhere_with_or_without_equals():

@@ -240,3 +240,15 @@ def test_a_point_reads_as_the_command_line_does():
     (made,) = arms(Run(), grid({path: (value,) for path, value in point.items()})).values()
     overrides = [Override("model.norm", "LayerNorm"), Override("sizes", "4,5"), Override("seed", "3")]
     assert made == apply(Run(), [*overrides, Override("note", "None")])
+
+
+def test_crossed_sweeps_are_bounded():
+    one = grid({"model.depth": range(1, 1001)})
+    with pytest.raises(SpecError, match=r"Cross\.sweeps=1000000: must be at most 100,000 points"):
+        cross(one, grid({"model.width": tuple(range(1000))})).points()
+
+
+def test_a_sample_of_more_points_than_there_are_ends():
+    with pytest.raises(SpecError, match="must be at most 6, the number of different points that were found"):
+        sample({"model.depth": (1, 2), "model.width": (1, 2, 3)}, count=90_000).points()
+    assert len(sample({"model.depth": tuple(range(300))}, count=300).points()) == 300

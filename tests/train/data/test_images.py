@@ -98,7 +98,16 @@ class CatalogueImages(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": png(np.full((4, 5, 3), i, np.uint8)), "label": i % 7}
 
 
-CatalogueImages.url_infos = {}
+class SomeLabels(CatalogueImages):
+    """Every fifth image has no label; images 3 and 4 are 33 and 34 of test."""
+
+    def _generate_examples(self, low, high):
+        for i, record in super()._generate_examples(low, high):
+            image = png(np.full((4, 5, 3), i + 30 if i in (3, 4) else i, np.uint8))
+            yield i, {"image": image, "label": -1 if i % 5 == 0 else record["label"]}
+
+
+CatalogueImages.url_infos = {}  # classes that are made of it have it too
 SPEC = TfdsImages(Tfds("catalogue_images", validation="test"), (4, 5, 3))
 
 
@@ -114,6 +123,24 @@ def test_a_catalogue_set_is_read():
     assert len(dataset.rows["validation"]) == 10
     assert {name: (array.shape[1:], array.dtype.type) for name, array in batch.items()} == SPEC.describe().arrays
     assert dataset.description.splits == SPEC.describe().splits == ("train", "validation")
+
+
+def test_images_without_a_label_and_those_of_test_are_left_out(caplog):
+    dataset = TfdsImages(Tfds("some_labels", validation="test"), (4, 5, 3)).build()
+    found = {split: rows.gather(np.arange(len(rows))) for split, rows in dataset.rows.items()}
+    numbers = {s: sorted(np.rint(batch["image"][:, 0, 0, 0] * 255).astype(int)) for s, batch in found.items()}
+    assert numbers["train"] == [i for i in range(30) if i % 5 and i not in (3, 4)]
+    assert numbers["validation"] == [i for i in range(30, 40) if i % 5]
+    assert min(batch["label"].min() for batch in found.values()) >= 0
+    lines = [record.message for record in caplog.records if record.name.startswith("train")]
+    assert lines == [
+        "some_labels, split 'train': 6 of 30 records have no label (-1); they are left out",
+        "some_labels, split 'validation': 2 of 10 records have no label (-1); they are left out",
+        "some_labels: 2 images of train also stand in a split that is evaluated on; they are left out of train",
+    ]
+    source = Tfds("some_labels", validation="test")
+    assert dataset.fingerprint != source.identity()
+    assert SPEC.build().fingerprint == SPEC.source.identity()
 
 
 def test_a_catalogue_set_with_a_test_split():

@@ -1,5 +1,6 @@
 """Labelled text: documents with a class, windows of packages, pairs of pieces."""
 
+import dataclasses
 import html
 from pathlib import Path
 
@@ -64,6 +65,53 @@ def test_text_with_classes(length):
 def test_a_feature_that_is_no_class_is_refused():
     with pytest.raises(UserError, match=r"no ClassLabel feature 'text'; it has text \(type\), label \(Label\)"):
         TextClasses(Toy(), label="text").build()
+
+
+@dataclasses.dataclass(frozen=True)
+class SomeLabels(Toy):
+    """`Toy` with other labels."""
+
+    labels: tuple[int, ...] = ()
+
+    def identity(self):
+        return str(self.labels)
+
+    def build(self, progress=None):
+        corpus = super().build()
+        records = [{"text": text, "label": label} for text, label in zip(TEXTS, self.labels, strict=True)]
+        return dataclasses.replace(corpus, splits={"train": records[:30], "validation": records[30:]})
+
+
+def test_documents_without_a_label_are_left_out(caplog):
+    """-1 is "unknown" by the convention of TFDS: neither trained nor scored as a class."""
+    labels = [i % 4 - 1 for i in range(37)]
+    dataset = TextClasses(SomeLabels(tuple(labels)), length=10).build()
+    for split, low, high in (("train", 0, 30), ("validation", 30, 37)):
+        rows = dataset.rows[split]
+        batch = rows.gather(np.arange(len(rows)))
+        kept = [(TEXTS[i], labels[i]) for i in range(low, high) if labels[i] >= 0]
+        assert [bytes(row.astype(np.uint8)) for row in batch["tokens"]] == [(b"\0" + t.encode())[:10] for t, _ in kept]
+        assert batch["label"].tolist() == [label for _, label in kept]
+    assert [record.message for record in caplog.records] == [
+        "SomeLabels, split 'train': 8 of 30 records have no label (-1); they are left out",
+        "SomeLabels, split 'validation': 2 of 7 records have no label (-1); they are left out",
+    ]
+    whole = TextClasses(SomeLabels((0,) * 37), length=10)
+    assert whole.build().fingerprint != dataset.fingerprint
+    assert TextClasses(Toy(), length=10).build().fingerprint == "988b03c7b61b8959a50d2604"
+
+
+@pytest.mark.parametrize("label", [3, -2, 2**40])
+def test_labels_that_are_no_class(label):
+    data = TextClasses(SomeLabels((0,) * 5 + (label,) + (1,) * 31))
+    line = rf"SomeLabels, split 'train': record 5 has the label {label}; labels are 0 to 2, or -1 where there is none"
+    with pytest.raises(UserError, match=line):
+        data.build()
+
+
+def test_a_split_without_any_label():
+    with pytest.raises(UserError, match=r"split 'validation': none of 7 records is labelled \(all are -1\); give"):
+        TextClasses(SomeLabels((0,) * 30 + (-1,) * 7)).build()
 
 
 def test_windows_of_packages():

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from arch.spec import SpecError, UserError
-from train.data import BPE, Bytes, LocalText, TokenizerFile
+from train.data import BPE, Bytes, LocalText, TokenizerFile, cache
 from train.data.tokenizers import END, train_bpe, up_to
 
 HARD = [
@@ -46,6 +46,23 @@ def tokenizer(request, source, definition, load):
     return {"bytes": lambda: Bytes().build(), "bpe": lambda: BPE(320).build(source), "file": lambda: load(definition)}[
         request.param
     ]()
+
+
+def test_nothing_is_drawn(definition, load, caplog):
+    """A tokenizer trained with BPE dropout would encode a text differently each time, under one fingerprint."""
+    plain = load(definition)
+    assert not caplog.records
+    dropping = {**definition, "model": {**definition["model"], "dropout": 0.5}}
+    tokenizer = load(dropping)
+    assert "BPE dropout of 0.5 is switched off" in caplog.text
+    text = "the known river of a small city " * 5
+    assert [tokenizer.encode(text) for _ in range(5)] == [plain.encode(text)] * 5
+    assert [ids.tolist() for ids in tokenizer.encode_batch([text] * 5)] == [plain.encode(text)] * 5
+    assert json.loads(tokenizer.definition())["model"]["dropout"] is None
+    assert tokenizer.fingerprint != cache.digest(json.dumps(dropping), 0, 0, plain.vocab)
+    assert plain.fingerprint == cache.digest(json.dumps(definition), 0, 0, plain.vocab)
+    still = {**definition, "model": {**definition["model"], "dropout": 0.0}}
+    assert load(still).fingerprint == cache.digest(json.dumps(still), 0, 0, plain.vocab)
 
 
 def test_text_survives_and_its_bytes_are_counted(tokenizer):

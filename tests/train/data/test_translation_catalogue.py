@@ -28,6 +28,15 @@ class TranslationLike(tfds.core.GeneratorBasedBuilder):
             yield i, {"en": PAIRS[i][0], "de": PAIRS[i][1]}
 
 
+class LeakyPairs(TranslationLike):
+    """Pairs 3 to 5 of train are those of validation, on one side or on both."""
+
+    def _generate_examples(self, low, high):
+        for i in range(low, high):
+            leaked = {3: PAIRS[20], 4: (PAIRS[21][0].upper(), "anders"), 5: ("other", PAIRS[22][1])}
+            yield i, dict(zip(("en", "de"), leaked.get(i, PAIRS[i]), strict=True))
+
+
 class Wmt(TranslationLike):
     """The same with a second language of its own."""
 
@@ -45,7 +54,7 @@ class Wmt(TranslationLike):
             yield i, {"en": PAIRS[i][0], self.language: PAIRS[i][1]}
 
 
-TranslationLike.url_infos = Wmt.url_infos = {}
+TranslationLike.url_infos = LeakyPairs.url_infos = Wmt.url_infos = {}
 
 
 def test_a_builder_is_prepared_and_read():
@@ -58,6 +67,17 @@ def test_a_builder_is_prepared_and_read():
     assert sorted(back.build().pairs("validation")) == sorted((b, a) for a, b in PAIRS[20:25])
     assert back.splits == ("train", "validation")
     assert back.identity() != source.identity()
+
+
+def test_pairs_of_validation_are_not_trained_on(caplog):
+    source = TfdsPairs("leaky_pairs/de-en")
+    corpus = source.build()
+    assert sorted(corpus.pairs("train")) == sorted(PAIRS[:3] + PAIRS[6:20])
+    assert sorted(corpus.pairs("validation")) == sorted(PAIRS[20:25])
+    assert "leaky_pairs/de-en: 3 pairs of train" in [record.message.split(" also")[0] for record in caplog.records]
+    assert source.identity() != source._key()
+    whole = TfdsPairs("translation_like/de-en")
+    assert whole.identity() == whole._key()
 
 
 @pytest.mark.parametrize(("config", "language"), [("de-en", "de"), ("fr-en", "fr")])

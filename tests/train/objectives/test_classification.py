@@ -46,6 +46,16 @@ def test_rows_of_weight_zero_do_not_count():
     assert loss_of(rows(weight=(0,) * 5))[1] == {"loss": 0.0, "accuracy": 0.0}
 
 
+def test_rows_without_a_label_do_not_count():
+    """-1, as TFDS has it, is no class; the last one least of all."""
+    found, metrics = loss_of(rows(label=np.array([0, -1, 1, -100, -1], np.int32)))
+    kept = [0, 2]
+    expected = -log_softmax(LOGITS.astype(np.float64), axis=-1)[kept, LABELS[kept]]
+    assert float(found.weight) == 2
+    assert metrics["loss"] == pytest.approx(expected.mean(), rel=1e-5)
+    assert metrics["accuracy"] == pytest.approx((LOGITS.argmax(-1) == LABELS)[kept].mean())
+
+
 def test_bfloat16_logits_are_summed_in_float32():
     logits = jnp.asarray(LOGITS, jnp.bfloat16)
     assert label_nats(logits, jnp.asarray(LABELS)).dtype == jnp.float32

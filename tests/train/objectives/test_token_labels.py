@@ -46,6 +46,16 @@ def test_by_numpy(weighted):
     np.testing.assert_allclose(found["accuracy"], right.sum() / counts.sum(), rtol=1e-6)
 
 
+def test_tokens_without_a_label_do_not_count():
+    labels = np.where(np.arange(T) == 1, -1, BATCH["labels"])
+    objective, logits = TokenLabels(), jnp.asarray(RNG.standard_normal((B, T, C)), jnp.float32)
+    found = []
+    for batch in ({**BATCH, "labels": labels, "weights": np.ones((B, T), np.float32)}, BATCH):
+        _, targets = objective.build(Description({})).prepare({k: jnp.asarray(v) for k, v in batch.items()}, KEYS)
+        found.append({name: float(v) for name, v in objective.metrics(objective.loss(Output(logits), targets)).items()})
+    assert found[0] == found[1]
+
+
 def test_padding_alone_is_no_division_by_zero():
     objective, batch = TokenLabels(), {name: jnp.asarray(array[2:]) for name, array in BATCH.items()}
     task = objective.build(Description({}))

@@ -2,11 +2,11 @@
 
     FOLDER/checkpoints/STEP/state/       the train state
     FOLDER/checkpoints/STEP/extra/       position in the data, types and digest of the arrays, as JSON
-    FOLDER/checkpoints/STEP/files.json   the sizes of all files, the SHA-256 of small ones
+    FOLDER/checkpoints/STEP/files.json   sizes and SHA-256 of all files but those of arrays, which have their sizes alone
 
 Orbax writes into a temporary folder and renames it, so a process that is killed leaves no half a checkpoint. What a
-disk or a copy loses afterwards is found by the sizes, and what it changes by digests: of small files, which say what
-the others are, and of the arrays, a sum over the bits of each, which does not depend on how it is spread over devices.
+disk or a copy loses afterwards is found by the sizes, and what it changes by digests: of the files that say what is in
+it and where the run was, and of the arrays, a sum over the bits of each, which does not depend on how it is spread over devices.
 Only that, and data that cannot be decoded, is damage; at any other error (no memory, no permission, a network that is
 down) the checkpoint stays where it is.
 """
@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -155,6 +157,9 @@ class Checkpoints:
                 found = self._read(step, abstract)
             except DamagedError as error:
                 damaged[step] = str(error)
+                if error.__cause__ is not None:
+                    del error
+                    gc.collect()  # the reads that nobody waits for, while they are kept quiet
                 continue
             for bad, reason in damaged.items():
                 self._note(f"checkpoint {bad} in {self._folder} is damaged ({reason}); going on from {step} instead")
@@ -234,13 +239,22 @@ def _absolute(path: epath.Path) -> epath.Path:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Keeps the tracebacks to itself that Orbax and asyncio log on top of an error that they raise."""
+    """Keeps the tracebacks to itself that Orbax and asyncio log on top of an error that they raise, and those of the
+    reads that nobody waits for once one has failed."""
     loggers = logging.getLogger("absl"), logging.getLogger("asyncio")
     for logger in loggers:
         logger.addFilter(_not_of_a_failure)
+    shown = sys.unraisablehook
+
+    def unraisable(told: Any) -> None:
+        if "/orbax/" not in getattr(getattr(told.object, "cr_code", None), "co_filename", ""):
+            shown(told)
+
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = shown
         for logger in loggers:
             logger.removeFilter(_not_of_a_failure)
 

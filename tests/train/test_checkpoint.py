@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, and what is damaged does not."""
 
+import gc
 import json
 import signal
 from pathlib import Path
@@ -268,6 +269,49 @@ def test_a_bit_of_any_small_file_is_seen(saved):
             (saved / "damaged" / "3").rename(saved / "checkpoints" / "3")
         path.write_bytes(content)
     assert is_step(restore(saved)[0], 3)
+
+
+def test_a_bit_of_what_is_no_array_is_seen_however_large_it_is(tmp_path):
+    """The position in the data and the types of a deep network's arrays may take more than small files hold."""
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step), {"next_batch": step, "order": "x" * 2**17})
+    path = tmp_path / "checkpoints" / "2" / "extra" / "metadata"
+    path.write_bytes(path.read_bytes().replace(b'"next_batch": 2', b'"next_batch": 3').replace(b":2,", b":3,"))
+    found, notes = restore(tmp_path)
+    assert found.data["next_batch"] == 1
+    assert "checkpoint 2" in notes[0]
+    assert "(extra/metadata is not what was saved); going on from 1" in notes[0]
+
+
+@pytest.mark.parametrize("text", ["[]", "[1]", "null", "3", "[" * 5000 + "]" * 5000, '{"extra/metadata": {}}'])
+def test_a_seal_that_is_none_is_damage(saved, text):
+    (saved / "checkpoints" / "3" / "files.json").write_text(text)
+    if text == "[]":
+        (saved / "checkpoints" / "3" / "extra" / "metadata").write_text("{}")
+    found, notes = restore(saved)
+    assert is_step(found, 2)
+    assert len(notes) == 1
+
+
+def test_arrays_that_cannot_be_decoded_say_so_in_one_line(tmp_path, capfd, monkeypatch):
+    """Nothing else is printed, also by what Orbax leaves behind to be collected."""
+    weights = [state(step) | {"params": {"w": jax.random.normal(jax.random.key(step), (256, 256))}} for step in (1, 2)]
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step, weight in enumerate(weights, start=1):
+            checkpoints.save(step, weight, {"next_batch": step})
+    largest = max(files(tmp_path, 2), key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    largest.write_bytes(bytes(len(content)))  # no array of it can be read
+    shown: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", shown.append)
+    found, notes = restore(tmp_path, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights[0]))
+    gc.collect()
+    assert found.step == 1
+    assert len(notes) == 1
+    assert "is damaged (" in notes[0]
+    assert shown == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_checkpoints_that_were_sealed_by_sizes_alone_still_open(saved):

@@ -2,11 +2,12 @@
 
     FOLDER/checkpoints/STEP/state/       the train state
     FOLDER/checkpoints/STEP/extra/       position in the data, types and digest of the arrays, as JSON
-    FOLDER/checkpoints/STEP/files.json   sizes and SHA-256 of all files but those of arrays, which have their sizes alone
+    FOLDER/checkpoints/STEP/files.json   sizes of all files, SHA-256 of all but the arrays
 
 Orbax writes into a temporary folder and renames it, so a process that is killed leaves no half a checkpoint. What a
 disk or a copy loses afterwards is found by the sizes, and what it changes by digests: of the files that say what is in
-it and where the run was, and of the arrays, a sum over the bits of each, which does not depend on how it is spread over devices.
+it and where the run was, and of the arrays, a sum over the bits of each, which does not depend on how it is spread over
+devices.
 Only that, and data that cannot be decoded, is damage; at any other error (no memory, no permission, a network that is
 down) the checkpoint stays where it is.
 """

@@ -1,6 +1,6 @@
 """Is a checkpoint what was saved, or damaged: files missing or cut, digests that fail, data that cannot be decoded?
 
-    STEP/files.json     path -> [bytes, SHA-256] of every file of a checkpoint; large files of arrays by their bytes alone
+    STEP/files.json     path -> [bytes, SHA-256] of every file of a checkpoint; of large files of arrays [bytes]
 
 Any other error (no memory, no permission, a network that is down) says nothing of the checkpoint.
 """
@@ -130,9 +130,5 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _is_decoding(error: BaseException, text: str) -> bool:
-    gone = isinstance(error, FileNotFoundError)
-    return (
-        gone
-        or isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError))
-        or bool(UNDECODABLE.search(text))
-    )
+    kinds = FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, RecursionError
+    return isinstance(error, kinds) or bool(UNDECODABLE.search(text))

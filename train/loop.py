@@ -129,14 +129,16 @@ class _Loop:
         self.state: State = restored.state if restored else self.fresh()
         self.stopped: dict[int, int] = {}
         self.fine = program.go()
+        written = None
         if restored:
+            written = restored.data.get("metrics")
             self.batches.set_state(restored.data)
             self.stopped = {int(replica): step for replica, step in restored.data.get("stopped", {}).items()}
             if self.stopped:
                 alive = np.ones(self.fine.shape, bool)
                 alive[list(self.stopped)] = False
                 self.fine = jax.device_put(alive, self.fine.sharding)
-        self.reporter, self.signals = Reporter(program, folder, self.start), StopSignals()
+        self.reporter, self.signals = Reporter(program, folder, self.start, written), StopSignals()
         self.unread: tuple[int, dict[str, jax.Array], Batch] | None = None
         self.metrics: dict[str, Any] = {}
 
@@ -251,7 +253,8 @@ class _Loop:
                     self.fail(step, f"the update made the {what} {bad[0]} not finite")
             self.reporter.flush()
             stopped = {"stopped": self.stopped} if self.stopped else {}
-            self.checkpoints.save(step, self.state, {**self.batches.get_state(), **stopped})
+            written = {} if self.reporter.mark is None else {"metrics": self.reporter.mark}
+            self.checkpoints.save(step, self.state, {**self.batches.get_state(), **stopped, **written})
 
     def fail(self, step: int, what: str) -> NoReturn:
         self.checkpoints.wait()

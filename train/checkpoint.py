@@ -19,6 +19,7 @@ import errno
 import gc
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from arch.spec import UserError, differences
-from train.damage import FILES, DamagedError, reading, seals, wrong
+from train.damage import FILES, DamagedError, reading, refusal, seals, wrong
 from train.distributed import agreed, is_main
 from train.step import State
 
@@ -113,8 +114,9 @@ class Checkpoints:
           UserError: this or the save before could not be written, say for want of room.
         """
         self.wait()
-        self._before()
-        self._refuse_if_full(state)
+        with _trouble(self._folder):
+            self._before()
+            self._refuse_if_full(state)
         state = _held(state)
         extra = {"data": data, "digest": digest(state), "arrays": _arrays(state)}
         with _trouble(self._folder):
@@ -194,10 +196,11 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         if is_main():
             aside = self._folder.parent / DAMAGED / str(step)
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            if aside.exists():
-                aside.rmtree()
-            (self._folder / str(step)).rename(aside)
+            with _trouble(aside.parent):
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                if aside.exists():
+                    aside.rmtree()
+                (self._folder / str(step)).rename(aside)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoint set aside")
         self._manager.reload()
@@ -272,9 +275,10 @@ def _trouble(folder: epath.Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+        why = refusal(error)
+        if why is None:
+            raise
+        if why == os.strerror(errno.ENOSPC) or "No space left" in why or "RESOURCE_EXHAUSTED" in why:
             raise UserError(f"{folder}: no space left for a checkpoint; {MEND}") from error
-        if isinstance(error, OSError):
-            raise UserError(f"{folder}: cannot write a checkpoint: {error.strerror or text}") from error
-        raise
+        raise UserError(f"{folder}: cannot write a checkpoint: {why}; earlier ones are kept, mend that and run the same "
+                        "command again") from error  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,10 @@ METADATA = "extra/metadata"
 
 UNDECODABLE = re.compile(r"DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|[Ee]rror decoding|[Dd]ecompress")
 """What TensorStore says of files whose content is not what it wrote."""
+
+
+REFUSED = re.compile(r"\b(RESOURCE_EXHAUSTED|PERMISSION_DENIED|NOT_FOUND|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED): ")
+"""What TensorStore says when a disk or a store does not do what it is asked."""
 
 
 class DamagedError(Exception):
@@ -109,6 +114,20 @@ def reading(folder: epath.Path) -> Iterator[None]:
             raise UserError(f"{folder}: cannot be read ({why}); it is kept: mend that, and run the same command "
                             "again") from error  # fmt: skip
         raise
+
+
+def refusal(error: BaseException) -> str | None:
+    """Why the file system or the store refused, in a few words, also where TensorStore or Orbax say so; None: it did
+    not."""
+    for cause in reversed(_causes(error)):
+        text = _bare(cause)
+        if code := re.search(r"os_error_code[=:] *'?(\d+)", str(cause)):
+            return os.strerror(int(code[1]))
+        if isinstance(cause, OSError):
+            return cause.strerror or text or type(cause).__name__
+        if REFUSED.search(text):
+            return text[:160]
+    return None
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -164,6 +164,47 @@ def test_no_space_left_is_one_line(tmp_path, monkeypatch):
     assert is_step(restore(tmp_path)[0], 1)
 
 
+REFUSALS = {
+    "TensorStore, read-only": (
+        ValueError("PERMISSION_DENIED: Error writing local file \"x\": Failed to open: \"x.__lock\": Read-only file "
+                   "system [os_error_code='30'] [tensorstore_spec='{...}']"),
+        "cannot write a checkpoint: Read-only file system; earlier ones are kept, mend that and run the same command",
+    ),
+    "TensorStore, full": (
+        ValueError("RESOURCE_EXHAUSTED: Error writing [os_error_code='28']"), "no space left for a checkpoint; earlier"
+    ),
+    "a store": (ValueError("UNAVAILABLE: no route to host"), "cannot write a checkpoint: UNAVAILABLE: no route to host;"),
+    "permission": (PermissionError(13, "Permission denied"), "cannot write a checkpoint: Permission denied; earlier"),
+    "gone": (FileNotFoundError(2, "No such file or directory"), "cannot write a checkpoint: No such file or directory"),
+    "quota": (OSError(122, "Disk quota exceeded"), "cannot write a checkpoint: Disk quota exceeded; earlier"),
+    "stale": (OSError("what no errno tells"), "cannot write a checkpoint: what no errno tells; earlier"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("where", ["wait", "save", "before", "room"])
+@pytest.mark.parametrize(("error", "line"), REFUSALS.values(), ids=REFUSALS)
+def test_what_refuses_in_the_middle_of_a_save_is_one_line(tmp_path, monkeypatch, error, line, where, wrapped):
+    def fail(*args, **kwargs):
+        if wrapped:  # as Orbax does
+            raise RuntimeError("Failed to save") from error
+        raise error
+
+    with Checkpoints(tmp_path, keep=2, before=lambda: [f() for f in before]) as checkpoints:
+        before = [fail] if where == "before" else []
+        with monkeypatch.context() as patch:
+            if where == "room":
+                patch.setattr("shutil.disk_usage", fail)
+            elif where != "before":
+                method = {"wait": "wait_until_finished", "save": "save"}[where]
+                patch.setattr(f"orbax.checkpoint.CheckpointManager.{method}", fail)
+            with pytest.raises(UserError) as caught:
+                checkpoints.save(1, state(1), {})
+    assert str(caught.value).startswith(f"{tmp_path}/checkpoints: {line}")
+    assert "\n" not in str(caught.value)
+    assert "tensorstore_spec" not in str(caught.value)
+
+
 def test_a_save_without_room_is_not_begun(saved, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
     with Checkpoints(saved, keep=3) as checkpoints:

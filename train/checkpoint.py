@@ -280,5 +280,5 @@ def _trouble(folder: epath.Path) -> Iterator[None]:
             raise
         if why == os.strerror(errno.ENOSPC) or "No space left" in why or "RESOURCE_EXHAUSTED" in why:
             raise UserError(f"{folder}: no space left for a checkpoint; {MEND}") from error
-        raise UserError(f"{folder}: cannot write a checkpoint: {why}; earlier ones are kept, mend that and run the same "
-                        "command again") from error  # fmt: skip
+        raise UserError(f"{folder}: cannot write a checkpoint: {why}; earlier ones are kept, mend that and run "
+                        "the same command again") from error  # fmt: skip

@@ -173,7 +173,7 @@ REFUSALS = {
     "TensorStore, full": (
         ValueError("RESOURCE_EXHAUSTED: Error writing [os_error_code='28']"), "no space left for a checkpoint; earlier"
     ),
-    "a store": (ValueError("UNAVAILABLE: no route to host"), "cannot write a checkpoint: UNAVAILABLE: no route to host;"),
+    "a store": (ValueError("UNAVAILABLE: no route"), "cannot write a checkpoint: UNAVAILABLE: no route; earlier"),
     "permission": (PermissionError(13, "Permission denied"), "cannot write a checkpoint: Permission denied; earlier"),
     "gone": (FileNotFoundError(2, "No such file or directory"), "cannot write a checkpoint: No such file or directory"),
     "quota": (OSError(122, "Disk quota exceeded"), "cannot write a checkpoint: Disk quota exceeded; earlier"),

@@ -7,9 +7,10 @@ a resumed run takes up what was still owed, so that it ends with the files of on
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -18,6 +19,7 @@ from etils import epath
 
 from arch.spec import UserError
 from train import folder as run_folder
+from train import room
 from train.checkpoint import Checkpoints
 from train.data.description import prefix
 from train.distributed import agreed, is_main
@@ -108,7 +110,9 @@ def train(
             run_folder.mark(folder, run, members)
             if describe is not None:
                 describe(folder)
-        with Checkpoints(folder, run.reports.keep, note=_say, before=lock.confirm) as checkpoints:
+        with Checkpoints(folder, run.reports.keep, note=_say, before=lock.confirm) as checkpoints, _memory():
+            if checkpoints.newest != run.steps:
+                room.check(program)
             return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder), hooks).go()
 
 
@@ -261,6 +265,17 @@ class _Loop:
         newest = self.checkpoints.newest
         kept = "there is no checkpoint" if newest is None else f"the checkpoint of step {newest:,} is good"
         raise UserError(f"step {step:,}: {what}; {kept}; {self.folder}")
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """Makes one line of what is said, by Python or a device, when there is no memory left."""
+    try:
+        yield
+    except Exception as error:
+        if room.is_out_of_memory(error):
+            raise UserError(room.line(error)) from error
+        raise
 
 
 def _say(line: str) -> None:

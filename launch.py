@@ -265,6 +265,13 @@ def main(command: Command) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        from train import room
+
+        if DEBUG.value or not room.is_out_of_memory(error):
+            raise
+        print(room.line(error), file=sys.stderr)
+        return 2
     return 0
 
 

@@ -75,6 +75,21 @@ def at_least(spec: Spec, minimum: int | float, *fields: str) -> Iterator[Problem
             yield Problem(field, value, f"must be {_also_finite(value)}at least {minimum:g}")
 
 
+def at_most(spec: Spec, maximum: int, *fields: str) -> Iterator[Problem]:
+    """Problems of numeric `fields` above `maximum`. None passes: it means a default."""
+    for field in fields:
+        value = getattr(spec, field)
+        if value is not None and value > maximum:
+            yield Problem(field, value, f"must be at most {maximum}")
+
+
+DEEPEST = 2**16
+"""Layers of a network at most: what is looked up for each by itself is a list."""
+
+COUNTED = 2**31 - 1
+"""What a 32-bit index counts: rows, steps, units, ids."""
+
+
 def above(spec: Spec, bound: int | float, *fields: str) -> Iterator[Problem]:
     """Problems of numeric `fields` that are not finite and greater than `bound`. None passes."""
     for field in fields:

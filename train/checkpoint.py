@@ -2,11 +2,12 @@
 
     FOLDER/checkpoints/STEP/state/       the train state
     FOLDER/checkpoints/STEP/extra/       position in the data, types and digest of the arrays, as JSON
-    FOLDER/checkpoints/STEP/files.json   the sizes of all files, the SHA-256 of small ones
+    FOLDER/checkpoints/STEP/files.json   sizes of all files, SHA-256 of all but the arrays
 
 Orbax writes into a temporary folder and renames it, so a process that is killed leaves no half a checkpoint. What a
-disk or a copy loses afterwards is found by the sizes, and what it changes by digests: of small files, which say what
-the others are, and of the arrays, a sum over the bits of each, which does not depend on how it is spread over devices.
+disk or a copy loses afterwards is found by the sizes, and what it changes by digests: of the files that say what is in
+it and where the run was, and of the arrays, a sum over the bits of each, which does not depend on how it is spread over
+devices.
 Only that, and data that cannot be decoded, is damage; at any other error (no memory, no permission, a network that is
 down) the checkpoint stays where it is.
 """
@@ -15,9 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import json
 import logging
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,7 +34,7 @@ from jax.experimental import multihost_utils
 
 from arch.spec import UserError, differences
 from train import literal_paths  # noqa: F401  (Orbax takes folders for patterns)
-from train.damage import FILES, DamagedError, reading, seals, wrong
+from train.damage import FILES, DamagedError, reading, refusal, seals, wrong
 from train.distributed import agreed, is_main
 from train.step import State
 
@@ -111,8 +115,9 @@ class Checkpoints:
           UserError: this or the save before could not be written, say for want of room.
         """
         self.wait()
-        self._before()
-        self._refuse_if_full(state)
+        with _trouble(self._folder):
+            self._before()
+            self._refuse_if_full(state)
         state = _held(state)
         extra = {"data": data, "digest": digest(state), "arrays": _arrays(state)}
         with _trouble(self._folder):
@@ -156,6 +161,9 @@ class Checkpoints:
                 found = self._read(step, abstract)
             except DamagedError as error:
                 damaged[step] = str(error)
+                if error.__cause__ is not None:
+                    del error
+                    gc.collect()  # the reads that nobody waits for, while they are kept quiet
                 continue
             for bad, reason in damaged.items():
                 self._note(f"checkpoint {bad} in {self._folder} is damaged ({reason}); going on from {step} instead")
@@ -189,10 +197,11 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         if is_main():
             aside = self._folder.parent / DAMAGED / str(step)
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            if aside.exists():
-                aside.rmtree()
-            (self._folder / str(step)).rename(aside)
+            with _trouble(aside.parent):
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                if aside.exists():
+                    aside.rmtree()
+                (self._folder / str(step)).rename(aside)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoint set aside")
         self._manager.reload()
@@ -235,13 +244,22 @@ def _absolute(path: epath.Path) -> epath.Path:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Keeps the tracebacks to itself that Orbax and asyncio log on top of an error that they raise."""
+    """Keeps the tracebacks to itself that Orbax and asyncio log on top of an error that they raise, and those of the
+    reads that nobody waits for once one has failed."""
     loggers = logging.getLogger("absl"), logging.getLogger("asyncio")
     for logger in loggers:
         logger.addFilter(_not_of_a_failure)
+    shown = sys.unraisablehook
+
+    def unraisable(told: Any) -> None:
+        if "/orbax/" not in getattr(getattr(told.object, "cr_code", None), "co_filename", ""):
+            shown(told)
+
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = shown
         for logger in loggers:
             logger.removeFilter(_not_of_a_failure)
 
@@ -258,9 +276,10 @@ def _trouble(folder: epath.Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+        why = refusal(error)
+        if why is None:
+            raise
+        if why == os.strerror(errno.ENOSPC) or "No space left" in why or "RESOURCE_EXHAUSTED" in why:
             raise UserError(f"{folder}: no space left for a checkpoint; {MEND}") from error
-        if isinstance(error, OSError):
-            raise UserError(f"{folder}: cannot write a checkpoint: {error.strerror or text}") from error
-        raise
+        raise UserError(f"{folder}: cannot write a checkpoint: {why}; earlier ones are kept, mend that and run "
+                        "the same command again") from error  # fmt: skip

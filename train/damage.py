@@ -1,6 +1,6 @@
 """Is a checkpoint what was saved, or damaged: files missing or cut, digests that fail, data that cannot be decoded?
 
-    STEP/files.json     path -> [bytes, SHA-256 if they are few] of every file of a checkpoint
+    STEP/files.json     path -> [bytes, SHA-256] of every file of a checkpoint; of large files of arrays [bytes]
 
 Any other error (no memory, no permission, a network that is down) says nothing of the checkpoint.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +24,20 @@ LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
 """Files that Orbax touches after a checkpoint was sealed."""
 
 SMALL = 2**16
-"""Bytes of a file up to which its content is sealed as well."""
+"""Bytes of a file of arrays up to which its content is sealed as well; larger ones have digests of their own."""
+
+ARRAYS = "d"
+"""The folders in which OCDBT keeps the bytes of arrays."""
+
+METADATA = "extra/metadata"
+"""What a checkpoint holds beside its arrays: position in the data, types and digests of the arrays."""
 
 UNDECODABLE = re.compile(r"DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|[Ee]rror decoding|[Dd]ecompress")
 """What TensorStore says of files whose content is not what it wrote."""
+
+
+REFUSED = re.compile(r"\b(RESOURCE_EXHAUSTED|PERMISSION_DENIED|NOT_FOUND|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED): ")
+"""What TensorStore says when a disk or a store does not do what it is asked."""
 
 
 class DamagedError(Exception):
@@ -34,7 +45,7 @@ class DamagedError(Exception):
 
 
 def seals(folder: epath.Path) -> dict[str, list[Any]]:
-    """Relative path -> [bytes, SHA-256 if they are few] of every file below `folder`."""
+    """Relative path -> `seal` of every file below `folder`."""
     found: dict[str, list[Any]] = {}
     rest = [folder]
     while rest:
@@ -42,19 +53,37 @@ def seals(folder: epath.Path) -> dict[str, list[Any]]:
             if path.is_dir():
                 rest.append(path)
             elif path.name not in LATER:
-                size = path.stat().length
-                sums = [hashlib.sha256(path.read_bytes()).hexdigest()] if size <= SMALL else []
-                found[str(path.relative_to(folder))] = [size, *sums]
+                found[str(path.relative_to(folder))] = seal(path)
     return found
 
 
-def wrong(folder: epath.Path) -> str:
-    """What is wrong with the files of a checkpoint; "" if nothing."""
+def seal(path: epath.Path) -> list[Any]:
+    """[bytes, SHA-256] of a file; a large one of arrays has no SHA-256."""
+    size = path.stat().length
+    if size > SMALL and path.parent.name == ARRAYS:
+        return [size]
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(2**20):
+            sha.update(block)
+    return [size, sha.hexdigest()]
+
+
+def wrong(folder: epath.Path, only: str | None = None) -> str:
+    """What is wrong with the files of a checkpoint, or with the one file `only`; "" if nothing."""
     if not (folder / FILES).exists():
         return f"{FILES} is missing"
-    wanted, there = json.loads((folder / FILES).read_text()), seals(folder)
-    for name, seal in wanted.items():
-        size, *sums = seal if isinstance(seal, list) else [seal]  # sealed by its size alone, as they used to be
+    try:
+        wanted = dict(json.loads((folder / FILES).read_text()))
+    except (ValueError, TypeError, RecursionError) as error:
+        return f"{FILES} is not what was saved ({type(error).__name__})"
+    if only is None:
+        there = seals(folder)
+    else:
+        wanted = {only: wanted.get(only, [-1])}
+        there = {only: seal(folder / only)} if (folder / only).exists() else {}
+    for name, told in wanted.items():
+        size, *sums = told if isinstance(told, list) and told else [told]  # by its size alone, as it used to be
         if name not in there:
             return f"{name} is missing"
         if there[name][0] != size:
@@ -87,6 +116,20 @@ def reading(folder: epath.Path) -> Iterator[None]:
         raise
 
 
+def refusal(error: BaseException) -> str | None:
+    """Why the file system or the store refused, in a few words, also where TensorStore or Orbax say so; None: it did
+    not."""
+    for cause in reversed(_causes(error)):
+        text = _bare(cause)
+        if code := re.search(r"os_error_code[=:] *'?(\d+)", str(cause)):
+            return os.strerror(int(code[1]))
+        if isinstance(cause, OSError):
+            return cause.strerror or text or type(cause).__name__
+        if REFUSED.search(text):
+            return text[:160]
+    return None
+
+
 def _causes(error: BaseException | None) -> list[BaseException]:
     """An error and those that led to it."""
     found: list[BaseException] = []
@@ -106,5 +149,5 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _is_decoding(error: BaseException, text: str) -> bool:
-    gone = isinstance(error, FileNotFoundError)
-    return gone or isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) or bool(UNDECODABLE.search(text))
+    kinds = FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, RecursionError
+    return isinstance(error, kinds) or bool(UNDECODABLE.search(text))

@@ -51,7 +51,7 @@ def check(
         return False
     try:
         before = _read((folder / FILE).read_text())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder / FILE}: cannot be read ({error}); give another run folder") from error
     now = _identity(run, members)
     if before.code is None:  # data and start were not noted either

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 
 import jax
 
@@ -24,10 +25,13 @@ HUGE_PAGES = 14  # sys/mman.h: MADV_HUGEPAGE
 
 
 def keep_freed_memory() -> bool:
-    """Makes malloc keep what is freed, for the whole process. False where malloc is not glibc's, or refuses."""
+    """Makes malloc keep what is freed, for the whole process. False where malloc is not glibc's, or refuses.
+
+    Huge pages are not asked for under a limit of the address space, of which they would take a quarter of the memory.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     kept = mallopt is not None and all(mallopt(name, value) for name, value in SETTINGS.values())
-    if kept:
+    if kept and resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         ask_for_huge_pages()
     return kept
 

@@ -7,9 +7,10 @@ a resumed run takes up what was still owed, so that it ends with the files of on
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -18,6 +19,7 @@ from etils import epath
 
 from arch.spec import UserError
 from train import folder as run_folder
+from train import room
 from train.checkpoint import Checkpoints
 from train.data.description import prefix
 from train.distributed import agreed, is_main
@@ -108,7 +110,9 @@ def train(
             run_folder.mark(folder, run, members)
             if describe is not None:
                 describe(folder)
-        with Checkpoints(folder, run.reports.keep, note=_say, before=lock.confirm) as checkpoints:
+        with Checkpoints(folder, run.reports.keep, note=_say, before=lock.confirm) as checkpoints, _memory():
+            if checkpoints.newest != run.steps:
+                room.check(program)
             return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder), hooks).go()
 
 
@@ -129,14 +133,16 @@ class _Loop:
         self.state: State = restored.state if restored else self.fresh()
         self.stopped: dict[int, int] = {}
         self.fine = program.go()
+        written = None
         if restored:
+            written = restored.data.get("metrics")
             self.batches.set_state(restored.data)
             self.stopped = {int(replica): step for replica, step in restored.data.get("stopped", {}).items()}
             if self.stopped:
                 alive = np.ones(self.fine.shape, bool)
                 alive[list(self.stopped)] = False
                 self.fine = jax.device_put(alive, self.fine.sharding)
-        self.reporter, self.signals = Reporter(program, folder, self.start), StopSignals()
+        self.reporter, self.signals = Reporter(program, folder, self.start, written), StopSignals()
         self.unread: tuple[int, dict[str, jax.Array], Batch] | None = None
         self.metrics: dict[str, Any] = {}
 
@@ -251,13 +257,25 @@ class _Loop:
                     self.fail(step, f"the update made the {what} {bad[0]} not finite")
             self.reporter.flush()
             stopped = {"stopped": self.stopped} if self.stopped else {}
-            self.checkpoints.save(step, self.state, {**self.batches.get_state(), **stopped})
+            written = {} if self.reporter.mark is None else {"metrics": self.reporter.mark}
+            self.checkpoints.save(step, self.state, {**self.batches.get_state(), **stopped, **written})
 
     def fail(self, step: int, what: str) -> NoReturn:
         self.checkpoints.wait()
         newest = self.checkpoints.newest
         kept = "there is no checkpoint" if newest is None else f"the checkpoint of step {newest:,} is good"
         raise UserError(f"step {step:,}: {what}; {kept}; {self.folder}")
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """Makes one line of what is said, by Python or a device, when there is no memory left."""
+    try:
+        yield
+    except Exception as error:
+        if room.is_out_of_memory(error):
+            raise UserError(room.line(error)) from error
+        raise
 
 
 def _say(line: str) -> None:

@@ -25,7 +25,7 @@ from arch.spec import UserError
 from train import chips
 from train.distributed import is_main
 from train.forward import Batch
-from train.metrics import Metrics, read
+from train.metrics import Metrics, of_step
 from train.progress import Progress
 from train.setup import DTYPES, Program
 
@@ -37,12 +37,16 @@ INTERNAL = ("finite", "weight")
 
 
 class Reporter:
-    """Reports on a run from step `start` on; use it as a context."""
+    """Reports on a run from step `start` on; use it as a context.
 
-    def __init__(self, program: Program, folder: epath.PathLike, start: int):
+    `written` is the `mark` of the metrics that the checkpoint of `start` has; None: it has none.
+    """
+
+    def __init__(self, program: Program, folder: epath.PathLike, start: int, written: Mapping[str, int] | None = None):
         self._program, self._folder, self._start = program, epath.Path(folder), start
         self._reports, self._steps = program.run.reports, program.run.steps
         self._stack = contextlib.ExitStack()
+        self._written = written
         self._metrics: Metrics | None = None
         self._flops: int | None = None
         self._mark: float | None = None
@@ -50,10 +54,12 @@ class Reporter:
         self._rate: float | None = None
 
     def __enter__(self) -> Reporter:
+        self._progress = Progress(self._steps, start=self._start, enabled=is_main())
         if is_main():
             with self._writing():
-                self._metrics = Metrics(self._folder, resume=self._start or None)
-        self._progress = self._stack.enter_context(Progress(self._steps, start=self._start, enabled=is_main()))
+                start = self._start or None
+                self._metrics = Metrics(self._folder, resume=start, mark=self._written, note=self.note)
+        self._stack.enter_context(self._progress)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -124,9 +130,9 @@ class Reporter:
 
     def evaluated(self, step: int) -> dict[str, Any]:
         """What an earlier process wrote of the evaluation after `step`; empty if nothing, or not in process 0."""
-        for line in read(self._folder) if self._metrics is not None else []:
+        for line in reversed(of_step(self._folder, step)) if self._metrics is not None else ():
             found = {name: value for name, value in line.items() if "/" in name and not name.startswith("train/")}
-            if line["step"] == step and found:
+            if found:
                 return found
         return {}
 
@@ -135,6 +141,11 @@ class Reporter:
         if self._metrics is not None:
             with self._writing():
                 self._metrics.flush()
+
+    @property
+    def mark(self) -> dict[str, int] | None:
+        """What the metrics are so far, for a checkpoint; None where another process writes them."""
+        return None if self._metrics is None else self._metrics.mark
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import jax
 
 from arch.cost import abstract
 from arch.models.base import Causal, Model, Seq2Seq
-from arch.spec import Problem, Spec, SpecError, at_least, no_text, one_of
+from arch.spec import COUNTED, Problem, Spec, SpecError, at_least, at_most, no_text, one_of
 from train.batch_warmup import BatchWarmup
 from train.data.base import LARGEST_SEED, Data
 from train.data.description import Description
@@ -84,6 +84,7 @@ class Run(Spec):
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "batch", "steps")
+        yield from at_most(self, COUNTED, "batch", "steps")
         if not isinstance(self.accumulate, BatchWarmup):
             yield from at_least(self, 1, "accumulate")
         yield from at_least(self, 0, "seed")

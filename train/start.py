@@ -25,6 +25,7 @@ from etils import epath
 from arch.params import nest
 from arch.spec import Problem, Spec, UserError, at_least
 from train.checkpoint import CHECKPOINTS
+from train.damage import METADATA, wrong
 
 KINDS = ("params", "buffers")
 
@@ -155,8 +156,10 @@ class FromRun(Start):
     def _saved(self) -> dict[str, Any]:
         """What the checkpoint says of its arrays."""
         folder = self._checkpoint()
+        if problem := wrong(folder, METADATA):
+            raise UserError(f"start.folder={self.folder}: {folder} is damaged ({problem}); name another step")
         try:
-            told: dict[str, Any] = json.loads((folder / "extra" / "metadata").read_text())
+            told: dict[str, Any] = json.loads((folder / METADATA).read_text())
             return {"arrays": told["arrays"], "digest": told["digest"]}
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"start.folder={self.folder}: {folder} cannot be read ({error})") from error

@@ -20,7 +20,7 @@ from arch.layers.norms import NoNorm
 from arch.models.base import Classification, Model, Network, Output
 from arch.params import Maker
 from arch.sharding import constrain, residual_axes
-from arch.spec import Problem, at_least
+from arch.spec import COUNTED, DEEPEST, Problem, at_least, at_most
 from arch.stacks.base import Pattern, Stack
 from arch.stacks.sequential import Sequential
 from arch.taps import NoTap
@@ -54,6 +54,8 @@ class ConvResidual(Model, Classification):
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "classes", "width", "depth")
+        yield from at_most(self, DEEPEST, "depth")
+        yield from at_most(self, COUNTED, "width")
         if min(self.image) < 1:
             yield Problem("image", self.image, "must be height, width and channels, each at least 1")
 

@@ -19,7 +19,7 @@ from arch.layers.initializers import Initializer, Normal
 from arch.layers.linear import Dense, Linear
 from arch.models.base import Classification, Model, Network, Output
 from arch.params import Maker, merge, split, stack_layers
-from arch.spec import Problem, at_least, one_of
+from arch.spec import DEEPEST, Problem, at_least, at_most, one_of
 from arch.stacks.base import Loop, turn
 
 
@@ -51,6 +51,7 @@ class DeepMLP(Model, Classification):
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "classes", "hidden", "depth")
+        yield from at_most(self, DEEPEST, "depth")
         yield from one_of(self, "activation", get_args(Activation))
         yield from one_of(self, "loop", get_args(Loop))
         if min(self.image, default=0) < 1:

@@ -28,7 +28,7 @@ from arch.layers.uniform_init import Uniform
 from arch.models.base import Inputs
 from arch.params import Maker
 from arch.sharding import RESIDUAL_AXES, constrain
-from arch.spec import Problem, Spec, at_least, between, one_of
+from arch.spec import COUNTED, DEEPEST, Problem, Spec, at_least, at_most, between, one_of
 from arch.stacks.base import Remat
 from arch.stacks.recurrent import RecurrentStack
 
@@ -61,6 +61,8 @@ class Recurrences(Spec):
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "vocab", "width", "depth")
+        yield from at_most(self, DEEPEST, "depth")
+        yield from at_most(self, COUNTED, "vocab", "width")
         yield from at_least(self, 2, "residual_from")
         yield from between(self, 0, 0.999, "dropout")
         yield from one_of(self, "remat", get_args(Remat))

@@ -25,7 +25,7 @@ from arch.layers.positions import NoPosition, Position
 from arch.models.base import Cache, Inputs, Model, Network, Output
 from arch.params import Maker
 from arch.sharding import RESIDUAL_AXES, constrain
-from arch.spec import Problem, Spec, UserError, at_least
+from arch.spec import COUNTED, DEEPEST, Problem, Spec, UserError, at_least, at_most
 from arch.stacks.base import Pattern, Stack
 from arch.stacks.sequential import Sequential
 
@@ -58,6 +58,8 @@ class Trunk(Spec):
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "vocab", "width", "depth")
+        yield from at_most(self, DEEPEST, "depth")
+        yield from at_most(self, COUNTED, "vocab", "width")
         if not self.position.in_model:
             yield Problem("position", self.position, "belongs to attention: Attention(position=...)")
         if self.embedding is None and isinstance(self, Model):

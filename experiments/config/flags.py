@@ -89,6 +89,12 @@ def parser(
                 raise
             print(error, file=sys.stderr)
             sys.exit(2)
+        except (MemoryError, OverflowError) as error:
+            if {"--debug", "-debug", "--debug=true"} & set(argv):
+                raise
+            why = one_line(error) or type(error).__name__
+            print(f"the configuration is too large to be checked ({why}); take smaller numbers", file=sys.stderr)
+            sys.exit(2)
 
     return parse
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from arch.hf.parity import Parity
 from arch.models.base import Bidirectional, Causal, Seq2Seq
 from arch.spec import flatten
 from experiments.study.results import Results
+from train import metrics
 from train.run import Run
 
 PIPELINES = ((Seq2Seq, "translation"), (Causal, "text-generation"), (Bidirectional, "fill-mask"))
@@ -110,12 +110,6 @@ def reached(results: Results, arm: str | None, seed: int) -> dict[str, float]:
 def last_metrics(folder: Path, step: int) -> dict[str, float]:
     """Name -> value of the evaluation after `step`, from metrics.jsonl; nothing where there is none."""
     found: dict[str, float] = {}
-    file = folder / "metrics.jsonl"
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and row.get("step") == step:
-            found |= {name: value for name, value in row.items() if "/" in name and isinstance(value, (int, float))}
+    for row in reversed(metrics.of_step(folder, step)):
+        found |= {name: value for name, value in row.items() if "/" in name and isinstance(value, (int, float))}
     return {name: value for name, value in found.items() if not name.startswith("train/")} or found

@@ -16,11 +16,11 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from arch.spec import walk
+from arch.spec import UserError, walk
 from experiments.study.panels import PANELS
 from experiments.study.plain import back, plain
 from experiments.study.results import Cell, Phase
@@ -34,6 +34,8 @@ FORMAT = 5  # raise it when what is kept of a cell changes
 OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
 FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt", "start.folder")
 """Fields that do not change what a cell measures. What a start is, its content tells."""
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Cells:
             if not path.exists():
                 path = (self._of_other_code(name) if self.trust else None) or path
             if path.exists():
-                cell = back(json.loads(path.read_text()), Cell)
+                cell = _held(path, lambda value: back(value, Cell))
                 found[str(name)] = dataclasses.replace(cell, arm=group.arm, phase=group.phase)
         return found
 
@@ -147,7 +149,7 @@ class Cells:
     def _code(self, cell: Path) -> dict[str, str] | None:
         """The code of a cell; None if it is not known."""
         path = self.folder / "code" / f"{cell.stem.partition('.')[2]}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return _held(path, dict) if path.exists() else None
 
     def group_folder(self, group: Group) -> Path:
         """Where a group is trained."""
@@ -156,7 +158,7 @@ class Cells:
     def place(self, key: str) -> tuple[Path, int] | None:
         """Where the cell called `key` was trained: the folder of its group, and its number there; None: not here."""
         for path in sorted((self.folder / "groups").glob("*/group.json")):
-            keys = list(json.loads(path.read_text()))
+            keys = _held(path, list)
             if key in keys:
                 return path.parent, keys.index(key)
         return None
@@ -172,7 +174,7 @@ class Cells:
     def settle(self) -> None:
         """Writes the cells of groups that were finished when a process was killed."""
         for path in sorted((self.folder / "groups").glob("*/group.json")):
-            results = json.loads(path.read_text())
+            results = _held(path, dict)
             missing = {key: cell for key, cell in results.items() if not self._path(key).exists()}
             self._spread(missing)
 
@@ -204,8 +206,20 @@ def _counted(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file in one go: a process killed here leaves the old one or the new."""
+    """Writes a file in one go: a process killed here, or a machine that fails, leaves the old one or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(text)
+    with new.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
     new.replace(path)
+
+
+def _held(path: Path, made: Callable[[Any], T]) -> T:
+    """What is `made` of the JSON in a file of the store. Raises UserError, in one line, for one that is damaged."""
+    try:
+        return made(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:160]}); "
+                        "remove it, and what it held is trained again") from error  # fmt: skip

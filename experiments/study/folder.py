@@ -40,5 +40,5 @@ def claim(folder: Path, study: Study) -> None:
 def _question(file: Path) -> str:
     try:
         return json.loads(file.read_text())["question"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read ({error!r}); give another folder for the study") from error

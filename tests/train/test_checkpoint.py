@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, and what is damaged does not."""
 
+import gc
 import json
 import signal
 from pathlib import Path
@@ -163,6 +164,47 @@ def test_no_space_left_is_one_line(tmp_path, monkeypatch):
     assert is_step(restore(tmp_path)[0], 1)
 
 
+REFUSALS = {
+    "TensorStore, read-only": (
+        ValueError("PERMISSION_DENIED: Error writing local file \"x\": Failed to open: \"x.__lock\": Read-only file "
+                   "system [os_error_code='30'] [tensorstore_spec='{...}']"),
+        "cannot write a checkpoint: Read-only file system; earlier ones are kept, mend that and run the same command",
+    ),
+    "TensorStore, full": (
+        ValueError("RESOURCE_EXHAUSTED: Error writing [os_error_code='28']"), "no space left for a checkpoint; earlier"
+    ),
+    "a store": (ValueError("UNAVAILABLE: no route"), "cannot write a checkpoint: UNAVAILABLE: no route; earlier"),
+    "permission": (PermissionError(13, "Permission denied"), "cannot write a checkpoint: Permission denied; earlier"),
+    "gone": (FileNotFoundError(2, "No such file or directory"), "cannot write a checkpoint: No such file or directory"),
+    "quota": (OSError(122, "Disk quota exceeded"), "cannot write a checkpoint: Disk quota exceeded; earlier"),
+    "stale": (OSError("what no errno tells"), "cannot write a checkpoint: what no errno tells; earlier"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("where", ["wait", "save", "before", "room"])
+@pytest.mark.parametrize(("error", "line"), REFUSALS.values(), ids=REFUSALS)
+def test_what_refuses_in_the_middle_of_a_save_is_one_line(tmp_path, monkeypatch, error, line, where, wrapped):
+    def fail(*args, **kwargs):
+        if wrapped:  # as Orbax does
+            raise RuntimeError("Failed to save") from error
+        raise error
+
+    with Checkpoints(tmp_path, keep=2, before=lambda: [f() for f in before]) as checkpoints:
+        before = [fail] if where == "before" else []
+        with monkeypatch.context() as patch:
+            if where == "room":
+                patch.setattr("shutil.disk_usage", fail)
+            elif where != "before":
+                method = {"wait": "wait_until_finished", "save": "save"}[where]
+                patch.setattr(f"orbax.checkpoint.CheckpointManager.{method}", fail)
+            with pytest.raises(UserError) as caught:
+                checkpoints.save(1, state(1), {})
+    assert str(caught.value).startswith(f"{tmp_path}/checkpoints: {line}")
+    assert "\n" not in str(caught.value)
+    assert "tensorstore_spec" not in str(caught.value)
+
+
 def test_a_save_without_room_is_not_begun(saved, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
     with Checkpoints(saved, keep=3) as checkpoints:
@@ -268,6 +310,49 @@ def test_a_bit_of_any_small_file_is_seen(saved):
             (saved / "damaged" / "3").rename(saved / "checkpoints" / "3")
         path.write_bytes(content)
     assert is_step(restore(saved)[0], 3)
+
+
+def test_a_bit_of_what_is_no_array_is_seen_however_large_it_is(tmp_path):
+    """The position in the data and the types of a deep network's arrays may take more than small files hold."""
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step), {"next_batch": step, "order": "x" * 2**17})
+    path = tmp_path / "checkpoints" / "2" / "extra" / "metadata"
+    path.write_bytes(path.read_bytes().replace(b'"next_batch": 2', b'"next_batch": 3').replace(b":2,", b":3,"))
+    found, notes = restore(tmp_path)
+    assert found.data["next_batch"] == 1
+    assert "checkpoint 2" in notes[0]
+    assert "(extra/metadata is not what was saved); going on from 1" in notes[0]
+
+
+@pytest.mark.parametrize("text", ["[]", "[1]", "null", "3", "[" * 5000 + "]" * 5000, '{"extra/metadata": {}}'])
+def test_a_seal_that_is_none_is_damage(saved, text):
+    (saved / "checkpoints" / "3" / "files.json").write_text(text)
+    if text == "[]":
+        (saved / "checkpoints" / "3" / "extra" / "metadata").write_text("{}")
+    found, notes = restore(saved)
+    assert is_step(found, 2)
+    assert len(notes) == 1
+
+
+def test_arrays_that_cannot_be_decoded_say_so_in_one_line(tmp_path, capfd, monkeypatch):
+    """Nothing else is printed, also by what Orbax leaves behind to be collected."""
+    weights = [state(step) | {"params": {"w": jax.random.normal(jax.random.key(step), (256, 256))}} for step in (1, 2)]
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step, weight in enumerate(weights, start=1):
+            checkpoints.save(step, weight, {"next_batch": step})
+    largest = max(files(tmp_path, 2), key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    largest.write_bytes(bytes(len(content)))  # no array of it can be read
+    shown: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", shown.append)
+    found, notes = restore(tmp_path, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights[0]))
+    gc.collect()
+    assert found.step == 1
+    assert len(notes) == 1
+    assert "is damaged (" in notes[0]
+    assert shown == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_checkpoints_that_were_sealed_by_sizes_alone_still_open(saved):

@@ -54,3 +54,19 @@ print(any(" hg" in flags for flags in re.findall(r"\\[heap\\](?:.*\\n)+?VmFlags:
 def test_cores_as_devices():
     code = "from train.host import divide_cores; divide_cores(3); import jax; print(jax.device_count())"
     assert run(code) == "3"
+
+
+def test_no_huge_pages_under_a_limit_of_the_address_space():
+    """The request for a quarter of the memory is left out: under the limit it would leave no room for the run."""
+    code = """
+import resource
+from train import host
+asked = []
+host.ask_for_huge_pages = lambda: asked.append(1)
+kept = host.keep_freed_memory()
+resource.setrlimit(resource.RLIMIT_AS, (2**36, resource.RLIM_INFINITY))
+host.keep_freed_memory()
+print(kept, len(asked))
+"""
+    kept, asked = run(code).split()
+    assert int(asked) == (kept == "True")

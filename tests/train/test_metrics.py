@@ -1,15 +1,21 @@
 """Metrics: bit-exact lines, what a resumed run leaves in the file, and event files read by TensorBoard itself."""
 
+import io
 import json
 import math
+import os
+import time
+import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from arch.spec import UserError
-from train.metrics import Metrics, read
+from train import metric_lines
+from train.metrics import Metrics, of_step, read
 
 LINES = [(step, {"loss": np.float32(1 / (step + 1)), "eval/acc": step / 3}) for step in range(6)]
 
@@ -109,12 +115,152 @@ def test_lines_are_there_before_the_writer_is_closed(tmp_path):
     metrics.close()
 
 
-def test_a_spoilt_file_is_told_where(tmp_path):
-    write(tmp_path, LINES, tensorboard=False)
+GARBAGE = {
+    "no step": b'{"stop": 1}',
+    "torn": b'{"step": 1, "lo',
+    "not UTF-8": b"\xff\xfe\x00",
+    "deep": b"[" * 10_000,
+    "a number of many digits": b'{"step": ' + b"9" * 5000 + b"}",
+    "no object": b"7",
+    "empty": b"",
+    "zeros": bytes(3000),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_a_line_of_garbage_stops_nobody(tmp_path, garbage):
+    """It is told once, by those who go on as by those who read; what is right stays."""
+    metrics = Metrics(tmp_path, tensorboard=False)
+    for step, values in LINES[:4]:
+        metrics.write(step, values)
+    mark, path = metrics.mark, tmp_path / "metrics.jsonl"
+    metrics.close()
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], garbage, *lines[2:], b""]))
+    notes: list[str] = []
+    write(tmp_path, LINES[4:], resume=3, mark=mark, tensorboard=False, note=notes.append)
+    assert notes == [f"{path}: has changed, it does not hold the 4 lines that were written up to step 3; what is "
+                     "missing is lost, the training itself is not touched by it"]  # fmt: skip
+    assert [line["step"] for line in read(tmp_path, notes.append)] == [0, 2, 3, 4, 5]
+    assert notes[1] == f"{path}: line 2 is no metrics (a JSON object with a whole number `step`) and left out"
+
+
+def test_lines_that_are_lost_are_told(tmp_path):
+    """Of the 60 that a checkpoint knows of 30 are left, or none; once it goes on, nothing is amiss any more."""
+    with Metrics(tmp_path, tensorboard=False) as metrics:
+        for step in range(1, 61):
+            metrics.write(step, {"loss": 1.0})
+    path, notes = tmp_path / "metrics.jsonl", list[str]()
+    whole = path.read_bytes()
+    torn = b"".join(whole.splitlines(keepends=True)[:30])[:-4]
+    for content, left in ((whole, 60), (torn, 29), (b"", 0), (whole + b'{"step": 61', 60)):
+        path.write_bytes(content)
+        with Metrics(tmp_path, resume=60, mark=metrics.mark, tensorboard=False, note=notes.append) as after:
+            assert after.mark["lines"] == left
+        with Metrics(tmp_path, resume=60, mark=after.mark, tensorboard=False, note=notes.append):
+            pass
+    path.unlink()
+    with Metrics(tmp_path, resume=60, mark=metrics.mark, tensorboard=False, note=notes.append):
+        pass
+    assert [note.split(": ")[1].split(" lines ")[0] for note in notes] == [f"holds {n} of the 60" for n in (29, 0, 0)]
+
+
+def test_what_is_written_after_a_checkpoint_does_not_make_its_lines_others(tmp_path):
+    """A run that is resumed writes the evaluation that it still owed, of the very step of its checkpoint."""
+    metrics = Metrics(tmp_path, tensorboard=False)
+    metrics.write(3, {"loss": 1.0})
+    mark = metrics.mark
+    metrics.write(3, {"val/loss": 2.0})
+    metrics.write(4, {"loss": 3.0})
+    metrics.close()
+    notes: list[str] = []
+    with Metrics(tmp_path, resume=3, mark=mark, tensorboard=False, note=notes.append):
+        assert of_step(tmp_path, 3) == [{"step": 3, "val/loss": 2.0}, {"step": 3, "loss": 1.0}]
+    assert notes == []
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "emptied"])
+def test_a_file_that_is_taken_away_while_the_run_writes(tmp_path, how):
+    notes: list[str] = []
     path = tmp_path / "metrics.jsonl"
-    path.write_text(path.read_text().replace('{"step": 1', '{"stop": 1'))
-    with pytest.raises(UserError, match=r"metrics\.jsonl:2: no metrics line"):
-        Metrics(tmp_path, resume=5)
+    with Metrics(tmp_path, tensorboard=False, note=notes.append) as metrics:
+        metrics.write(*LINES[0])
+        if how == "emptied":
+            path.write_bytes(b"")
+        else:
+            path.unlink()
+            if how == "replaced":
+                path.write_text("of somebody else\n")
+        metrics.flush()
+        metrics.write(*LINES[1])
+        metrics.flush()
+    assert [line["step"] for line in read(tmp_path)] == ([1] if how == "emptied" else [0, 1])
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{path}: was {'changed' if how == 'emptied' else 'removed or replaced'}")
+
+
+def test_lines_are_on_the_disk_before_a_checkpoint_is_sealed(tmp_path, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    metrics = Metrics(tmp_path, tensorboard=False)
+    metrics.write(*LINES[0])
+    metrics.flush()
+    assert synced[-1] == metrics.mark["size"] == (tmp_path / "metrics.jsonl").stat().st_size
+    metrics.close()
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
+    metrics = Metrics(tmp_path, tensorboard=False)
+    metrics.write(*LINES[0])
+    file = metrics._file
+
+    class Full:
+        def write(self, content):
+            if len(content) < 20:
+                raise OSError(28, "No space left on device")
+            return file.write(content[:15])
+
+        def __getattr__(self, name):
+            return getattr(file, name)
+
+    metrics._file = Full()
+    with pytest.raises(OSError, match="No space"):
+        metrics.write(*LINES[1])
+    assert (tmp_path / "metrics.jsonl").stat().st_size == metrics.mark["size"]
+    metrics._file = file
+    metrics.close()
+    assert [line["step"] for line in read(tmp_path)] == [0]
+
+
+def test_a_million_lines_are_read_once_from_the_end(tmp_path):
+    """In blocks: by how much memory they take, and how many lines are looked at."""
+    path, count = tmp_path / "metrics.jsonl", 1_000_000
+    with path.open("w") as stream:
+        stream.writelines(f'{{"step": {step}, "train/loss": 2.5, "x": "{"x" * 40}"}}\n' for step in range(count))
+    looked: list[int] = []
+    tracemalloc.start()
+    start = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch:
+        parse = metric_lines.parsed
+        patch.setattr("train.metric_lines.parsed", lambda line: looked.append(1) or parse(line))
+        with Metrics(tmp_path, resume=count - 1000, tensorboard=False) as metrics:
+            assert metrics.mark["lines"] == count - 999
+    assert of_step(tmp_path, count - 1000)[0]["step"] == count - 1000
+    seconds, (_, most) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(looked) == 1000
+    assert most < 20e6
+    assert seconds < 10
+
+
+@given(st.lists(st.binary(max_size=12), max_size=12), st.integers(1, 9))
+def test_backwards_gives_all_lines(pieces, block):
+    content = b"\n".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.metric_lines.BLOCK", block)
+        found = list(metric_lines.backwards(io.BytesIO(content)))
+    assert [line for _, line in found] == [line for line in reversed(content.split(b"\n")) if line]
+    assert all(content[place : place + len(line)] == line for place, line in found)
 
 
 def test_tensorboard_reads_float32(tmp_path):

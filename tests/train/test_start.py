@@ -136,22 +136,23 @@ def test_a_pattern_that_is_none():
         FromRun("x", take=("(",))
 
 
-def test_a_damaged_source_is_refused(source, tmp_path):
+def test_a_damaged_source_is_refused(source, tmp_path, monkeypatch):
     folder, _ = source
     run = toys.run(model=toys.model(), start=FromRun(folder), steps=1)
     newest = max((Path(folder) / CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
     extra = newest / "extra" / "metadata"
-    text = json.loads(extra.read_text())
-    place = list(text["arrays"]).index("params.head.kernel")
-    kept = text["digest"][place]
-    text["digest"][place] = kept + 1
+    whole = extra.read_bytes()
+    text = json.loads(whole)
+    text["digest"][list(text["arrays"]).index("params.head.kernel")] += 1
     extra.write_text(json.dumps(text))
     try:
+        with pytest.raises(UserError, match=rf"{newest} is damaged \(extra/metadata .*\); name another step"):
+            train(run, tmp_path / "run")
+        monkeypatch.setattr("train.start.wrong", lambda folder, only: "")
         with pytest.raises(UserError, match=r"damaged, head.kernel is not what was saved"):
             train(run, tmp_path / "run")
     finally:
-        text["digest"][place] = kept
-        extra.write_text(json.dumps(text))
+        extra.write_bytes(whole)
 
 
 def test_frozen_parameters_have_no_state_and_no_gradient(source, tmp_path):

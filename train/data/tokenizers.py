@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from arch.spec import Problem, Spec, UserError, at_least
-from train.data import cache
+from train.data import cache, definitions
 from train.data.base import Progress, Tokenizer, silent
 from train.data.corpus import Source
 from train.data.description import Description
@@ -137,14 +137,14 @@ class TokenizerFile(TokenizerSpec):
             added = [token["content"] for token in json.loads(text)["added_tokens"] if token["special"]]
         except OSError as error:
             raise self.refuse("path", f"cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self.refuse("path", "is not a tokenizer.json") from error
         chosen = {}
         for field, usual in (("bos", BEGINS), ("eos", ENDS)):
             wanted = getattr(self, field)
             found = [name for name in ((wanted,) if wanted else usual) if name in added]
             if not found:
-                listed = ", ".join(added) or "none"
+                listed = ", ".join(map(str, added)) or "none"
                 raise self.refuse(field, f"must be one of the special tokens of {path}: {listed}")
             chosen[field] = found[0]
         mask, separator = (next((name for name in usual if name in added), None) for usual in (MASKS, SEPARATORS))
@@ -204,26 +204,25 @@ class BPETokenizer:
     ):
         import tokenizers
 
-        try:
+        definitions.check(definition, name)
+        with definitions.loading(name):
             self._tokenizer = tokenizers.Tokenizer.from_str(definition)
-        except Exception as error:  # the library raises plain Exception
-            raise UserError(f"{name} is not a tokenizer.json: {error}") from error
-        if draws_switched_off(self._tokenizer, name):
-            definition = self._tokenizer.to_str()
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._tokenizer.encode_special_tokens = True
-        index: dict[str, int] = self._tokenizer.get_vocab()
-        self.bos, self.eos = index[bos], index[eos]
-        self.mask, self.separator = (None if name is None else index[name] for name in (mask, separator))
-        self.vocab = vocab or max(index.values()) + 1
-        self.token_bytes = self._count_bytes()
-        self.fingerprint = cache.digest(definition, self.bos, self.eos, self.vocab)
-        for probe in PROBES:
-            ids = self.encode(probe)
-            if self.token_bytes[ids].sum() != len(probe.encode()) or self.decode(ids) != probe:
-                raise UserError(f"{name} does not keep the bytes of {probe!r} (it gives {self.decode(ids)!r}): "
-                                "it must be byte-level BPE without normalizer and without prefix space")  # fmt: skip
+            if draws_switched_off(self._tokenizer, name):
+                definition = self._tokenizer.to_str()
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+            self._tokenizer.encode_special_tokens = True
+            index: dict[str, int] = self._tokenizer.get_vocab()
+            self.bos, self.eos = index[bos], index[eos]
+            self.mask, self.separator = (None if name is None else index[name] for name in (mask, separator))
+            self.vocab = vocab or max(index.values()) + 1
+            self.token_bytes = self._count_bytes()
+            self.fingerprint = cache.digest(definition, self.bos, self.eos, self.vocab)
+            for probe in PROBES:
+                ids = self.encode(probe)
+                if self.token_bytes[ids].sum() != len(probe.encode()) or self.decode(ids) != probe:
+                    raise UserError(f"{name} does not keep the bytes of {probe!r} (it gives {self.decode(ids)!r}): it "
+                                    "must be byte-level BPE without normalizer and without prefix space")  # fmt: skip
 
     def _count_bytes(self) -> np.ndarray:
         """Bytes of text that each token stands for, [vocab]."""

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from arch.spec import UserError
 from experiments.study.cells import Cells, Group
 from experiments.study.plain import back, plain
 from experiments.study.results import Arm, Cell, Results
@@ -102,3 +104,17 @@ def test_what_is_no_results_is_refused(text):
 def test_a_text_in_place_of_a_number_is_refused():
     with pytest.raises(ValueError, match="fast"):
         back(plain(results("a").cells[0]) | {"learning_rate": "fast"}, Cell)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 20_000, b'{"arm": 3}', b"null"])
+def test_a_damaged_cell_is_one_line(tmp_path, content):
+    cells = Cells(tmp_path)
+    path = tmp_path / "cells" / "a.json"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    group = SimpleNamespace(called=["a"], arm="wide", phase="seeds")
+    with pytest.raises(
+        UserError, match=r"cells/a\.json: cannot be read \(.*\); remove it, and what it held is"
+    ) as told:
+        cells.load(group)
+    assert "\n" not in str(told.value)

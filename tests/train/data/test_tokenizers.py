@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -5,6 +6,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from arch.spec import SpecError, UserError
 from train.data import BPE, Bytes, LocalText, TokenizerFile, cache
+from train.data.definitions import backtracking
 from train.data.tokenizers import END, train_bpe, up_to
 
 HARD = [
@@ -175,11 +177,78 @@ def test_a_tokenizer_that_loses_bytes_is_refused(change, load):
     assert load(lossy("nothing")).encode("a") == [ord("a") - 33]
 
 
+def changed(definition, path, value):
+    """`definition` with `value` at a path of keys and indices."""
+    *above, last = path
+    inner = copy.deepcopy(definition)
+    whole = inner
+    for key in above:
+        inner = inner[key]
+    inner[last] = value
+    return whole
+
+
+# Path in the definition, what stands there instead, and what is said of it.
+WRONG = {
+    "2^32": (("model", "vocab", "a"), 2**32, r"model\.vocab: there is an id 4,294,967,296 although there are"),
+    "2^32 - 1": (("model", "vocab", "a"), 2**32 - 1, r"model\.vocab: there is an id 4,294,967,295"),
+    "a million": (("added_tokens", 0, "id"), 1_000_000, r"added_tokens: there is an id 1,000,000 although"),
+    "negative": (("model", "vocab", "a"), -1, r"an id must be a whole number from 0 on, not -1"),
+    "a fraction": (("model", "vocab", "a"), 1.5, r"an id must be a whole number from 0 on, not 1\.5"),
+    "a truth": (("added_tokens", 0, "id"), True, r"an id must be a whole number from 0 on, not True"),
+    "text for an id": (("model", "vocab", "a"), "3", r"an id must be a whole number from 0 on, not '3'"),
+    "text for a vocabulary": (("model", "vocab"), "abc", r"is not a tokenizer\.json"),
+    "no vocabulary": (("model", "vocab"), None, r"is not a tokenizer\.json"),
+    "a number for a model": (("model",), 3, r"is not a tokenizer\.json"),
+    "merges of numbers": (("model", "merges"), [[1, 2]], r"is not a tokenizer\.json"),
+    "a merge of nothing": (("model", "merges"), [["zzz", "yyy"]], r"is not a tokenizer\.json"),
+    "a number for a token": (("added_tokens", 0, "content"), 7, r"bos=None: must be one of the special tokens of"),
+    "nothing for a token": (("added_tokens", 0, "content"), None, r"bos=None: must be one of the special tokens of"),
+    "an unknown step": (("pre_tokenizer",), {"type": "Sideways"}, r"is not a tokenizer\.json"),
+    "no expression": (("pre_tokenizer",), {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated",
+                      "invert": False}, r"is not a tokenizer\.json"),
+    "backtracking": (("pre_tokenizer",), {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {
+                     "Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}]},
+                     r"regular expression '\(a\+\)\+\$' may take forever: '\(a\+\)\+' repeats what can be repeated"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "line"), WRONG.values(), ids=WRONG)
+def test_a_file_with_something_wrong_in_it_is_one_line(load, definition, path, value, line):
+    with pytest.raises((UserError, SpecError), match=line) as caught:
+        load(changed(definition, path, value))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_nested_deeply_is_one_line(load):
+    with pytest.raises(SpecError, match=r"is not a tokenizer\.json"):
+        load('{"added_tokens": ' + "[" * 20_000 + "]" * 20_000 + "}")
+
+
+SLOW = ("(a+)+$", "(a*)*b", "(a|aa)+$", "(?:a?b?)*c", r"((\w+)\s?)+:", "(?>x(?:a+b*)*)y", r"(\p{L}+)*'",
+        "([ab]*c?){9,}d", "((a{1,3}))+b", r"(?i:(?:\(a|b\))+)+")  # fmt: skip
+PUBLISHED = (
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\s+",
+    r" ?[^(\s|[.,!?…。、।])]+",
+    r"(?=(\d{3})+(?!\d))",
+    "[0-9][0-9][0-9]",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*",
+)
+
+
+def test_expressions_that_take_forever_are_told_from_those_that_tokenizers_have():
+    assert [one for one in SLOW if not backtracking(one)] == []
+    assert [one for one in PUBLISHED if backtracking(one)] == []
+
+
 def test_files_that_are_no_tokenizer(load, tmp_path):
     with pytest.raises(SpecError, match=r"TokenizerFile\.path=.*: cannot be read \(No such file"):
         TokenizerFile(str(tmp_path / "gone.json")).build()
     for content in ("{}", "not json", '{"added_tokens": 3}'):
         with pytest.raises(SpecError, match=r"path=.*: is not a tokenizer\.json"):
             load(content)
-    with pytest.raises(UserError, match=r"tokenizer\.json is not a tokenizer\.json"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: is not a tokenizer\.json \(KeyError: 'model'\)"):
         load('{"added_tokens": [{"content": "<s>", "special": true}, {"content": "</s>", "special": true}]}')

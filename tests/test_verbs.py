@@ -5,13 +5,14 @@ import shutil
 
 import pytest
 
+from tests.launching import launched
+
 CONFIG = """
 from arch.blocks import PreNorm
 from arch.layers.attention import Attention
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
 from train.run import Reports, Run
-from tests.launching import launched
 
 def get_config(form=""):
     return Run(

@@ -33,13 +33,14 @@ TOP = 3
 """Contexts in the table."""
 
 
-def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS) -> None:
+def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS, trust: bool = False) -> None:
     """The codes of the newest checkpoint of the run in `folder`; the page goes into the folder `out`, by default there.
+    `trust`: as of `render.read`.
 
     Raises:
       UserError: it holds no run, its model has no codebooks or reads no text, or the page cannot be written.
     """
-    run = render.read(folder)
+    run = render.read(folder, trust=trust)
     if not isinstance(run, Run):
         raise UserError(f"{folder}: holds a {type(run).__name__}, not a run")
     show(open_run(run, folder), folder, Path(out or folder), tokens=tokens)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.launching import launched
+
 CONFIG = '''
 import dataclasses
 
@@ -14,7 +16,6 @@ from arch.layers.norms import Norm
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
 from train.run import Reports, Run
-from tests.launching import launched
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from experiments.attention_picture import draw, weights
 from experiments.config.load import load
 from experiments.suites import translation
 from experiments.suites.base import Asked
+from tests.launching import launched
 from train.loop import train
 from train.opened import open_run
 
@@ -34,7 +35,6 @@ from train.data.tokenizers import Bytes
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optim import AdamW, Constant
 from train.run import Reports, Run
-from tests.launching import launched
 
 def get_config(form=""):
     seeing = PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=MLP(hidden=32))

@@ -24,6 +24,7 @@ from experiments.codes.seeds import compare, overlaps
 from experiments.codes.steering import activate, activation, number, steered
 from experiments.config import render
 from experiments.config.load import load
+from tests.launching import launched
 from train.loop import train
 from train.opened import Opened, open_run
 from train.setup import prepare
@@ -41,7 +42,6 @@ from train.data.tokenizers import Bytes
 from train.objectives.next_token import NextToken
 from train.optim import AdamW, Constant
 from train.run import Reports, Run
-from tests.launching import launched
 
 def get_config(form=""):
     at = (("attn.z", PerHead(Codebook(codes=6, k=2))), ("mlp_out", Codebook(codes=9, k=2, prenorm="layer")))

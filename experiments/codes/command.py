@@ -22,6 +22,7 @@ from experiments.codes.page import Shown, context, page, set_names
 from experiments.codes.reading import Reader, Site
 from experiments.codes.steering import activation
 from experiments.config import render
+from train.confined import confined
 from train.opened import Opened, open_run
 from train.run import Run
 
@@ -48,7 +49,8 @@ def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS, trust: b
 
 def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Path:
     """Prints a table of the codes of an opened run and writes the page; answers its file."""
-    start = time.perf_counter()
+    start, file = time.perf_counter(), out / "codes.html"
+    confined(out, file.name)
     tokenizer = getattr(opened.dataset, "tokenizer", None)
     if tokenizer is None:
         raise UserError(f"codes: {type(opened.program.run.data).__name__} is no text that a person could read")
@@ -60,7 +62,6 @@ def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Pat
         console.print(table(site, read, tokenizer.decode), markup=False)
     summary = f"step {opened.step:,}; {read.told}"
     text = page(f"Codes of {folder}", summary, read, shown, tokenizer.decode)
-    file = out / "codes.html"
     try:
         out.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

@@ -16,11 +16,13 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arch.spec import walk
+from arch.spec import UserError, walk
+from experiments.config.errors import one_line
 from experiments.study.panels import PANELS
 from experiments.study.plain import back, plain
 from experiments.study.results import Cell, Phase
@@ -32,6 +34,9 @@ from train.run import Run
 
 FORMAT = 5  # raise it when what is kept of a cell changes
 OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
+KEY = re.compile(r"[0-9A-Za-z]+(\.[0-9A-Za-z]+)?")
+"""How cells are called, so that none is outside of its folder."""
+
 FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt", "start.folder")
 """Fields that do not change what a cell measures. What a start is, its content tells."""
 
@@ -155,8 +160,8 @@ class Cells:
 
     def place(self, key: str) -> tuple[Path, int] | None:
         """Where the cell called `key` was trained: the folder of its group, and its number there; None: not here."""
-        for path in sorted((self.folder / "groups").glob("*/group.json")):
-            keys = list(json.loads(path.read_text()))
+        for path in self._finished():
+            keys = list(_results(path))
             if key in keys:
                 return path.parent, keys.index(key)
         return None
@@ -171,10 +176,13 @@ class Cells:
 
     def settle(self) -> None:
         """Writes the cells of groups that were finished when a process was killed."""
-        for path in sorted((self.folder / "groups").glob("*/group.json")):
-            results = json.loads(path.read_text())
+        for path in self._finished():
+            results = _results(path)
             missing = {key: cell for key, cell in results.items() if not self._path(key).exists()}
             self._spread(missing)
+
+    def _finished(self) -> list[Path]:
+        return sorted((self.folder / "groups").glob("*/group.json"))
 
     def _path(self, key: str) -> Path:
         return self.folder / "cells" / f"{key}.json"
@@ -197,6 +205,19 @@ def name(run: Run, diagnostics: Sequence[str] = (), rows: int = 0, suite: Sequen
     old = digest([OLD_FORMAT, _counted(old_fields(run)), list(diagnostics), contents])
     looked = [FORMAT, what, [*diagnostics, rows] if diagnostics else []]
     return Name(digest([*looked, *map(text, suite)]), whole.code or {}, old)
+
+
+def _results(file: Path) -> Mapping[str, Any]:
+    """Key -> cell of a group. Raises UserError for what is no such file, or would be written elsewhere."""
+    try:
+        held = json.loads(file.read_text())
+        found = {str(key): dict(cell) for key, cell in held.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file}: cannot be read as the results of a group ({one_line(error)}); remove it, and its "
+                        "cells are trained again") from error  # fmt: skip
+    if (bad := next((key for key in found if not KEY.fullmatch(key)), None)) is not None:
+        raise UserError(f"{file}: {bad!r} is no name of a cell, as HASH.HASH; nothing is written to such a place")
+    return found
 
 
 def _counted(fields: Mapping[str, str]) -> dict[str, str]:

@@ -37,9 +37,9 @@ def compare(
     if out is not None:
         from experiments.study.report import write_report
 
-        Path(out).mkdir(parents=True, exist_ok=True)
+        page = write_report(results, Path(out))
         (Path(out) / "results.json").write_text(results.to_json())
-        console.print(f"\nreport       {write_report(results, Path(out))}", markup=False)
+        console.print(f"\nreport       {page}", markup=False)
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS, trust: b
 def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Path:
     """Prints a table of the codes of an opened run and writes the page; answers its file."""
     start, file = time.perf_counter(), out / "codes.html"
-    confined(out, file.name)
+    _refuse_unwritable(out)
     tokenizer = getattr(opened.dataset, "tokenizer", None)
     if tokenizer is None:
         raise UserError(f"codes: {type(opened.program.run.data).__name__} is no text that a person could read")
@@ -69,6 +70,14 @@ def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Pat
         raise UserError(f"codes: {file} cannot be written ({error.strerror or error}); give another --out") from error
     console.print(f"\n{read.told}, in {time.perf_counter() - start:.0f} s\ncodes   {file}", markup=False)
     return file
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Before anything is read for the page. Raises UserError."""
+    confined(out, "codes.html")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"codes: {out / 'codes.html'} cannot be written; give another --out")
 
 
 def table(site: Site, read: Gathered, decode: object) -> Table:

@@ -67,6 +67,14 @@ def test_nor_are_codes(sent, outside):
         show(None, str(sent), sent)
 
 
+def test_codes_that_cannot_be_written_are_not_gathered(sent, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode, **more: False)
+    (sent / "file").write_text("")
+    for out in (sent, sent / "new", sent / "file"):
+        with pytest.raises(UserError, match=r"codes\.html cannot be written; give another --out"):
+            show(None, str(sent), out)
+
+
 def test_nor_a_study(sent, outside):
     link(sent, "cells", outside)
     (sent / study_folder.FILE).write_text("{}")

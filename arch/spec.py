@@ -67,6 +67,10 @@ class Spec:
         """Yields what is wrong with the fields, judged by themselves."""
         return iter(())
 
+    def foreign(self) -> Iterator[Problem]:
+        """Yields what is not taken of a configuration that somebody sent: to write outside of the cache, say."""
+        return iter(())
+
     def refuse(self, field: str, allowed: str) -> SpecError:
         """The error for a field that its surroundings do not allow; for use in `build`: `raise self.refuse(...)`."""
         return SpecError(self, [Problem(field, getattr(self, field), allowed)])

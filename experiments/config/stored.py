@@ -13,12 +13,12 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from arch import renames
-from arch.spec import Spec, SpecError, UserError, children
+from arch.spec import Spec, SpecError, UserError, children, walk
 from experiments.config import admission, parts
 from experiments.config.admission import OURS, printable
 from experiments.config.errors import hint, one_line
@@ -63,7 +63,15 @@ def from_json(text: str, name: str = "config.json", *, trust: bool = False, give
         raise UserError(f"{name}: cannot be read ({type(error).__name__}: {one_line(error)})") from error
     if not isinstance(spec, Spec):
         raise UserError(f"{name}: holds a {type(spec).__name__}, not a configuration")
+    if not trust and (lines := list(_foreign(spec))):
+        raise UserError(f"{name}: {'; '.join(lines)}; {admission.FLAG}")
     return spec
+
+
+def _foreign(spec: Spec) -> Iterator[str]:
+    for path, node in walk(spec):
+        if isinstance(node, Spec):
+            yield from (problem.line(_where(path)) for problem in node.foreign())
 
 
 def _join(path: str, name: str) -> str:

@@ -10,10 +10,11 @@ import pytest
 from arch.spec import UserError
 from experiments.config import render, seal
 from experiments.config.load import ROOT
-from experiments.config.stored import to_json
+from experiments.config.stored import from_json, to_json
 from experiments.study.study import Study
 from tests.experiments.config import toys
 from tests.train import toys as trained
+from train.data import LocalText, Text, Tfds, TfdsPairs
 from train.run import Run
 
 EVIL = """
@@ -46,8 +47,6 @@ def config(run=None):
 
 
 def trained_data():
-    from train.data import LocalText, Text
-
     return Text(LocalText("a.txt"), length=16)
 
 
@@ -98,7 +97,7 @@ def test_it_is_taken_when_it_is_trusted(sent, tmp_path):
         ("experiments.config.render:write", "is not a Spec"),
         ("arch.layers.norms:dataclasses.os.system", "no longer has"),
         ("train.run:jax.Array", "no longer has"),
-        ("arch.layers.norms:RMSNorm.__init__", "no longer has"),
+        ("arch.layers.norms:RMSNorm.__init__", "is not a Spec"),
         ("train.run:Run", "has no such field"),
         ("arch.layers.norms:Norm.mro", "no longer has"),
         ("arch..layers:X", "is gone"),
@@ -149,6 +148,19 @@ def test_a_panel_of_somebody_elses_is_not_imported(sent):
     body["config"]["fields"]["diagnostics"] = ["depth"]
     (sent / "config.json").write_text(json.dumps(body))
     assert render.read(sent).diagnostics == ("depth",)
+
+
+@pytest.mark.parametrize("kind", [Tfds, TfdsPairs])
+def test_no_data_set_is_put_into_a_folder_of_its_choice(sent, kind):
+    source = kind("wmt14_translate/de-en", folder=str(sent.parent / "precious"))
+    text = to_json(source)
+    with pytest.raises(UserError, match=r"config\.folder=.*precious.*--trust_code"):
+        from_json(text)
+    assert from_json(text, trust=True) == source
+    info = sent.parent / "precious" / "wmt14_translate" / "de-en" / "1.0.0" / "dataset_info.json"
+    info.parent.mkdir(parents=True)
+    info.write_text("{}")
+    assert from_json(text) == source
 
 
 @pytest.mark.parametrize(

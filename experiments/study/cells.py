@@ -34,7 +34,7 @@ from train.run import Run
 
 FORMAT = 5  # raise it when what is kept of a cell changes
 OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
-KEY = re.compile(r"[0-9A-Za-z]+(\.[0-9A-Za-z]+)?")
+KEY = re.compile(r"[0-9A-Za-z]{1,64}(\.[0-9A-Za-z]{1,64})?")
 """How cells are called, so that none is outside of its folder."""
 
 FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt", "start.folder")

@@ -83,7 +83,7 @@ def test_nor_a_study(sent, outside):
         study_folder.claim(sent, study)
 
 
-@pytest.mark.parametrize("key", ["../../escaped", "/tmp/escaped", "a/../../b", "..", ".", "", "a.b.c", "a\n", "a.b\0"])
+@pytest.mark.parametrize("key", ["../../escaped", "/tmp/escaped", "a/../../b", "..", ".", "", "a.b.c", "a\n", "a.b\0", "x" * 300])
 def test_no_cell_is_outside(sent, key):
     """Neither is it looked for: not even whether it is there."""
     group = sent / "groups" / "0123" / "group.json"

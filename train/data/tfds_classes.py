@@ -23,8 +23,8 @@ def import_no_others() -> None:
     def checked(kind: Any, name: str) -> Any:
         module = str(name).rpartition(".")[0]
         if module not in sys.modules and module.partition(".")[0] != "tensorflow_datasets":
-            raise UserError(f"features.json names {name!r}, code that is not of TFDS and was not imported; if you trust "
-                            f"it, import {module or 'its module'} in the configuration")  # fmt: skip
+            raise UserError(f"features.json names {name!r}, code that is not of TFDS and was not imported; if you "
+                            f"trust it, import {module or 'its module'} in the configuration")  # fmt: skip
         return lookup(kind, name)
 
     FeatureConnector.cls_from_name = classmethod(checked)

@@ -56,6 +56,8 @@ SUITE = flags.DEFINE_string(
 CELLS = define_path("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
                                 "a run that it has begun.")  # fmt: skip
+TRUST_CODE = flags.DEFINE_bool("trust_code", False, "Import and execute what the configuration of a run folder names, "
+                               "also if another user or machine has written it.")  # fmt: skip
 EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "train a study: who does the work.")
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
@@ -160,7 +162,7 @@ def inspect(command: Command) -> None:
 def compare(command: Command) -> None:
     from experiments import verbs
 
-    verbs.compare(command, OUT.value, METRIC.value)
+    verbs.compare(command, OUT.value, METRIC.value, trust=TRUST_CODE.value)
 
 
 def report(command: Command) -> None:
@@ -174,7 +176,7 @@ def codes(command: Command) -> None:
 
     if len(command.words) != 1:
         raise UserError("codes takes one run folder: codes RUN_FOLDER")
-    codes(command.words[0], OUT.value, tokens=READ.value)
+    codes(command.words[0], OUT.value, tokens=READ.value, trust=TRUST_CODE.value)
 
 
 def export_options() -> Any:
@@ -187,6 +189,7 @@ def export_options() -> Any:
         shard=SHARD_BYTES.value,
         arm=ARM.value,
         replica=REPLICA.value,
+        trust=TRUST_CODE.value,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,12 @@ class Spec:
     Subclasses are frozen dataclasses of typed fields. They override `problems` to refuse values that are not
     defined, and have a `build` that makes the part. Problems that need the surroundings (a width that the heads
     do not divide) are raised by `build` as `SpecError(self, [Problem(...)])`; the front end finds the path.
+
+    Attributes:
+      names_code: fields whose texts name code as MODULE:NAME. What somebody sent may name Strata's own there alone.
     """
+
+    names_code: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         problems = tuple(self.problems())
@@ -60,6 +65,10 @@ class Spec:
 
     def problems(self) -> Iterator[Problem]:
         """Yields what is wrong with the fields, judged by themselves."""
+        return iter(())
+
+    def foreign(self) -> Iterator[Problem]:
+        """Yields what is not taken of a configuration that somebody sent: to write outside of the cache, say."""
         return iter(())
 
     def refuse(self, field: str, allowed: str) -> SpecError:

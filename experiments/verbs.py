@@ -144,11 +144,12 @@ def inspect(command: Command) -> None:
         console.print(_costs(command.spec), markup=False)
 
 
-def compare(command: Command, out: str | None = None, metric: str | None = None) -> None:
-    """The run folders that the command names side by side; the report goes into the folder `out`."""
+def compare(command: Command, out: str | None = None, metric: str | None = None, *, trust: bool = False) -> None:
+    """The run folders that the command names side by side; the report goes into the folder `out`. `trust`: whether
+    code is executed that another user's configuration names."""
     from experiments.study.compare_table import compare
 
-    compare(command.words, out, metric)
+    compare(command.words, out, metric, trust=trust)
 
 
 def report(command: Command, out: str | None = None) -> None:

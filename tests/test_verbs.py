@@ -1,11 +1,13 @@
 """The verbs of launch.py on a real run: trained, refused, gone on with, opened, evaluated, continued, inspected."""
 
 import json
+import os
 import shutil
 
 import pytest
 
 from tests.launching import launched
+from tests.watch import snapshot, watch
 
 CONFIG = """
 from arch.blocks import PreNorm
@@ -73,6 +75,43 @@ def test_evaluation_finds_what_training_ended_with(home, trained, launch):
     assert status == 0
     assert line in (home / "out.txt").read_text()
     assert "step 3" in out
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "generate", "compare"])
+def test_looking_changes_nothing(verb, home, trained, launch, monkeypatch):
+    """Another process may be at it: its half-written checkpoint, a damaged one and its lock stay. The right to write is
+    not asked for."""
+    run = home / "looked_at"
+    if not run.exists():
+        shutil.copytree(trained, run)
+        shutil.copytree(run / "checkpoints" / "3", run / "checkpoints" / "4.orbax-checkpoint-tmp")
+        (run / "checkpoints" / "3" / "files.json").unlink()
+        (run / "run.json.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "beat": 2e9}))
+    allowed = os.access
+    refused = lambda path, mode, **more: not mode & os.W_OK and allowed(path, mode, **more)  # noqa: E731
+    before = snapshot(run)
+    with watch() as seen, monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, *more, **named:
+                      (refused if str(path).startswith(str(run)) else allowed)(path, *more, **named))  # fmt: skip
+        status, out, err = launch(verb, *([str(run)] if verb == "compare" else [f"--run_folder={run}"]), config=False)
+    assert (status, err) == (0, "")
+    assert verb not in ("evaluate", "generate") or "checkpoint 3" in out
+    assert seen.within(run) == []
+    assert snapshot(run) == before
+
+
+def test_watching_sees_what_is_written(tmp_path):
+    """Or the test above could not fail."""
+    with watch() as seen:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "b").write_text("x")
+        (tmp_path / "a" / "b").rename(tmp_path / "c")
+        os.close(os.open(tmp_path / "d", os.O_CREAT | os.O_WRONLY))
+        (tmp_path / "c").read_text()
+        shutil.rmtree(tmp_path / "a")
+    names = [str(path.relative_to(tmp_path.resolve())) for path in seen.within(tmp_path)]
+    assert [name for name in names if name not in ("a",)] == ["a/b", "a/b", "c", "d"]
+    assert names.count("a") >= 2
 
 
 def test_generation_continues_each_prompt(trained, launch):

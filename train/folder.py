@@ -17,6 +17,7 @@ from etils import epath
 
 from arch import renames
 from arch.spec import Spec, UserError
+from train.confined import confined
 from train.identity import Identity, defaults, identify, old_fields, other_code
 from train.members import Members
 
@@ -33,7 +34,12 @@ def refuse(line: str) -> None:
 
 
 def check(
-    folder: epath.PathLike, run: Spec, members: Members | None = None, *, other: Callable[[str], None] = refuse
+    folder: epath.PathLike,
+    run: Spec,
+    members: Members | None = None,
+    *,
+    other: Callable[[str], None] = refuse,
+    writes: bool = True,
 ) -> bool:
     """Whether `folder` holds an earlier part of `run`, or of its `members`. Touches nothing.
 
@@ -42,12 +48,13 @@ def check(
       run: what to compare it with.
       members: what the replicas of the run differ in.
       other: told one line if nothing but the code differs.
+      writes: whether the folder is to be written to.
 
     Raises:
       UserError: it holds another configuration or other data, or something that is no run, or cannot be written.
     """
     folder = epath.Path(folder)
-    if not holds(folder, FILE, "run"):
+    if not holds(folder, FILE, "run", writes=writes):
         return False
     try:
         before = _read((folder / FILE).read_text())
@@ -77,16 +84,18 @@ def _read(text: str) -> Identity:
     return Identity(renames.present(stored["fields"]), stored["data"], stored["start"], dict(stored["code"]))
 
 
-def holds(folder: epath.PathLike, marker: str, what: str) -> bool:
+def holds(folder: epath.PathLike, marker: str, what: str, *, writes: bool = True) -> bool:
     """Whether `folder` is one of a `what`, which the file `marker` tells. Touches nothing.
 
     Raises:
-      UserError: it is something else, or cannot be written.
+      UserError: it is something else; or, if `writes`, it cannot be written, or would be outside of it (`confined`).
     """
     folder = epath.Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder for the {what}, or a name that is not taken")
-    _refuse_unwritable(folder)
+    if writes:
+        _refuse_unwritable(folder)
+        confined(folder)
     if not folder.exists() or (folder / marker).exists():
         return folder.exists()
     others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(marker))

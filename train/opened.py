@@ -137,7 +137,7 @@ def open_run(
       UserError: the folder holds no such run, or no checkpoint.
     """
     folder = epath.Path(folder)
-    if not run_folder.check(folder, run, members, other=note) or not (folder / CHECKPOINTS).exists():
+    if not run_folder.check(folder, run, members, other=note, writes=False) or not (folder / CHECKPOINTS).exists():
         raise UserError(f"{folder}: holds no checkpoint of this run; train it first, or give its --run_folder")
     dataset = run.data.build()
     program = prepare(run, dataset.description, members=members)

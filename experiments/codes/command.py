@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from experiments.codes.page import Shown, context, page, set_names
 from experiments.codes.reading import Reader, Site
 from experiments.codes.steering import activation
 from experiments.config import render
+from train.confined import confined
 from train.opened import Opened, open_run
 from train.run import Run
 
@@ -33,13 +35,14 @@ TOP = 3
 """Contexts in the table."""
 
 
-def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS) -> None:
+def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS, trust: bool = False) -> None:
     """The codes of the newest checkpoint of the run in `folder`; the page goes into the folder `out`, by default there.
+    `trust`: as of `render.read`.
 
     Raises:
       UserError: it holds no run, its model has no codebooks or reads no text, or the page cannot be written.
     """
-    run = render.read(folder)
+    run = render.read(folder, trust=trust)
     if not isinstance(run, Run):
         raise UserError(f"{folder}: holds a {type(run).__name__}, not a run")
     show(open_run(run, folder), folder, Path(out or folder), tokens=tokens)
@@ -47,7 +50,8 @@ def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS) -> None:
 
 def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Path:
     """Prints a table of the codes of an opened run and writes the page; answers its file."""
-    start = time.perf_counter()
+    start, file = time.perf_counter(), out / "codes.html"
+    _refuse_unwritable(out)
     tokenizer = getattr(opened.dataset, "tokenizer", None)
     if tokenizer is None:
         raise UserError(f"codes: {type(opened.program.run.data).__name__} is no text that a person could read")
@@ -59,7 +63,6 @@ def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Pat
         console.print(table(site, read, tokenizer.decode), markup=False)
     summary = f"step {opened.step:,}; {read.told}"
     text = page(f"Codes of {folder}", summary, read, shown, tokenizer.decode)
-    file = out / "codes.html"
     try:
         out.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -67,6 +70,14 @@ def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Pat
         raise UserError(f"codes: {file} cannot be written ({error.strerror or error}); give another --out") from error
     console.print(f"\n{read.told}, in {time.perf_counter() - start:.0f} s\ncodes   {file}", markup=False)
     return file
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Before anything is read for the page. Raises UserError."""
+    confined(out, "codes.html")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"codes: {out / 'codes.html'} cannot be written; give another --out")
 
 
 def table(site: Site, read: Gathered, decode: object) -> Table:

@@ -181,7 +181,8 @@ def _original(words: Words, flag_values: flags.FlagValues) -> Spec:
     folder = flag_values["run_folder"].value if "run_folder" in flag_values else None
     if not folder:
         raise UserError(f"{words.verb} needs --config=experiments/FILE.py or the --run_folder of an earlier run")
-    return render.read(folder)
+    trust = "trust_code" in flag_values and flag_values["trust_code"].value
+    return render.read(folder, trust=bool(trust))
 
 
 def refuse_other_bytes(argv: Sequence[str]) -> None:

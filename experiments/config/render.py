@@ -1,25 +1,30 @@
 """A configuration as people read it: files in the run folder, and a tree for the terminal.
 
 A run folder gets `config.txt` (one `path = value` a line), `config.diff.txt` (what the command line changed of the
-file's configuration, with the command's reference on the first line) and `config.json` (read back by `read`).
+file's configuration, with the command's reference on the first line) and `config.json` (read back by `read`), sealed by
+who wrote it (`seal`).
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arch.spec import Spec, UserError, children, differences, flatten, to_text
+from experiments.config import seal
+from experiments.config.errors import one_line
 from experiments.config.stored import from_json, to_json
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
 _ABSENT = object()
-TEXT, DIFFERENCE, JSON = "config.txt", "config.diff.txt", "config.json"
+TEXT, DIFFERENCE, JSON, SEAL = "config.txt", "config.diff.txt", "config.json", "config.json.seal"
 
 
 def write(folder: Any, spec: Spec, original: Spec | None = None, reference: str = "") -> None:
-    """Writes the three files into `folder` (a path, also gs://), which is made if need be.
+    """Writes these files into `folder` (a path, also gs://), which is made if need be.
 
     Args:
       folder: the run folder.
@@ -35,17 +40,45 @@ def write(folder: Any, spec: Spec, original: Spec | None = None, reference: str 
     header = f"# {reference}\n" if reference else ""
     (folder / TEXT).write_text(to_text(spec))
     (folder / DIFFERENCE).write_text(header + "".join(f"{line}\n" for line in changed))
-    (folder / JSON).write_text(to_json(spec))
+    content = to_json(spec).encode()
+    (folder / SEAL).write_text(seal.of(content) + "\n")
+    (folder / JSON).write_bytes(content)
 
 
-def read(folder: Any) -> Spec:
-    """The configuration of a run folder. Raises UserError if there is none, or none that can be read."""
+def read(folder: Any, *, trust: bool = False) -> Spec:
+    """The configuration of a run folder.
+
+    Args:
+      folder: of a run or a study, also `gs://`.
+      trust: whether it is taken for one's own. Otherwise only one that this user wrote on this machine may name code
+        that is not Strata's, and then not what lies in the folder itself.
+
+    Raises:
+      UserError: there is none, or none that can be read, or it names code that is not trusted.
+    """
     from etils import epath
 
     file = epath.Path(folder) / JSON
     if not file.exists():
         raise UserError(f"{folder}: holds no {JSON}; is it a run folder?")
-    return from_json(file.read_text(), str(file))
+    try:
+        content = file.read_bytes()
+        text = content.decode()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({one_line(error)})") from error
+    return from_json(text, str(file), trust=trust or _is_own(file, content))
+
+
+def _is_own(file: Any, content: bytes) -> bool:
+    """Whether this user wrote the configuration, and none of the code that it names lies beside it."""
+    beside = file.parent / SEAL
+    try:
+        if not seal.fits(content, beside.read_text().strip()):
+            return False
+    except (OSError, ValueError):
+        return False
+    folder = Path(str(file.parent)).resolve()
+    return not any(Path(one).resolve().is_relative_to(folder) for one in json.loads(content)["files"].values())
 
 
 def changes(folder: Any, spec: Spec) -> list[str]:

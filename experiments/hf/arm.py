@@ -22,13 +22,13 @@ def is_study(folder: Path) -> bool:
     return (folder / study_folder.FILE).exists()
 
 
-def open_arm(folder: Path, name: str | None, replica: int = 0) -> tuple[Opened, Path, Results]:
+def open_arm(folder: Path, name: str | None, replica: int = 0, *, trust: bool = False) -> tuple[Opened, Path, Results]:
     """(the run of seed `replica` of arm `name`, its folder, the results of the study).
 
     Raises:
       UserError: there is no such arm or seed, it starts from another arm, or its checkpoint is not here.
     """
-    study, results = render.read(folder), stored.read(folder)
+    study, results = render.read(folder, trust=trust), stored.read(folder)
     if not isinstance(study, Study):
         raise UserError(
             f"{folder}: holds a {type(study).__name__} that a sweep was made of; export the folder of a run"

@@ -44,6 +44,7 @@ class Options:
       check: whether logits are compared with Transformers, where torch and transformers are installed.
       shard: bytes of a file of weights, at most.
       arm, replica: of a study, which arm and which of its seeds, counted from 0.
+      trust: whether code is executed that another user's configuration names.
       tiers: ways of writing that are tried in order.
     """
 
@@ -52,6 +53,7 @@ class Options:
     shard: int = folders.SHARD
     arm: str | None = None
     replica: int = 0
+    trust: bool = False
     tiers: tuple[Tier, ...] = TIERS
 
 
@@ -64,11 +66,11 @@ def export(folder: str, to: str, options: Options = Options(), note: Callable[[s
     """
     at = expanded(folder)
     if is_study(at):
-        opened, below, results = open_arm(at, options.arm, options.replica)
+        opened, below, results = open_arm(at, options.arm, options.replica, trust=options.trust)
         return export_opened(opened, below, Path(to), options, note, results)
     if options.arm is not None:
         raise UserError(f"--arm={options.arm}: {folder} is no folder of a study")
-    run = render.read(folder)
+    run = render.read(folder, trust=options.trust)
     if not isinstance(run, Run):
         raise UserError(f"{folder}: holds a {type(run).__name__}; export takes the folder of a run")
     return export_opened(open_run(run, folder), Path(folder), Path(to), options, note)

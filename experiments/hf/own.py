@@ -58,7 +58,8 @@ def model_of(folder: Path, given: ModuleType | None = None) -> Model:
         body = admitted(held["config"]["fields"]["model"], file, given)
     except (KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: is no configuration of a run") from error
-    spec: Spec = from_json(json.dumps({"format": held.get("format"), "files": {}, "config": body}), str(file))
+    text = json.dumps({"format": held.get("format"), "files": {}, "config": body})
+    spec: Spec = from_json(text, str(file), given="" if given is None else given.__name__)
     if not isinstance(spec, Model):
         raise UserError(f"{file}: its model is a {type(spec).__name__}, which is no model")
     return spec

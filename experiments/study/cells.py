@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,9 @@ from train.run import Run
 
 FORMAT = 5  # raise it when what is kept of a cell changes
 OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
+KEY = re.compile(r"[0-9A-Za-z]{1,64}(\.[0-9A-Za-z]{1,64})?")
+"""How cells are called, so that none is outside of its folder."""
+
 FREE = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt", "start.folder")
 """Fields that do not change what a cell measures. What a start is, its content tells."""
 
@@ -157,8 +161,8 @@ class Cells:
 
     def place(self, key: str) -> tuple[Path, int] | None:
         """Where the cell called `key` was trained: the folder of its group, and its number there; None: not here."""
-        for path in sorted((self.folder / "groups").glob("*/group.json")):
-            keys = _held(path, list)
+        for path in self._finished():
+            keys = list(_results(path))
             if key in keys:
                 return path.parent, keys.index(key)
         return None
@@ -173,10 +177,13 @@ class Cells:
 
     def settle(self) -> None:
         """Writes the cells of groups that were finished when a process was killed."""
-        for path in sorted((self.folder / "groups").glob("*/group.json")):
-            results = _held(path, dict)
+        for path in self._finished():
+            results = _results(path)
             missing = {key: cell for key, cell in results.items() if not self._path(key).exists()}
             self._spread(missing)
+
+    def _finished(self) -> list[Path]:
+        return sorted((self.folder / "groups").glob("*/group.json"))
 
     def _path(self, key: str) -> Path:
         return self.folder / "cells" / f"{key}.json"
@@ -199,6 +206,14 @@ def name(run: Run, diagnostics: Sequence[str] = (), rows: int = 0, suite: Sequen
     old = digest([OLD_FORMAT, _counted(old_fields(run)), list(diagnostics), contents])
     looked = [FORMAT, what, [*diagnostics, rows] if diagnostics else []]
     return Name(digest([*looked, *map(text, suite)]), whole.code or {}, old)
+
+
+def _results(file: Path) -> Mapping[str, Any]:
+    """Key -> cell of a group. Raises UserError for what is no such file, or would be written elsewhere."""
+    found = _held(file, lambda held: {str(key): dict(cell) for key, cell in held.items()})
+    if (bad := next((key for key in found if not KEY.fullmatch(key)), None)) is not None:
+        raise UserError(f"{file}: {bad!r} is no name of a cell, as HASH.HASH; nothing is written to such a place")
+    return found
 
 
 def _counted(fields: Mapping[str, str]) -> dict[str, str]:

@@ -62,12 +62,15 @@ class Found:
         return sorted(name for name in names if "/" in name and not name.startswith("train/"))
 
 
-def gather(folders: Sequence[str], metric: str | None = None) -> tuple[Results, dict[str, list[Found]]]:
+def gather(
+    folders: Sequence[str], metric: str | None = None, *, trust: bool = False
+) -> tuple[Results, dict[str, list[Found]]]:
     """The runs in `folders` as the results of a study, and its arms' runs by name.
 
     Args:
       folders: of runs, the baseline first; also `gs://`.
       metric: what is compared; None: bits per byte if all have it, else the loss.
+      trust: as of `render.read`.
 
     Raises:
       ConfigError: a line for each folder that is no run, has measured nothing, or does not compare with the first.
@@ -75,7 +78,7 @@ def gather(folders: Sequence[str], metric: str | None = None) -> tuple[Results, 
     found, wrong = [], []
     for folder in dict.fromkeys(folder.rstrip("/") for folder in folders):
         try:
-            found.append(_read(folder))
+            found.append(_read(folder, trust))
         except UserError as error:
             wrong += str(error).splitlines()
     if wrong:
@@ -112,8 +115,8 @@ def best_of(values: Sequence[float], lower: bool) -> float:
     return math.nan if not numbers else min(numbers) if lower else max(numbers)
 
 
-def _read(folder: str) -> Found:
-    run = render.read(folder)
+def _read(folder: str, trust: bool) -> Found:
+    run = render.read(folder, trust=trust)
     if not isinstance(run, Run):
         raise UserError(f"{folder}: holds a {type(run).__name__}, not a run")
     found = Found(folder, run, metrics.read(folder))

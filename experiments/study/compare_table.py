@@ -18,13 +18,16 @@ DIFFERENCES = 12
 """Lines of an arm's differences that are shown; the report of its folder, config.txt, has all."""
 
 
-def compare(folders: Sequence[str], out: str | None = None, metric: str | None = None) -> Results:
-    """Prints the runs in `folders` side by side; the report of them goes into the folder `out`.
+def compare(
+    folders: Sequence[str], out: str | None = None, metric: str | None = None, *, trust: bool = False
+) -> Results:
+    """Prints the runs in `folders` side by side; the report of them goes into the folder `out`. `trust`: as of
+    `render.read`.
 
     Raises:
       ConfigError: a line for each folder that is no run or does not compare with the first.
     """
-    results, arms = gather(folders, metric)
+    results, arms = gather(folders, metric, trust=trust)
     console = Console(soft_wrap=True, highlight=False)
     console.print(table(results, arms), markup=False)
     console.print()
@@ -34,9 +37,9 @@ def compare(folders: Sequence[str], out: str | None = None, metric: str | None =
     if out is not None:
         from experiments.study.report import write_report
 
-        Path(out).mkdir(parents=True, exist_ok=True)
+        page = write_report(results, Path(out))
         (Path(out) / "results.json").write_text(results.to_json())
-        console.print(f"\nreport       {write_report(results, Path(out))}", markup=False)
+        console.print(f"\nreport       {page}", markup=False)
     return results
 
 

@@ -28,6 +28,7 @@ from experiments.study.tasks import to_task, work
 from experiments.study.tuning import Curve, curves
 from experiments.study.until import Until
 from experiments.study.verdicts import Verdict
+from train.confined import confined
 from train.estimate import estimate
 from train.run import Run
 from train.start import Start
@@ -63,6 +64,8 @@ def run_study(
     started = time.perf_counter()
     folder = Path(folder)
     store, executor = Cells(cells or folder, trust_cells), executor or InProcess()
+    for at in dict.fromkeys((folder, store.folder)):
+        confined(at)
     store.settle()
     train = _Trainer(study, store, executor, note)
     registration = register(folder, study, store.count())

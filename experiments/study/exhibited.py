@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.study.plot import Plot
+from experiments.study.plot import Plot, slug
 from experiments.study.results import Cell, Results
 from experiments.study.style import axes, plain
 from experiments.study.table import Table, text
@@ -60,7 +60,7 @@ def _heat(title: str, found: list[Matrix]) -> Plot:
     ax.set_yticks(range(len(one.rows)), list(map(plain, one.rows)))
     ax.set(xlabel=one.across, ylabel=one.down)
     ax.grid(visible=False)
-    return Plot("shown", _slug(title), title, "Matrices are means over seeds.", figure)
+    return Plot("shown", "shown_" + slug(title.lower()), title, "Matrices are means over seeds.", figure)
 
 
 def _sheet(title: str, pictures: Pictures) -> Plot:
@@ -77,8 +77,4 @@ def _sheet(title: str, pictures: Pictures) -> Plot:
         ax.text(left + width / 2 - 0.5, below, plain(pictures.names[index]), ha="center", va="center", fontsize=8)
     ax.imshow(sheet, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
     ax.set_axis_off()
-    return Plot("shown", _slug(title), title, pictures.caption, figure)
-
-
-def _slug(title: str) -> str:
-    return "shown_" + "".join(c if c.isalnum() else "_" for c in title.lower())
+    return Plot("shown", "shown_" + slug(title.lower()), title, pictures.caption, figure)

@@ -130,7 +130,7 @@ def _card(verdict: Verdict) -> str:
     role = f", {verdict.role}" if verdict.role != "secondary" else ""
     return (
         f'<article class="verdict {html.escape(tone)}"><div>'
-        f'<p class="word">{_SIGNS.get(verdict.verdict, "")} {html.escape(verdict.verdict)}{role}</p>'
+        f'<p class="word">{_SIGNS.get(verdict.verdict, "")} {html.escape(verdict.verdict + role)}</p>'
         f'<p class="claim">{html.escape(verdict.claim)}</p>'
         + (f"<p>{html.escape(fact)}</p>" if fact else "")
         + f'<p class="soft">{html.escape(" · ".join(small))}</p></div>{_strip(verdict)}</article>'

@@ -21,8 +21,10 @@ PANELS = {"depth": "experiments.study.diagnostics:depth_panel"}
 
 
 def panel(name: str) -> Panel:
-    """The panel called `name`."""
-    module, _, function = PANELS.get(name, name).partition(":")
+    """The panel called `name`. Raises ValueError for what is no such name."""
+    module, colon, function = PANELS.get(name, name).partition(":")
+    if not colon:
+        raise ValueError(f"{name} is no panel")
     return getattr(importlib.import_module(module), function)
 
 

@@ -24,6 +24,11 @@ class Plot:
     figure: Figure
 
 
+def slug(text: str) -> str:
+    """A text as part of the name of a file, and of what is in it."""
+    return "".join(letter if letter.isalnum() else "_" for letter in text)
+
+
 def finite(values: Mapping[int, float]) -> list[float]:
     """Those of the seeds that did not diverge."""
     return [value for value in values.values() if math.isfinite(value)]

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments.study.exhibited import exhibited
 from experiments.study.measured import metric_values
-from experiments.study.plot import Plot, arms_legend, finite
+from experiments.study.plot import Plot, arms_legend, finite, slug
 from experiments.study.rate_plot import sweep
 from experiments.study.results import Results
 from experiments.study.shape_plots import fronts, heat
@@ -113,7 +113,7 @@ def _curves(results: Results) -> Iterator[Plot]:
         arms_legend(figure, results, lines)
         caption = "Mean over seeds; the band is from the lowest to the highest seed."
         caption += " A cross is where a seed diverged." if stopped else ""
-        yield Plot("curves", "curve_" + name.replace("/", "_"), label(name).capitalize(), caption, figure)
+        yield Plot("curves", "curve_" + slug(name), label(name).capitalize(), caption, figure)
 
 
 def _bands(ax: Axes, results: Results, lines: Mapping[str, Line], markers: bool) -> None:
@@ -158,5 +158,4 @@ def _diagnostics(results: Results) -> Iterator[Plot]:
         longest = max(float(line[0][-1]) for line in lines.values())
         ax.set(xlabel="layer", ylabel=label(name), xlim=(1 - 0.03 * longest - 0.02, longest * 1.03 + 0.02))
         arms_legend(figure, results, lines)
-        slug = "".join(c if c.isalnum() else "_" for c in name)
-        yield Plot("diagnostics", f"diagnostic_{slug}", label(name).capitalize(), "", figure)
+        yield Plot("diagnostics", f"diagnostic_{slug(name)}", label(name).capitalize(), "", figure)

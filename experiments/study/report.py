@@ -19,6 +19,10 @@ from experiments.study.style import png, style
 from experiments.study.svg import inline, svg
 from experiments.study.table import between, text
 from experiments.study.verdicts import Verdict
+from train.confined import confined
+
+WRITTEN = ("report.html", "results.json", "tables", "plots")
+"""What is written into the folder of a report."""
 
 _TONES = {"supported": "green", "not supported": "red", "undecided": "yellow"}
 
@@ -26,8 +30,10 @@ _TONES = {"supported": "green", "not supported": "red", "undecided": "yellow"}
 def write_report(results: Results, folder: Path | str) -> Path:
     """Writes `report.html`, `tables/*.csv` and `plots/*.png, *.svg` into `folder`; the page's path.
 
-    Equal results give equal bytes: there is no time, random name or machine in any file.
+    Equal results give equal bytes: there is no time, random name or machine in any file. Raises UserError where one of
+    them is a link out of the folder.
     """
+    confined(folder, *WRITTEN)
     figures = []
     with style():
         for plot, drawn in _write(results, Path(folder)):
@@ -40,6 +46,7 @@ def write_report(results: Results, folder: Path | str) -> Path:
 
 def write_kept(results: Results, folder: Path | str) -> None:
     """Writes what a repository keeps into `folder`: `results.json`, `tables/*.csv` and `plots/*.svg`."""
+    confined(folder, *WRITTEN)
     with style():
         list(_write(results, Path(folder)))
     (Path(folder) / "results.json").write_text(results.to_json(), encoding="utf-8")

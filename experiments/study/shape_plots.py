@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments.study.measured import metric_values
-from experiments.study.plot import Plot, finite
+from experiments.study.plot import Plot, finite, slug
 from experiments.study.results import Cell, Results
 from experiments.study.style import INK, axes, legend, look
 from experiments.study.table import label, short, text
@@ -83,8 +83,7 @@ def fronts(results: Results) -> Iterator[Plot]:
         ax.set(xlabel=label(key), ylabel=label(results.metric))
         legend(figure, [p[2] for p in points], [known.index(p[2]) for p in points], lines=False)
         caption = "Mean and range over seeds. Dashed: the front, what no other arm beats at its cost."
-        slug = "".join(c if c.isalnum() else "_" for c in key)
-        yield Plot("cost", f"cost_{slug}", f"By {label(key)}", caption, figure)
+        yield Plot("cost", f"cost_{slug(key)}", f"By {label(key)}", caption, figure)
 
 
 def _number(value: object) -> float | None:

@@ -68,6 +68,8 @@ class Study(Spec):
     paper: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
+    names_code = ("diagnostics",)
+
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "tuning_seeds", "diagnostic_rows", *(["seeds"] if type(self.seeds) is int else []))
         if self.most_seeds > TUNING_SEED:

@@ -19,6 +19,7 @@ from train.data.base import Progress, silent
 from train.data.corpus import Corpus, Source, without_breaks
 from train.data.paths import expanded
 from train.data.slices import refuse_overlap
+from train.data.tfds_classes import import_no_others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +41,22 @@ class Tfds(Source):
     def problems(self) -> Iterator[Problem]:
         if not self.name:
             yield Problem("name", self.name, "must name a TFDS data set")
+        _, colon, version = self.name.partition(":")
+        if "=" in self.name or (colon and not re.match(r"[\d*]", version)):
+            allowed = (
+                "must be NAME, NAME/CONFIG or NAME:VERSION; sets of others are prepared by TFDS, and named by folder"
+            )
+            yield Problem("name", self.name, allowed)
         if self.train == self.validation:
             yield Problem("validation", self.validation, "must differ from the split trained on")
         if self.test in (self.train, self.validation):
             yield Problem("test", self.test, "must differ from the splits trained on and validated on")
+
+    def foreign(self) -> Iterator[Problem]:
+        at = None if self.folder is None else Path(self.folder).expanduser() / re.split("[/:]", self.name)[0]
+        if at is not None and next(at.glob("**/dataset_info.json"), None) is None:
+            allowed = f"must hold {self.name}, prepared: for another's run nothing is put there"
+            yield Problem("folder", self.folder, allowed)
 
     def identity(self) -> str:
         """Of the prepared data: name, version, the size of every split in records and bytes, and what is left out."""
@@ -108,6 +121,7 @@ class Tfds(Source):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core.registered import DatasetNotFoundError
 
+        import_no_others()
         data_dir = expanded(self.folder) if self.folder else cache.root() / "tfds"
         if self.folder and not data_dir.is_dir():
             raise UserError(f"folder={self.folder}: no such folder; it is where TFDS prepared {self.name}")

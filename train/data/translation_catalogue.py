@@ -35,6 +35,9 @@ class TfdsPairs(ParallelSource):
         if self.source == self.target:
             yield Problem("target", self.target, "must be another feature than the source")
 
+    def foreign(self) -> Iterator[Problem]:
+        yield from self._set().foreign()
+
     def _set(self) -> Tfds:
         return Tfds(self.name, self.train, self.validation, self.test, folder=self.folder)
 

@@ -48,7 +48,7 @@ runs = st.builds(
 @given(runs)
 def test_round_trip(run):
     text = to_json(run)
-    again = from_json(text)
+    again = from_json(text, trust=True)
     assert again == run
     assert repr(again) == repr(run)  # int and float, tuple and list are told apart
     json.loads(text, parse_constant=pytest.fail)  # strict JSON
@@ -77,12 +77,12 @@ def test_a_class_of_the_users_file_comes_back_in_another_process(tmp_path):
     loaded = load(str(file))
     text = to_json(loaded.spec)
     del sys.modules[loaded.module.__name__]  # what another process starts from
-    again = from_json(text)
+    again = from_json(text, trust=True)
     assert (type(again).__name__, again.size) == ("Mine", 5)
     del sys.modules[loaded.module.__name__]
     file.unlink()
     with pytest.raises(UserError, match=r"^config\.json: config: Mine was defined in .*mine\.py, which is gone$"):
-        from_json(text)
+        from_json(text, trust=True)
 
 
 def edited(old: str, new: str) -> str:
@@ -112,7 +112,7 @@ def edited(old: str, new: str) -> str:
 )  # fmt: skip
 def test_what_is_wrong_with_the_text_is_one_line(text, line):
     with pytest.raises(UserError) as caught:
-        from_json(text, "c.json")
+        from_json(text, "c.json", trust=True)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 
@@ -120,4 +120,4 @@ def test_what_is_wrong_with_the_text_is_one_line(text, line):
 def test_a_field_that_the_class_has_got_since_takes_its_default():
     data = json.loads(to_json(Run(rate=0.5)))
     del data["config"]["fields"]["steps"]
-    assert from_json(json.dumps(data)) == Run(rate=0.5)
+    assert from_json(json.dumps(data), trust=True) == Run(rate=0.5)

@@ -4,6 +4,7 @@ import base64
 import csv
 import dataclasses
 import io
+import json
 import math
 import re
 import shutil
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.study import page as pages
 from experiments.study import tables
 from experiments.study.claims import AtMost, Best, Better, Equivalent, NoWorse, RatioBelow
 from experiments.study.judge import judge_all
+from experiments.study.plot import slug
 from experiments.study.plots import plots
 from experiments.study.rates import rates
 from experiments.study.report import terminal_table, write_report
@@ -36,6 +39,10 @@ CLAIMS = (
 )
 STORED = sorted((Path(__file__).parents[3] / "experiments" / "results").glob("*/results.json"))
 VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+HOSTILE = "</p>'\"><script>alert(1)</script>"
+WORDS = ("tune", "seeds", "finished", "diverged", "test", "validation", "", "nan", "inf", "-inf")
 
 
 class Page(HTMLParser):
@@ -280,3 +287,24 @@ def test_in_a_browser_nothing_overflows(text, tmp_path, width):
     assert int(seen[1]) == width
     assert int(seen[2]) <= width
     assert "CONSOLE" not in done.stderr
+
+
+def hostile(value):
+    """Every text of plain results with a script in it, but for the words that have a meaning."""
+    if isinstance(value, list):
+        return [hostile(one) for one in value]
+    if isinstance(value, dict):
+        kept = ("metric", "lower_is_better", "tuned_by", "judged_on", "level")
+        return {key: one if key in kept else hostile(one) for key, one in value.items()}
+    return value + HOSTILE if isinstance(value, str) and value not in WORDS else value
+
+
+def test_results_that_somebody_sent_bring_no_script_into_the_page():
+    """Names, notes, verdicts and what they are called are text, whatever is in them; so is what is named by them."""
+    cells = fake.study((1, 4))
+    verdicts = [one.plain() for one in judge_all(CLAIMS[:1], cells)]
+    cells = dataclasses.replace(cells, verdicts=verdicts, paper=[{"what": "a"}], provenance={"git": "b"}, notes=["c"])
+    text = pages.page(Results.from_json(json.dumps(hostile(json.loads(cells.to_json())))), [])
+    assert HOSTILE not in text
+    assert Page(text).tags == Page(pages.page(cells, [])).tags
+    assert slug(f"val/../{HOSTILE}").replace("_", "").isalnum()

@@ -18,6 +18,7 @@ from arch.blocks.mix_norm import MixNorm as MixNorm
 from arch.blocks.parallel import Parallel as Parallel
 from arch.blocks.post_norm import PostNorm as PostNorm
 from arch.blocks.pre_norm import PreNorm as PreNorm
+from arch.blocks.reordered_norm import ReorderedNorm as ReorderedNorm
 from arch.blocks.sandwich import SandwichNorm as SandwichNorm
 from arch.bottlenecks.base import Bottleneck as Bottleneck
 from arch.bottlenecks.codebook import Codebook as Codebook
@@ -58,6 +59,7 @@ from arch.decode.sampling import Sampler as Sampler
 from arch.decode.steered import Activate as Activate
 from arch.decode.steered import Steered as Steered
 from arch.decode.strategy import Strategy as Strategy
+from arch.layers.across_heads import AcrossHeads as AcrossHeads
 from arch.layers.additive_attention import AdditiveAttention as AdditiveAttention
 from arch.layers.additive_attention import NormedAdditiveAttention as NormedAdditiveAttention
 from arch.layers.attention import Attention as Attention

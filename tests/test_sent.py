@@ -228,6 +228,7 @@ def check(good, changes, verb):
         temporary = Path(tempfile.gettempdir()).resolve()
         outside = [path for path in seen.changed if not any(path.is_relative_to(at) for at in allowed)]
         outside = [path for path in outside if not path.is_relative_to(temporary / "strata-tests")]
+        outside = [path for path in outside if "matplotlib" not in path.parts]  # its list of fonts
         assert [path for path in outside if path.parent != temporary or not path.name.endswith("tfds")] == []
 
 

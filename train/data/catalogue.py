@@ -53,8 +53,14 @@ class Tfds(Source):
             yield Problem("test", self.test, "must differ from the splits trained on and validated on")
 
     def foreign(self) -> Iterator[Problem]:
-        at = None if self.folder is None else Path(self.folder).expanduser() / re.split("[/:]", self.name)[0]
-        if at is not None and next(at.glob("**/dataset_info.json"), None) is None:
+        if self.folder is None:
+            return
+        at = expanded(self.folder) / re.split("[/:]", self.name)[0]
+        try:
+            prepared = any(next(at.glob(f"{above}*/dataset_info.json"), None) for above in ("", "*/"))
+        except (OSError, ValueError):  # no name of a folder
+            prepared = False
+        if not prepared:
             allowed = f"must hold {self.name}, prepared: for another's run nothing is put there"
             yield Problem("folder", self.folder, allowed)
 

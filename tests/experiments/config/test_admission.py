@@ -157,6 +157,9 @@ def test_no_data_set_is_put_into_a_folder_of_its_choice(sent, kind):
     with pytest.raises(UserError, match=r"config\.folder=.*precious.*--trust_code"):
         from_json(text)
     assert from_json(text, trust=True) == source
+    for folder in ("a\\u0000b", "x" * 5000):
+        with pytest.raises(UserError, match="prepared"):
+            from_json(text.replace(str(sent.parent / "precious"), folder))
     info = sent.parent / "precious" / "wmt14_translate" / "de-en" / "1.0.0" / "dataset_info.json"
     info.parent.mkdir(parents=True)
     info.write_text("{}")

@@ -176,9 +176,9 @@ from arch.models.recurrent import RecurrentDecoder as RecurrentDecoder
 from arch.models.recurrent import RecurrentEncoder as RecurrentEncoder
 from arch.models.tagger import Tagger as Tagger
 from arch.models.trunk import Trunk as Trunk
-from arch.params import Axis as Axis
 from arch.params import Buffer as Buffer
 from arch.params import Maker as Maker
+from arch.sharding import Axis as Axis
 from arch.spec import Problem as Problem
 from arch.spec import Spec as Spec
 from arch.spec import SpecError as SpecError

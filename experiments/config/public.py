@@ -36,7 +36,7 @@ FIRST = ("arch.", "train.", "experiments.study.")
 MORE = {
     "align": "arch.layers.shapes",
     "contract": "arch.layers.shapes",
-    "Axis": "arch.params",
+    "Axis": "arch.sharding",
     "Buffer": "arch.params",
     "Maker": "arch.params",
     "Context": "arch.context",

@@ -23,8 +23,11 @@ def too_long(run: Any, network: Any, data: Description) -> Iterator[SpecError]:
         return
     batch = {name: jax.ShapeDtypeStruct(*kind) for name, kind in data.batch(1).items()}
     beside, frozen = graphs(run.objective.frozen)
-    forward = Forward(None, run.objective.build(data), beside=beside)
-    inputs, _ = jax.eval_shape(forward.still, frozen, batch)
+    try:
+        forward = Forward(None, run.objective.build(data), beside=beside)
+        inputs, _ = jax.eval_shape(forward.still, frozen, batch)
+    except Exception:
+        return  # data that the objective cannot read: the step is traced in the same way, and says why
     for name, limit in limits.items():
         read = inputs.tokens if name == "tokens" else getattr(inputs.source, "tokens", None)
         if limit is not None and read is not None and read.shape[1] > limit:

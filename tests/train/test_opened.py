@@ -34,7 +34,5 @@ def test_prompts_that_are_no_text_are_one_line():
     dataset = types.SimpleNamespace(tokenizer=Bytes().build(), source_tokenizer=Bytes().build())
     opened = Opened(None, {}, dataset, 1)
     for ask in (lambda: opened.continuations(["a\udcff"], 1, None, None), lambda: opened.encoded(["b", "a\udcff"])):
-        with pytest.raises(
-            UserError, match=r"prompt 'a\\udcff': must be text in UTF-8; it has byte 0xff at character 2"
-        ):
+        with pytest.raises(UserError, match=r"prompt 'a\\udcff': must be text in UTF-8; it has byte 0xff"):
             ask()

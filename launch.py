@@ -94,12 +94,12 @@ def train(command: Command) -> None:
             raise UserError("--export_every: of a run; of a study, export STUDY_FOLDER --arm=NAME when it is trained")
         train_study(command)
         return
-    from experiments import verbs
-    from train.profiling import Window
+    from experiments import commands
+    from train.runtime.profiling import Window
 
     window = None if PROFILE_START.value is None else Window(PROFILE_START.value, PROFILE_STEPS.value)
     hooks = [] if EXPORT_EVERY.value is None else [export_every(EXPORT_EVERY.value, run_folder(command))]
-    verbs.train(command, run_folder(command), profile=window, trust=TRUST_CELLS.value, hooks=hooks)
+    commands.train(command, run_folder(command), profile=window, trust=TRUST_CELLS.value, hooks=hooks)
 
 
 def export_every(steps: int, folder: str) -> Any:
@@ -126,16 +126,16 @@ def train_study(command: Command) -> None:
 
 
 def generate(command: Command) -> None:
-    from experiments import verbs
+    from experiments import commands
 
     given = [name for name in ("length_penalty", "coverage", "prune") if flags.FLAGS[name].present]
     if given and BEAM.value is None:
         raise UserError(f"--{given[0]} belongs to beam search: give --beam as well")
     if BEAM.value is not None:
-        strategy = verbs.beam(BEAM.value, LENGTH_PENALTY.value, COVERAGE.value, PRUNE.value)
+        strategy = commands.beam(BEAM.value, LENGTH_PENALTY.value, COVERAGE.value, PRUNE.value)
     else:
-        strategy = verbs.sampling(TEMPERATURE.value, TOP_K.value, TOP_P.value)
-    verbs.generate(
+        strategy = commands.sampling(TEMPERATURE.value, TOP_K.value, TOP_P.value)
+    commands.generate(
         command,
         run_folder(command),
         PROMPT.value,
@@ -148,27 +148,27 @@ def generate(command: Command) -> None:
 
 
 def evaluate(command: Command) -> None:
-    from experiments import verbs
+    from experiments import commands
 
-    verbs.evaluate(command, run_folder(command), SUITE.value)
+    commands.evaluate(command, run_folder(command), SUITE.value)
 
 
 def inspect(command: Command) -> None:
-    from experiments import verbs
+    from experiments import commands
 
-    verbs.inspect(command)
+    commands.inspect(command)
 
 
 def compare(command: Command) -> None:
-    from experiments import verbs
+    from experiments import commands
 
-    verbs.compare(command, OUT.value, METRIC.value, trust=TRUST_CODE.value)
+    commands.compare(command, OUT.value, METRIC.value, trust=TRUST_CODE.value)
 
 
 def report(command: Command) -> None:
-    from experiments import verbs
+    from experiments import commands
 
-    verbs.report(command, OUT.value)
+    commands.report(command, OUT.value)
 
 
 def codes(command: Command) -> None:
@@ -211,7 +211,7 @@ def import_(command: Command) -> None:
     import_(command.words[0], WORKDIR.value, LIKE.value)
 
 
-VERBS: dict[str, tuple[Callable[[Command], Any], str]] = {
+COMMANDS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "train": (train, "train a model or a study, or go on with the one in --run_folder"),
     "generate": (generate, "continue a --prompt with a trained model"),
     "evaluate": (evaluate, "the metrics of a trained model, or its scores in a --suite"),
@@ -242,9 +242,9 @@ def run_folder(command: Command) -> str:
 
 def start() -> None:
     """Joins the other processes, if any, and keeps compiled programs for the next time."""
-    from train.compilation import enable_compilation_cache
-    from train.distributed import initialize
-    from train.host import divide_cores, keep_freed_memory
+    from train.runtime.compilation import enable_compilation_cache
+    from train.runtime.distributed import initialize
+    from train.runtime.host import divide_cores, keep_freed_memory
 
     keep_freed_memory()
     if CPU_DEVICES.value is not None:
@@ -257,7 +257,7 @@ def start() -> None:
 
 def main(command: Command) -> int:
     try:
-        VERBS[command.verb][0](command)
+        COMMANDS[command.verb][0](command)
     except (UserError, SpecError) as error:
         if DEBUG.value:
             raise
@@ -269,7 +269,7 @@ def main(command: Command) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from train import room
+        from train.runtime import memory as room
 
         if DEBUG.value or not room.is_out_of_memory(error):
             raise
@@ -279,4 +279,4 @@ def main(command: Command) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parser({verb: what for verb, (_, what) in VERBS.items()}, start=start, words=WORDS))
+    app.run(main, flags_parser=parser({verb: what for verb, (_, what) in COMMANDS.items()}, start=start, words=WORDS))

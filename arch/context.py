@@ -16,10 +16,10 @@ from arch.taps import NoTap, Recorder
 
 
 @jax.tree_util.register_pytree_node_class
-class Keep(Mapping[str, Any]):
+class Gates(Mapping[str, Any]):
     """Gates on what a layer writes, by name: "block" for all of it, and the name of each sublayer.
 
-    `Keep(block=..., mixer=...)`; a gate is per layer `[L]` or per position `[L, B, T]`. Booleans choose exactly (a
+    `Gates(block=..., mixer=...)`; a gate is per layer `[L]` or per position `[L, B, T]`. Booleans choose exactly (a
     skipped layer is the identity, a kept one is untouched); floats scale. In a layer's context the leading L is gone.
     Skipping a layer, pruning it and a closed gate are this one thing. A gate that is not there adds nothing to the
     program.
@@ -47,7 +47,7 @@ class Keep(Mapping[str, Any]):
         return tuple(self._gates.values()), tuple(self._gates)
 
     @classmethod
-    def tree_unflatten(cls, names: tuple[str, ...], gates: tuple[Any, ...]) -> Keep:
+    def tree_unflatten(cls, names: tuple[str, ...], gates: tuple[Any, ...]) -> Gates:
         new = cls.__new__(cls)
         new._gates = dict(zip(names, gates, strict=True))
         return new
@@ -103,7 +103,7 @@ class Context:
     layer: int | jax.Array = 0
     training: bool = False
     key: jax.Array | None = None
-    keep: Keep = Keep()
+    gates: Gates = Gates()
     memory: Memory | None = None
     tap: NoTap | Recorder = dataclasses.field(default_factory=NoTap)
     answers: Answers = dataclasses.field(default_factory=Answers)
@@ -161,16 +161,16 @@ def named_key(key: jax.Array | None, name: str) -> jax.Array | None:
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def gate(keep: Any, new: jax.Array, old: jax.Array | float) -> jax.Array:
+def gate(gates: Any, new: jax.Array, old: jax.Array | float) -> jax.Array:
     """`new` where kept, `old` where not. `keep` is None, scalar or [B, T]; boolean (exact) or float (mixing)."""
-    if keep is None:
+    if gates is None:
         return new
-    keep = jnp.asarray(keep)
-    keep = keep.reshape(keep.shape + (1,) * (new.ndim - keep.ndim)) if keep.ndim else keep
-    if keep.dtype == jnp.bool_:
-        return jnp.where(keep, new, jnp.asarray(old, new.dtype))
-    keep = keep.astype(new.dtype)
-    return keep * new + (1 - keep) * old
+    gates = jnp.asarray(gates)
+    gates = gates.reshape(gates.shape + (1,) * (new.ndim - gates.ndim)) if gates.ndim else gates
+    if gates.dtype == jnp.bool_:
+        return jnp.where(gates, new, jnp.asarray(old, new.dtype))
+    gates = gates.astype(new.dtype)
+    return gates * new + (1 - gates) * old
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
-from arch.layers.attend import plain_form
+from arch.layers.attention.attend import plain_form
 from arch.models.base import Inputs
 from arch.params import merge, metadata, split
 from arch.spec import Spec, UserError

@@ -1,6 +1,6 @@
 """How parameters and buffers come to be: named keys, initialiser, logical axes.
 
-A `Maker` hands out parameters. Its random key is folded with the names on the way to the parameter, so the value
+A `ParamFactory` hands out parameters. Its random key is folded with the names on the way to the parameter, so the value
 of a parameter depends on the seed, its path and its layer alone: two arms of a study that share a part start from
 the same numbers there, whatever else differs.
 
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 if TYPE_CHECKING:
-    from arch.layers.initializers import Initializer
+    from arch.layers.init.initializers import Initializer
 
 Axes = tuple[str | None, ...]
 Size = tuple[int, str | None]
@@ -36,7 +36,7 @@ class Buffer(nnx.Variable):
 
 
 @dataclasses.dataclass(frozen=True)
-class Maker:
+class ParamFactory:
     """Makes parameters and buffers in one scope of a model.
 
     Attributes:
@@ -51,11 +51,11 @@ class Maker:
     depth: int = 1
     layer: int | jax.Array = 0
 
-    def at(self, name: str) -> Maker:
+    def at(self, name: str) -> ParamFactory:
         """The maker of the part called `name` below this one."""
         return dataclasses.replace(self, key=jax.random.fold_in(self.key, zlib.crc32(name.encode())))
 
-    def at_layer(self, layer: int | jax.Array, depth: int) -> Maker:
+    def at_layer(self, layer: int | jax.Array, depth: int) -> ParamFactory:
         """The maker of one layer in a stack of `depth`."""
         return dataclasses.replace(self, key=jax.random.fold_in(self.key, layer), layer=layer, depth=depth)
 
@@ -104,7 +104,7 @@ def _filled(sizes: Sequence[Size], value: jax.typing.ArrayLike) -> jax.Array:
 
 
 def stack_layers(
-    build: Callable[[Maker], nnx.Module], make: Maker, depth: int, layers: Sequence[int] | None = None
+    build: Callable[[ParamFactory], nnx.Module], make: ParamFactory, depth: int, layers: Sequence[int] | None = None
 ) -> Any:
     """Modules of one shape as one module whose parameters and buffers have a leading "layers" axis.
 
@@ -118,7 +118,7 @@ def stack_layers(
     return built
 
 
-def stack_copies(build: Callable[[Maker], nnx.Module], make: Maker, count: int, axis: str | None) -> Any:
+def stack_copies(build: Callable[[ParamFactory], nnx.Module], make: ParamFactory, count: int, axis: str | None) -> Any:
     """`count` modules of one shape side by side in a layer, each with random numbers of its own, as one module whose
     parameters and buffers have a leading axis called `axis`."""
     built = nnx.vmap(lambda copy: build(dataclasses.replace(make, key=jax.random.fold_in(make.key, copy))))(

@@ -71,8 +71,8 @@ class Spec:
         """Yields what is not taken of a configuration that somebody sent: to write outside of the cache, say."""
         return iter(())
 
-    def refuse(self, field: str, allowed: str) -> SpecError:
-        """The error for a field that its surroundings do not allow; for use in `build`: `raise self.refuse(...)`."""
+    def invalid(self, field: str, allowed: str) -> SpecError:
+        """The error for a field that its surroundings do not allow; for use in `build`: `raise self.invalid(...)`."""
         return SpecError(self, [Problem(field, getattr(self, field), allowed)])
 
 

@@ -38,12 +38,12 @@ def ours(argument: dict[str, Any]) -> Callable[[], dict[str, np.ndarray]]:
     import jax
 
     from arch.bottlenecks.vector_quantized import VectorQuantized
-    from arch.layers.initializers import Normal
-    from arch.params import Maker, merge, split
+    from arch.layers.init.initializers import Normal
+    from arch.params import ParamFactory, merge, split
 
     codes, x = arrays(argument)
     spec = VectorQuantized(codes=len(codes), decay=DECAY)
-    graph, params, buffers = split(spec.build(codes.shape[1], Maker(jax.random.key(0), Normal())))
+    graph, params, buffers = split(spec.build(codes.shape[1], ParamFactory(jax.random.key(0), Normal())))
     buffers = {**buffers, "codes": jax.numpy.asarray(codes)}
 
     @jax.jit

@@ -37,15 +37,15 @@ def step(argument: dict[str, Any]) -> Callable[[], float]:
 
     from arch.blocks import PreNorm
     from arch.bottlenecks.codebook import Codebook
-    from arch.layers.attention import Attention
+    from arch.layers.attention.softmax import Attention
     from arch.layers.feed_forward import GatedMLP
     from arch.models.decoder import Decoder
     from arch.stacks import Sequential
     from train.data.text import Text
-    from train.host import divide_cores, keep_freed_memory
     from train.optim.optimizers import AdamW
     from train.optim.schedules import Constant
     from train.run import Run
+    from train.runtime.host import divide_cores, keep_freed_memory
     from train.setup import prepare
 
     keep_freed_memory()

@@ -37,17 +37,17 @@ def replicas(argument: dict[str, Any]) -> Callable[[], None]:
     import numpy as np
 
     from arch.blocks import PreNorm
-    from arch.layers.attention import Attention
+    from arch.layers.attention.softmax import Attention
     from arch.layers.feed_forward import GatedMLP
     from arch.models.decoder import Decoder
     from arch.stacks import Sequential
     from train.data.text import Text
-    from train.host import keep_freed_memory
-    from train.members import Members
-    from train.mesh import Mesh
+    from train.ensemble import Ensemble
     from train.optim.optimizers import AdamW
     from train.run import Run
+    from train.runtime.host import keep_freed_memory
     from train.setup import prepare
+    from train.sharding.mesh import Mesh
 
     keep_freed_memory()
     size = SHAPES[argument["size"]]
@@ -69,13 +69,13 @@ def replicas(argument: dict[str, Any]) -> Callable[[], None]:
     count = argument["replicas"]
     known = {"vocab": size["vocab"], "token_bytes": np.ones(size["vocab"], np.float32)}
     data = dataclasses.replace(run.data.describe(), **known)
-    members = Members(tuple({"seed": seed, "optimizer.learning_rate": 1e-3 * (1 + seed)} for seed in range(count)))
+    ensemble = Ensemble(tuple({"seed": seed, "optimizer.learning_rate": 1e-3 * (1 + seed)} for seed in range(count)))
     shape = (count, BATCH, size["length"] + 1)
     tokens = np.random.default_rng(0).integers(0, size["vocab"], shape, np.int32)
     batch = {"tokens": tokens, "segments": np.ones_like(tokens)}
 
     if argument["together"]:
-        program = prepare(run, data, members=members)
+        program = prepare(run, data, ensemble=ensemble)
         box = {"state": program.start()}
 
         def step() -> None:

@@ -36,12 +36,12 @@ def measure(depth: int, loop: str) -> dict[str, float]:
     import numpy as np
 
     from arch.blocks import PreNorm
-    from arch.layers.attention import Attention
+    from arch.layers.attention.softmax import Attention
     from arch.models.decoder import Decoder
     from arch.stacks import Sequential
-    from train.compilation import enable_compilation_cache
     from train.data.text import Text
     from train.run import Run
+    from train.runtime.compilation import enable_compilation_cache
     from train.setup import prepare
 
     enable_compilation_cache()

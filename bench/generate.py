@@ -73,7 +73,7 @@ def ours(argument: dict[str, Any]) -> Callable[[], np.ndarray]:
     from arch.decode.generate import generate
     from arch.hf.reading import read
     from arch.params import merge, split
-    from train.compilation import enable_compilation_cache
+    from train.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     with tempfile.TemporaryDirectory() as folder:

@@ -14,14 +14,14 @@ from flax import nnx
 
 from arch import cost
 from arch.decode.generate import generate, prompt_width
-from arch.layers.masks import Causal
+from arch.layers.attention.masks import Causal
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.params import merge, split
 from arch.stacks import Sequential
 from bench import t5
 from experiments.pair_sizes import SIZES, MuSize, T5Size
-from train.compilation import enable_compilation_cache
+from train.runtime.compilation import enable_compilation_cache
 
 VOCAB = 2_400
 """1,200 words of either language (En-Es verses)."""

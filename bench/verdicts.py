@@ -29,11 +29,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.study.claims import Better
-from experiments.study.judge import judge_all
+from experiments.study.claims.claims import Better
+from experiments.study.claims.judge import judge_all
+from experiments.study.claims.until import Until
 from experiments.study.results import Arm, Cell, Results
-from experiments.study.tuning import curves
-from experiments.study.until import Until
+from experiments.study.sweeps.tuning import curves
 
 METRIC = "val/loss"
 SEEDS = (3, 5, 10)

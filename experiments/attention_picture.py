@@ -14,15 +14,15 @@ from matplotlib.figure import Figure
 from arch.models.base import Inputs, Seq2Seq
 from arch.spec import UserError
 from arch.taps import Tap
-from experiments.study.style import plain, style
-from experiments.study.svg import svg
-from train.opened import Opened
+from experiments.study.report.style import plain, style
+from experiments.study.report.svg import svg
+from train.trained import TrainedRun
 
 MOST = 80
 """Tokens on a side; what comes after is left out."""
 
 
-def draw(opened: Opened, prompt: str, text: str, file: Path) -> None:
+def draw(opened: TrainedRun, prompt: str, text: str, file: Path) -> None:
     """Writes the picture of `text`, written for the source or prompt `prompt`, to an SVG `file`.
 
     Raises:
@@ -47,7 +47,7 @@ def draw(opened: Opened, prompt: str, text: str, file: Path) -> None:
         raise UserError(f"attention: {file} cannot be written ({error.strerror})") from error
 
 
-def weights(opened: Opened, prompt: str, text: str) -> tuple[np.ndarray, list[str], list[str]]:
+def weights(opened: TrainedRun, prompt: str, text: str) -> tuple[np.ndarray, list[str], list[str]]:
     """(mean attention [T, S], the T tokens written, the S tokens read)."""
     tokenizer, pair = opened.dataset.tokenizer, isinstance(opened.program.run.model, Seq2Seq)
     own = tokenizer.encode(text)[:MOST]

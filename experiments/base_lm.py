@@ -22,10 +22,10 @@ from experiments import (
     Decoder,
     GatedMLP,
     LocalText,
+    Logging,
     Mesh,
     Normal,
     PreNorm,
-    Reports,
     Run,
     ScaledInit,
     Sequential,
@@ -63,7 +63,7 @@ def full() -> Run:
         steps=4800,
         precision="bfloat16",
         mesh=Mesh(data=-1),
-        reports=Reports(log=10, evaluate=250, checkpoint=500, prompt="The history of"),
+        logging=Logging(log=10, evaluate=250, checkpoint=500, prompt="The history of"),
     )
 
 
@@ -81,7 +81,7 @@ def demo() -> Run:
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup=0.05, final=0.05), weight_decay=0.1),
         batch=16,
         steps=350,
-        reports=Reports(log=10, evaluate=100, checkpoint=100, prompt="The city of London is"),
+        logging=Logging(log=10, evaluate=100, checkpoint=100, prompt="The city of London is"),
     )
 
 
@@ -98,5 +98,5 @@ def tiny() -> Run:
         optimizer=AdamW(learning_rate=1e-2),
         batch=8,
         steps=20,
-        reports=Reports(log=5, evaluate=10, checkpoint=10, prompt="The city"),
+        logging=Logging(log=5, evaluate=10, checkpoint=10, prompt="The city"),
     )

@@ -40,13 +40,13 @@ from experiments import (
     GumbelSoftmax,
     KMeansCodes,
     LearnedCodes,
+    Logging,
     LookupFree,
     Match,
     NoWorse,
     PreNorm,
     PydocTopics,
     Recovery,
-    Reports,
     Residual,
     Rotation,
     Run,
@@ -156,7 +156,7 @@ def cpu() -> Study:
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup=0.05, final=0.1)),
         batch=16,
         steps=1500,
-        reports=Reports(log=100, evaluate=0, checkpoint=500, keep=1),
+        logging=Logging(log=100, evaluate=0, checkpoint=500, keep=1),
     )
     return study(base, kinds(256, 1024, 16), 64, 0.1, 300, 3e-3, learning_rates=(1e-3, 3e-3, 1e-2), tuning_seeds=1)
 
@@ -169,7 +169,7 @@ def tiny() -> Study:
         optimizer=AdamW(learning_rate=3e-3),
         batch=4,
         steps=3,
-        reports=Reports(log=1, evaluate=0, checkpoint=0, keep=1),
+        logging=Logging(log=1, evaluate=0, checkpoint=0, keep=1),
     )
     sized = {name: make for name, make in kinds(4, 64, 2).items() if name in TINY}
     return study(base, sized, 16, 0.2, 2, 3e-3, seeds=2)

@@ -43,13 +43,13 @@ from experiments import (
     FromArm,
     LayerNorm,
     LocalText,
+    Logging,
     Monotone,
     NoWorse,
     Parallel,
     PerHead,
     PreNorm,
     PydocSections,
-    Reports,
     Run,
     Sequential,
     StateCodes,
@@ -177,7 +177,7 @@ def run(
         optimizer=AdamW(rate, Constant(), weight_decay=0.0),
         batch=batch,
         steps=steps,
-        reports=Reports(log=max(steps // 20, 1), evaluate=max(steps // 5, 1), checkpoint=0, keep=1),
+        logging=Logging(log=max(steps // 20, 1), evaluate=max(steps // 5, 1), checkpoint=0, keep=1),
     )
 
 

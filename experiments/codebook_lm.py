@@ -22,10 +22,10 @@ from experiments import (
     Codebook,
     Cosine,
     Decoder,
+    Logging,
     PerHead,
     PreNorm,
     PydocTopics,
-    Reports,
     Run,
     Text,
     TokenizerSpec,
@@ -57,5 +57,5 @@ def run(
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup=0.05, final=0.1)),
         batch=batch,
         steps=steps,
-        reports=Reports(log=max(steps // 30, 1), evaluate=0, checkpoint=500, keep=1, prompt="The "),
+        logging=Logging(log=max(steps // 30, 1), evaluate=0, checkpoint=500, keep=1, prompt="The "),
     )

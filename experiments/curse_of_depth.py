@@ -21,7 +21,7 @@ Forms:
 import dataclasses
 from typing import Any
 
-from arch.layers.embedding_init import RELEASED_STD
+from arch.layers.init.embedding import RELEASED_STD
 from experiments import (
     AdamW,
     Admin,
@@ -39,6 +39,7 @@ from experiments import (
     GroupNorm,
     HigherRate,
     LayerScale,
+    Logging,
     MixNorm,
     Normal,
     NormedEmbedding,
@@ -46,7 +47,6 @@ from experiments import (
     PreNorm,
     PydocTopics,
     RatioBelow,
-    Reports,
     Run,
     SandwichNorm,
     ScaledInit,
@@ -161,7 +161,7 @@ def cpu(steps: int = 800, seeds: int = 8) -> Study:
         optimizer=AdamW(schedule=Cosine(warmup=0.1, final=0.1), clip=None, weight_decay=0.0, b2=0.999),
         batch=16,
         steps=steps,
-        reports=Reports(log=20, evaluate=0, checkpoint=200, keep=1),
+        logging=Logging(log=20, evaluate=0, checkpoint=200, keep=1),
     )
     return study(runs(base, "pre_ln", "lns", "scaled_init"), rates=(3e-3, 6e-3, 1e-2, 2e-2), seeds=seeds)
 
@@ -179,7 +179,7 @@ def tiny() -> Study:
         optimizer=AdamW(clip=None, weight_decay=0.0),
         batch=4,
         steps=4,
-        reports=Reports(log=2, evaluate=2, checkpoint=2, keep=1),
+        logging=Logging(log=2, evaluate=2, checkpoint=2, keep=1),
     )
     return study(runs(base, "pre_ln", "lns"), rates=(1e-3, 3e-2, 3.0), seeds=2)
 

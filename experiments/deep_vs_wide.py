@@ -29,12 +29,12 @@ from experiments import (
     GatedMLP,
     Hold,
     LocalText,
+    Logging,
     Match,
     Muon,
     NoPosition,
     NoWorse,
     PreNorm,
-    Reports,
     Run,
     Sequential,
     Study,
@@ -73,7 +73,7 @@ def full() -> Study:
         accumulate=4,
         steps=2000,
         precision="bfloat16",
-        reports=Reports(log=20, evaluate=500, checkpoint=500, keep=1),
+        logging=Logging(log=20, evaluate=500, checkpoint=500, keep=1),
     )
     return study(base, (1, 2, 4, 8, 16, 24), "params_body", (3e-4, 1e-3, 3e-3), seeds=5)
 
@@ -91,7 +91,7 @@ def demo(hold: Hold = "params", tolerance: float = 0.005) -> Study:
         optimizer=Muon(learning_rate=3e-2, schedule=Cosine(warmup=0.1, final=0.05)),
         batch=16,
         steps=160,
-        reports=Reports(log=10, evaluate=0, checkpoint=0, keep=1, prompt="The "),
+        logging=Logging(log=10, evaluate=0, checkpoint=0, keep=1, prompt="The "),
     )
     arms = match(base, depth=(1, 4), hold=hold, tolerance=tolerance)
     wide = arms["depth=1"]
@@ -130,7 +130,7 @@ def tiny() -> Study:
         data=Text(source=WikiLeads(validation=0.002, test=0.002), tokenizer=Bytes(), length=32),
         batch=4,
         steps=6,
-        reports=Reports(log=2, evaluate=3, checkpoint=2, keep=1),
+        logging=Logging(log=2, evaluate=3, checkpoint=2, keep=1),
     )
     return study(base, (1, 2), "params", (1e-3, 3e-2, 1.0), seeds=2, tolerance=0.05)
 

@@ -21,19 +21,19 @@ from typing import Any
 
 from arch.blocks import BareMixer, PreNorm
 from arch.blocks.dropout import DropoutBy
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embedding_norm import NormedEmbedding
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
-from arch.layers.megatron_init import FullMegatron
-from arch.layers.norms import LayerNorm
+from arch.layers.heads.prediction import PredictionHead
+from arch.layers.init.megatron import FullMegatron
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import Rotary
-from arch.layers.prediction_head import PredictionHead
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.spec import Problem, Spec, at_least
 from arch.stacks import FirstThen
-from train.batch_warmup import BatchWarmup
+from train.optim.batch_warmup import BatchWarmup
 from train.optim.phases import Phase, Phases, pretraining
 from train.optim.rules import Rules
 from train.optim.stable_adamw import StableAdamW

@@ -34,13 +34,13 @@ from experiments import (
     FromArm,
     Int8,
     LibreOfficeHelp,
+    Logging,
     LSTMCell,
     NoWorse,
     ParallelText,
     PolicyGradient,
     RecurrentDecoder,
     RecurrentEncoder,
-    Reports,
     Reversed,
     Run,
     Score,
@@ -138,7 +138,7 @@ def run(network: GNMT, data: Any, batch: int, steps: int, learning_rate: float) 
         ),
         batch=batch,
         steps=steps,
-        reports=Reports(log=max(steps // 20, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
+        logging=Logging(log=max(steps // 20, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
     )
 
 

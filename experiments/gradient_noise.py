@@ -32,8 +32,8 @@ from experiments import (
     GradientNoise,
     He,
     Initializer,
+    Logging,
     Normal,
-    Reports,
     Run,
     Study,
     SussilloAbbott,
@@ -42,7 +42,7 @@ from experiments import (
     Zeros,
     unknown_form,
 )
-from experiments.study.claims import Claim
+from experiments.study.claims.claims import Claim
 from train.optim.noise import walk_std
 
 FORMS = ("", "cpu", "tiny")
@@ -141,7 +141,7 @@ def pair(
             optimizer=SGD(learning_rate=learning_rate, schedule=Constant(), momentum=0.0, clip=clip, noise=noise),
             batch=batch,
             steps=steps,
-            reports=Reports(log=-(-steps // 20), evaluate=-(-steps // 6), checkpoint=-(-steps // 2), keep=1),
+            logging=Logging(log=-(-steps // 20), evaluate=-(-steps // 6), checkpoint=-(-steps // 2), keep=1),
         )
         for arm, noise in noises.items()
     }

@@ -44,10 +44,10 @@ from experiments import (
     ImageEncoder,
     KeyValueBottleneck,
     LinearHead,
+    Logging,
     Optimizer,
     Ordered,
     PrototypeNetwork,
-    Reports,
     Run,
     Study,
     Tfds,
@@ -112,7 +112,7 @@ class Recipe:
             optimizer=optimizer,
             batch=self.batch,
             steps=steps,
-            reports=Reports(log=pieces, evaluate=pieces, checkpoint=0, keep=1),
+            logging=Logging(log=pieces, evaluate=pieces, checkpoint=0, keep=1),
             start=FromArm("encoder", take=("^encoder",)) if self.pretraining else None,
         )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import GatedMLP
 from arch.models.decoder import Decoder
 from arch.spec import UserError
@@ -22,10 +22,10 @@ from arch.stacks import Sequential
 from train.data.sources import LocalText
 from train.data.text import Text
 from train.data.tokenizers import BPE
-from train.mesh import Mesh
 from train.optim.optimizers import AdamW
 from train.optim.schedules import Cosine
-from train.run import Reports, Run
+from train.run import Logging, Run
+from train.sharding.mesh import Mesh
 
 VOCAB = 32_000
 
@@ -100,5 +100,5 @@ def run(name: str) -> Run:
         steps=recipe.updates,
         precision="bfloat16",
         mesh=Mesh(data=-1),
-        reports=Reports(log=50, evaluate=1000, checkpoint=1000),
+        logging=Logging(log=50, evaluate=1000, checkpoint=1000),
     )

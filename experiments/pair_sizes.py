@@ -19,18 +19,18 @@ import dataclasses
 from typing import Any
 
 from arch.blocks import PreNorm, SandwichNorm
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Head, Tied, Untied
 from arch.layers.feed_forward import MLP, GatedMLP
-from arch.layers.initializers import Initializer, Normal
+from arch.layers.heads.scaled import ScaledTied
+from arch.layers.init.initializers import Initializer, Normal
+from arch.layers.init.t5 import SmallQueries, T5Init
 from arch.layers.linear import Dense
-from arch.layers.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
-from arch.layers.norms import RMSNorm
+from arch.layers.norms.common import RMSNorm
 from arch.layers.positions import NoPosition, Position, Rotary, T5Relative
-from arch.layers.scaled_head import ScaledTied
 from arch.layers.sublayer import FeedForward
-from arch.layers.t5_init import SmallQueries, T5Init
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.trunk import Trunk
 from arch.stacks import Cycle

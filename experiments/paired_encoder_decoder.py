@@ -36,10 +36,10 @@ from experiments import (
     Cosine,
     FromArm,
     LocalText,
+    Logging,
     MaskedLM,
     Optimizer,
     PydocTopics,
-    Reports,
     Run,
     Sides,
     Study,
@@ -139,7 +139,7 @@ def run(data: Any, optimizer: Optimizer, batch: int, steps: int) -> Run:
         optimizer=optimizer,
         batch=batch,
         steps=steps,
-        reports=Reports(log=max(steps // 30, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
+        logging=Logging(log=max(steps // 30, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
     )
 
 

@@ -35,13 +35,13 @@ from experiments import (
     FashionMNIST,
     FeatureClassifier,
     Initializer,
+    Logging,
     Normal,
     NoWorse,
     PrototypeExplanation,
     PrototypeLayer,
     PrototypeNetwork,
     RatioBelow,
-    Reports,
     Run,
     Study,
     WeightedClassification,
@@ -86,7 +86,7 @@ def study(
         optimizer=AdamW(2e-3, Constant(), clip=None, weight_decay=0.0, b2=0.999),
         batch=batch,
         steps=steps,
-        reports=Reports(log=max(steps // 20, 1), evaluate=max(steps // 5, 1), checkpoint=0, keep=1),
+        logging=Logging(log=max(steps // 20, 1), evaluate=max(steps // 5, 1), checkpoint=0, keep=1),
     )
     arms = {
         name: dataclasses.replace(base, model=dataclasses.replace(net, prototypes=PrototypeLayer(count, r1, r2)))

@@ -34,10 +34,10 @@ from experiments import (
     Decoder,
     EncoderDecoder,
     LibreOfficeHelp,
+    Logging,
     ParallelText,
     PrefixConcatenated,
     PreNorm,
-    Reports,
     Reversed,
     Run,
     SequenceToSequence,
@@ -116,7 +116,7 @@ def run(network: Any, data: Any, batch: int, steps: int, learning_rate: float = 
         optimizer=AdamW(learning_rate=learning_rate, schedule=Cosine(warmup=0.1, final=0.1), weight_decay=0.0, b2=0.98),
         batch=batch,
         steps=steps,
-        reports=Reports(log=max(steps // 20, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
+        logging=Logging(log=max(steps // 20, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
     )
 
 

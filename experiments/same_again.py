@@ -32,9 +32,9 @@ from experiments import (
     Decoder,
     Equivalent,
     GatedMLP,
+    Logging,
     Muon,
     PreNorm,
-    Reports,
     Reseeded,
     Run,
     Study,
@@ -67,7 +67,7 @@ def full() -> Study:
         optimizer=Muon(schedule=Cosine(warmup=0.1, final=0.05)),
         batch=16,
         steps=250,
-        reports=Reports(log=10, evaluate=0, checkpoint=0, keep=1),
+        logging=Logging(log=10, evaluate=0, checkpoint=0, keep=1),
     )
     return study(base, rates=(2e-2, 3e-2, 4.5e-2), seeds=8)
 
@@ -84,7 +84,7 @@ def tiny() -> Study:
         data=Text(source=WikiLeads(validation=0.002, test=0.002), tokenizer=Bytes(), length=32),
         batch=8,
         steps=4,
-        reports=Reports(log=2, evaluate=0, checkpoint=0, keep=1),
+        logging=Logging(log=2, evaluate=0, checkpoint=0, keep=1),
     )
     return study(base, rates=(1e-3, 3e-2, 1.0), seeds=2)
 

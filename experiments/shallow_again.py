@@ -28,9 +28,9 @@ from experiments import (
     Digits,
     Equivalent,
     FanIn,
+    Logging,
     ParallelStack,
     RatioBelow,
-    Reports,
     Run,
     Sequential,
     Study,
@@ -38,7 +38,7 @@ from experiments import (
     TfdsImages,
     unknown_form,
 )
-from experiments.study.claims import Claim
+from experiments.study.claims.claims import Claim
 
 FORMS = ("", "cpu", "tiny")
 QUESTION = "Do residual modules learn as well side by side as one after another?"
@@ -124,7 +124,7 @@ def layouts(
             optimizer=AdamW(learning_rate=1e-3, schedule=Constant(), clip=None, weight_decay=0.0, b2=0.999),
             batch=batch,
             steps=steps,
-            reports=Reports(log=-(-steps // 100), evaluate=-(-steps // 6), checkpoint=-(-steps // 2), keep=1),
+            logging=Logging(log=-(-steps // 100), evaluate=-(-steps // 6), checkpoint=-(-steps // 2), keep=1),
         )
         for layout, stack in LAYOUTS.items()
     }

@@ -21,9 +21,9 @@ from experiments import (
     CrossAttention,
     EncoderDecoder,
     LibreOfficeHelp,
+    Logging,
     ParallelText,
     PreNorm,
-    Reports,
     Reversed,
     Run,
     SequenceToSequence,
@@ -44,7 +44,7 @@ def get_config(form: str = "") -> Run:
             optimizer=AdamW(learning_rate=1e-2),
             batch=16,
             steps=20,
-            reports=Reports(log=5, evaluate=10, checkpoint=10),
+            logging=Logging(log=5, evaluate=10, checkpoint=10),
         )
     if form:
         raise unknown_form(form, FORMS)
@@ -55,7 +55,7 @@ def get_config(form: str = "") -> Run:
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=0.1, final=0.05), b2=0.98),
         batch=64,
         steps=3000,
-        reports=Reports(log=20, evaluate=500, checkpoint=500),
+        logging=Logging(log=20, evaluate=500, checkpoint=500),
     )
 
 

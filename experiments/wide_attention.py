@@ -46,6 +46,7 @@ from experiments import (
     Linformer,
     ListOps,
     LocalWindow,
+    Logging,
     Longformer,
     Mask,
     Match,
@@ -58,7 +59,6 @@ from experiments import (
     PositiveOrthogonal,
     PreNorm,
     RandomWindows,
-    Reports,
     Run,
     SameDocument,
     Sequential,
@@ -68,7 +68,7 @@ from experiments import (
     TextClasses,
     unknown_form,
 )
-from experiments.study.claims import Claim
+from experiments.study.claims.claims import Claim
 from train.data.listops import TOKENS
 
 FORMS = ("", "listops", "bytes", "cpu", "tiny")
@@ -161,7 +161,7 @@ def small(
                     optimizer=AdamW(schedule=Cosine(warmup=0.1, final=0.1), weight_decay=0.0, b2=0.999),
                     batch=32,
                     steps=steps,
-                    reports=Reports(log=max(steps // 30, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
+                    logging=Logging(log=max(steps // 30, 1), evaluate=0, checkpoint=max(steps // 3, 1), keep=1),
                 )
     return study(arms, **{"learning_rates": RATES, "seeds": 5, **sizes})
 
@@ -212,7 +212,7 @@ def full() -> Study:
                     ),
                     batch=32,
                     steps=20_000,
-                    reports=Reports(log=100, evaluate=1000, checkpoint=2000, keep=1),
+                    logging=Logging(log=100, evaluate=1000, checkpoint=2000, keep=1),
                 )
     return study(arms)
 

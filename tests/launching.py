@@ -12,7 +12,7 @@ def launched(*words: object) -> int:
     for name in flags.FLAGS:
         if flags.FLAGS[name].present and not name.startswith("config"):
             flags.FLAGS[name].unparse()
-    verbs = {name: what for name, (_, what) in program.VERBS.items()}
+    verbs = {name: what for name, (_, what) in program.COMMANDS.items()}
     try:
         return program.main(parser(verbs, words=program.WORDS)(["launch.py", *map(str, words)]))
     except SystemExit as end:

@@ -6,15 +6,15 @@ import re
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.masks import Bidirectional
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.positions import Learned
 from arch.models.classifier import Classifier, Matcher
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.models.mlp import DeepMLP
 from arch.spec import SpecError, UserError
-from experiments import verbs
+from experiments import commands as verbs
 from experiments.config.flags import Command
 from train.data.digits import Digits
 from train.data.listops import ListOps
@@ -22,7 +22,7 @@ from train.data.pairs import SameDocument
 from train.data.text import Text
 from train.objectives.classification import Classification
 from train.objectives.next_token import NextToken
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 T = 8
 TINY = {"width": 8, "depth": 1, "block": PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=None)}
@@ -73,7 +73,7 @@ def test_an_objective_demands_its_kind_of_model():
 
 
 def test_a_prompt_needs_a_causal_model():
-    run = masked(model=dataclasses.replace(masked().model, vocab=256), data=Text(), reports=Reports(prompt="the"))
+    run = masked(model=dataclasses.replace(masked().model, vocab=256), data=Text(), logging=Logging(prompt="the"))
     told = [str(error) for error in run.conflicts()]
     assert any("Encoder is not causal, continues nothing; leave it out" in line for line in told)
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.norms import Norm
+from arch.layers.attention.softmax import Attention
+from arch.layers.norms.common import Norm
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
 from train.run import Reports, Run

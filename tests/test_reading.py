@@ -15,7 +15,7 @@ from tests.watch import snapshot, watch
 CONFIG = """
 from arch.blocks import PreNorm
 from arch.bottlenecks.codebook import Codebook
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text

@@ -102,7 +102,7 @@ def test_every_room_that_is_told_of_is_there():
 
 
 def test_paths_in_prose_are_there():
-    """Files that a page names in code letters, `train/mesh.py`, exist."""
+    """Files that a page names in code letters, `train/sharding/mesh.py`, exist."""
     for page in PAGES:
         named = re.findall(
             r"`((?:arch|train|experiments|tests|bench|docs)/[\w/]+\.(?:py|md|json|txt))`", page.read_text()

@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.models.decoder import Decoder
 from arch.spec import UserError
 from experiments.config.stored import to_json
-from experiments.study.cells import Cells
 from experiments.study.study import Study
+from experiments.study.work.cells import Cells
 from tests.experiments.study import fake
 from tests.launching import launched
 from tests.watch import snapshot, watch
-from train import folder as run_folder
 from train.data import LocalText, Text
+from train.record import folder as run_folder
 from train.run import Run
 
 THEIRS = (
@@ -42,8 +42,8 @@ LIBRARY = (
     *(
         "tests.launching:launched",
         "experiments.config.load:execute",
-        "experiments.study.cells:write",
-        "train.lock:Lock",
+        "experiments.study.work.cells:write",
+        "train.record.lock:Lock",
     ),
     *("experiments.config.load:importlib.import_module", "arch.spec:Spec", "launch:main", "antigravity:x"),
 )
@@ -104,7 +104,7 @@ class Sent:
         self.outside.mkdir()
         (self.outside / "precious.json").write_text("mine")
         code = f"from pathlib import Path\nPath({str(self.mark)!r}).touch()\n"
-        code += "from arch.layers.norms import RMSNorm as Norm\nclass Evil(Norm): pass\ndef run(*_): return {}\n"
+        code += "from arch.layers.norms.common import RMSNorm as Norm\nclass Evil(Norm): pass\ndef run(*_): return {}\n"
         for name in ("evil", "evil_too", "__init__"):
             (self.folder / f"{name}.py").write_text(code)
         self.links = []
@@ -140,7 +140,7 @@ class Sent:
             at[key] = value
         elif kind in ("start", "tfds"):
             self.body["config"]["fields"]["start" if kind == "start" else "data"] = (
-                {"class": "train.start:FromRun", "fields": {"folder": value}} if kind == "start" else
+                {"class": "train.starts.start:FromRun", "fields": {"folder": value}} if kind == "start" else
                 {"class": "train.data.text:Text", "fields": {"source": {
                     "class": "train.data.catalogue:Tfds", "fields": {"name": "imdb_reviews", "folder": value}}}}
             )  # fmt: skip

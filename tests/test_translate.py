@@ -18,14 +18,14 @@ from experiments.suites import translation
 from experiments.suites.base import Asked
 from tests.launching import launched
 from train.loop import train
-from train.opened import open_run
+from train.trained import open_run
 
 CONFIG = """
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.softmax import Attention
+from arch.layers.attention.cross import CrossAttention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
+from arch.layers.attention.masks import Bidirectional
 from arch.layers.positions import Learned
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.trunk import Trunk

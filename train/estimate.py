@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from arch import cost
 from arch.params import split
-from train.beside import graphs
 from train.forward import Forward, numbered
 from train.run import Run
 from train.setup import prepare
+from train.starts.beside import graphs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,20 +12,20 @@ import numpy as np
 from train.data.base import Dataset, EvaluationBatches
 from train.data.description import prefix
 from train.forward import Sums, report
-from train.setup import Program
+from train.setup import CompiledRun
 
 TEST = "test"
 """The split that is evaluated once, after the last step; the others are evaluated whenever it is due."""
 
 
-def evaluation_batches(program: Program, dataset: Dataset) -> dict[str, EvaluationBatches]:
+def evaluation_batches(program: CompiledRun, dataset: Dataset) -> dict[str, EvaluationBatches]:
     """Split -> the batches of this process, of every split of `dataset` that is evaluated on."""
     batch, processes = program.run.batch // program.run.micro_batches, (jax.process_index(), jax.process_count())
     return {split: dataset.evaluation(split, batch, *processes) for split in dataset.description.evaluated}
 
 
 def evaluate_all(
-    program: Program,
+    program: CompiledRun,
     state: Mapping[str, Any],
     splits: Mapping[str, Iterable[Mapping[str, np.ndarray]]],
     abandon: Callable[[], bool] = lambda: False,
@@ -41,7 +41,7 @@ def evaluate_all(
 
 
 def evaluate(
-    program: Program,
+    program: CompiledRun,
     state: Mapping[str, Any],
     batches: Iterable[Mapping[str, np.ndarray]],
     abandon: Callable[[], bool] = lambda: False,
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def batch_sums(
-    program: Program,
+    program: CompiledRun,
     state: Mapping[str, Any],
     batches: Iterable[Mapping[str, np.ndarray]],
     abandon: Callable[[], bool] = lambda: False,

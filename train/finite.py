@@ -11,8 +11,8 @@ import numpy as np
 
 from arch.taps import Tap
 from train.forward import Batch, Params, numbered
-from train.mesh import replicated
-from train.setup import Program
+from train.setup import CompiledRun
+from train.sharding.mesh import replicated
 from train.step import OBJECTIVE, State
 
 SITES = r"(.*\.)?(embed|resid_\w+|\w+_out|final_norm|pooled|logits)"
@@ -25,7 +25,7 @@ OUTSIDE = ("embed", "final_norm", "pooled", "logits")
 """Those that are not of a layer."""
 
 
-def explain(program: Program, state: State, batch: Batch) -> str:
+def explain(program: CompiledRun, state: State, batch: Batch) -> str:
     """Where a step with `state` on `batch` first goes wrong, as the end of a sentence.
 
     The parts are looked at in the order of the computation: the forward pass of each micro-batch, site by site and
@@ -77,7 +77,7 @@ def explain(program: Program, state: State, batch: Batch) -> str:
     return "each gradient is finite, but the sum of their squares is not"
 
 
-def unfinite(program: Program, params: Params) -> list[str]:
+def unfinite(program: CompiledRun, params: Params) -> list[str]:
     """The paths of the parameters, or buffers, that are not finite. One pass over them where they lie."""
     return _paths(jax.jit(_flags, out_shardings=replicated(program.mesh))(params))
 

@@ -19,8 +19,8 @@ from arch.models.base import Inputs, Output
 from arch.params import merge
 from arch.sharding import Placement, activations
 from arch.spec import UserError
-from train.beside import Arrays, Graphs
 from train.objectives.base import Loss, Objective, Task
+from train.starts.beside import Arrays, Graphs
 
 Params = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]

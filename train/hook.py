@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from train.opened import Opened
+from train.trained import TrainedRun
 
 
 class Hook(Protocol):
@@ -15,7 +15,7 @@ class Hook(Protocol):
     def due(self, step: int, steps: int) -> bool:
         """Whether it is called after `step` of `steps`, counted from 1."""
 
-    def __call__(self, opened: Opened, note: Callable[[str], None]) -> None:
+    def __call__(self, opened: TrainedRun, note: Callable[[str], None]) -> None:
         """Reads the run as it is after a step; the arrays are given up at the next one. `note` shows a line.
 
         A resumed run calls it for the step that it resumes from too, if it is due there: it may have been interrupted.

@@ -18,25 +18,25 @@ import numpy as np
 from etils import epath
 
 from arch.spec import UserError
-from train import folder as run_folder
-from train import room
-from train.checkpoint import Checkpoints
 from train.data.description import prefix
-from train.distributed import agreed, is_main
+from train.ensemble import Ensemble
 from train.evaluate import TEST, evaluate_all, evaluation_batches
 from train.finite import explain, unfinite
 from train.forward import Batch, Params
 from train.hook import Hook
-from train.lock import Lock
-from train.members import Members
-from train.opened import Opened
-from train.profiling import Profile, Window
-from train.reporter import Reporter
+from train.record import folder as run_folder
+from train.record.checkpoint import Checkpoints
+from train.record.lock import Lock
+from train.record.reporter import Reporter
 from train.run import Run
-from train.setup import Program, prepare
-from train.signals import Stopped, StopSignals
-from train.start import begin
+from train.runtime import memory as room
+from train.runtime.distributed import agreed, is_main
+from train.runtime.profiling import Profile, Window
+from train.runtime.signals import Stopped, StopSignals
+from train.setup import CompiledRun, prepare
+from train.starts.start import begin
 from train.step import State
+from train.trained import TrainedRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trained:
       stopped: replica -> the step at which it ceased to be finite; it stays as it was before that step.
     """
 
-    program: Program
+    program: CompiledRun
     state: State
     dataset: Any
     metrics: dict[str, Any]
@@ -73,7 +73,7 @@ def train(
     run: Run,
     folder: epath.PathLike,
     *,
-    members: Members | None = None,
+    ensemble: Ensemble | None = None,
     describe: Callable[[epath.Path], None] | None = None,
     profile: Window | None = None,
     trust: bool = False,
@@ -99,18 +99,18 @@ def train(
       Stopped: SIGTERM, SIGINT or a preemption notice; the state is saved.
     """
     folder = epath.Path(folder)
-    run_folder.check(folder, run, members, other=_say if trust else run_folder.refuse)
+    run_folder.check(folder, run, ensemble, other=_say if trust else run_folder.invalid)
     for error in run.conflicts():  # before anything is fetched or tokenised for it
         raise error
     with Lock(folder, note=_say) as lock:
         dataset = run.data.build()
-        program = prepare(run, dataset.description, members=members)
-        resumed = run_folder.check(folder, run, members, other=lambda line: None)  # as it is now that it is locked
+        program = prepare(run, dataset.description, ensemble=ensemble)
+        resumed = run_folder.check(folder, run, ensemble, other=lambda line: None)  # as it is now that it is locked
         if is_main() and not resumed:
-            run_folder.mark(folder, run, members)
+            run_folder.mark(folder, run, ensemble)
             if describe is not None:
                 describe(folder)
-        with Checkpoints(folder, run.reports.keep, note=_say, before=lock.confirm) as checkpoints, _memory():
+        with Checkpoints(folder, run.logging.keep, note=_say, before=lock.confirm) as checkpoints, _memory():
             if checkpoints.newest != run.steps:
                 room.check(program)
             return _Loop(program, dataset, folder, checkpoints, Profile(profile, folder), hooks).go()
@@ -120,7 +120,7 @@ class _Loop:
     """One run on its way through `train`."""
 
     def __init__(
-        self, program: Program, dataset: Any, folder: epath.Path, checkpoints: Checkpoints, profile: Profile,
+        self, program: CompiledRun, dataset: Any, folder: epath.Path, checkpoints: Checkpoints, profile: Profile,
         hooks: Sequence[Hook],
     ):  # fmt: skip
         self.hooks = hooks
@@ -151,10 +151,10 @@ class _Loop:
         state = self.program.start()
         if self.run.start is None:
             return state
-        members = self.program.members
-        if members is None:
+        ensemble = self.program.ensemble
+        if ensemble is None:
             return begin(self.run.start.within(self.run, self.dataset), state, _say)
-        lone = [members.lone(self.run, i) for i in range(len(members))]
+        lone = [ensemble.lone(self.run, i) for i in range(len(ensemble))]
         starts = [one.start.within(one, self.dataset) for one in lone]
         return begin(starts[0], state, _say, starts)
 
@@ -205,11 +205,11 @@ class _Loop:
             self.read()
             self.reporter.flush()
             with self.reporter.pause():
-                hook(Opened(self.program, self.state, self.dataset, step), self.reporter.note)
+                hook(TrainedRun(self.program, self.state, self.dataset, step), self.reporter.note)
 
     def due(self, what: str, step: int) -> bool:
         """Whether `reports` has `what` after `step`."""
-        every = getattr(self.run.reports, what)
+        every = getattr(self.run.logging, what)
         return step == self.run.steps or bool(every and step % every == 0)
 
     def read(self) -> None:
@@ -218,11 +218,11 @@ class _Loop:
             return
         (step, results, batch), self.unread = self.unread, None
         finite = np.asarray(results["finite"])
-        if self.program.members is not None:
+        if self.program.ensemble is not None:
             for replica in np.flatnonzero(~finite).tolist():
                 if replica not in self.stopped:
                     self.stopped[replica] = step
-                    about = self.program.members.describe(replica)
+                    about = self.program.ensemble.describe(replica)
                     self.reporter.note(f"step {step:,}: replica {replica} ({about}) is not finite; it stays as it was")
             self.reporter.step(step, results, batch)
             return
@@ -251,7 +251,7 @@ class _Loop:
         """A checkpoint after `step`, of finite parameters only."""
         with self.reporter.pause():
             # A replica whose update overflows fails its next step, and stops none of the others.
-            for kind in () if self.program.members else ("params", "buffers"):
+            for kind in () if self.program.ensemble else ("params", "buffers"):
                 if bad := unfinite(self.program, self.state[kind]):
                     what = {"params": "parameter", "buffers": "buffer"}[kind]
                     self.fail(step, f"the update made the {what} {bad[0]} not finite")

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 
 from arch.spec import UserError
+from train.ensemble import Ensemble, Values, substitute
 from train.forward import Sums
-from train.members import Members, Values, substitute
 from train.run import Run
-from train.step import Learner, State
+from train.step import State, StepFunctions
 
 
 class Steps(NamedTuple):
@@ -25,7 +25,7 @@ class Steps(NamedTuple):
     eval_step: Callable[..., Any]
 
 
-def lone(learner: Learner, frozen: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def lone(learner: StepFunctions, frozen: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Both steps of a run; with `frozen`, the arrays of frozen models are their first argument."""
     if not frozen:
         return learner.train_step, learner.eval_step
@@ -36,13 +36,13 @@ def lone(learner: Learner, frozen: bool) -> tuple[Callable[..., Any], Callable[.
 
 
 def vectorised(
-    run: Run, members: Members, learner_of: Callable[[Run], Learner], initial: Callable[[Run], State]
+    run: Run, ensemble: Ensemble, learner_of: Callable[[Run], StepFunctions], initial: Callable[[Run], State]
 ) -> Steps:
     """The programs of all `members`: those of one, with its values traced, under `vmap`.
 
     The values are arguments of what is compiled, so that other members of the same run find it compiled.
     """
-    values = members.arrays()
+    values = ensemble.arrays()
     over = functools.partial(jax.vmap, spmd_axis_name="replica")
     shared = (None,) if run.objective.frozen else ()  # frozen models are one for all
 
@@ -61,9 +61,9 @@ def vectorised(
     return Steps((values,), over(start_one), train, over(eval_one, in_axes=(0, *shared, 0, 0, None)))
 
 
-def shapes_of(steps: Steps, members: Members) -> State:
+def shapes_of(steps: Steps, ensemble: Ensemble) -> State:
     """The shapes of the members' state. Raises UserError if their start depends on a value that was to vary."""
-    with one_program(members):
+    with one_program(ensemble):
         return jax.eval_shape(steps.initial, *steps.first)
 
 
@@ -76,11 +76,11 @@ NEEDS_A_VALUE = (
 
 
 @contextlib.contextmanager
-def one_program(members: Members) -> Iterator[None]:
+def one_program(ensemble: Ensemble) -> Iterator[None]:
     """Raises UserError if what is traced inside depends on a value that was to vary."""
     try:
         yield
     except NEEDS_A_VALUE as error:
-        paths = ", ".join(members.rows[0])
+        paths = ", ".join(ensemble.rows[0])
         raise UserError(f"{paths}: the program itself depends on one of these, so its replicas must share it; "
                         "make each value an arm of its own") from error  # fmt: skip

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 
 from arch.spec import Problem, SpecError
-from train.beside import graphs
 from train.data.description import Description
 from train.forward import Forward
+from train.starts.beside import graphs
 
 
 def too_long(run: Any, network: Any, data: Description) -> Iterator[SpecError]:

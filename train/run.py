@@ -11,22 +11,22 @@ import jax
 from arch.cost import abstract
 from arch.models.base import Causal, Model, Seq2Seq
 from arch.spec import COUNTED, Problem, Spec, SpecError, at_least, at_most, no_text, one_of
-from train.batch_warmup import BatchWarmup
 from train.data.base import LARGEST_SEED, Data
 from train.data.description import Description
-from train.mesh import Mesh
 from train.objectives.base import Objective
 from train.objectives.next_token import NextToken
+from train.optim.batch_warmup import BatchWarmup
 from train.optim.optimizers import AdamW, Optimizer
 from train.optim.phases import Phases
 from train.row_lengths import too_long
-from train.start import Start
+from train.sharding.mesh import Mesh
+from train.starts.start import Start
 
 Precision = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Reports(Spec):
+class Logging(Spec):
     """What a run writes down and how often, in steps; 0: only at the end.
 
     Attributes:
@@ -79,7 +79,7 @@ class Run(Spec):
     seed: int = 0
     precision: Precision = "float32"
     mesh: Mesh = Mesh()
-    reports: Reports = Reports()
+    logging: Logging = Logging()
     start: Start | None = None
 
     def problems(self) -> Iterator[Problem]:
@@ -129,9 +129,9 @@ class Run(Spec):
         demands = self.objective.demands
         if demands and not isinstance(self.model, demands):
             kinds = " or ".join(kind.__name__ for kind in demands)
-            yield self.refuse("model", f"must be {kinds} (arch.models.base) for {type(self.objective).__name__}")
-        if self.reports.prompt is not None and (why := self._not_continued(data)):
-            yield self.reports.refuse("prompt", f"{why}; leave it out")
+            yield self.invalid("model", f"must be {kinds} (arch.models.base) for {type(self.objective).__name__}")
+        if self.logging.prompt is not None and (why := self._not_continued(data)):
+            yield self.logging.invalid("prompt", f"{why}; leave it out")
 
     def _not_continued(self, data: Description) -> str:
         """Why a prompt cannot be continued; "" if it can."""

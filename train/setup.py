@@ -16,26 +16,26 @@ from jax.sharding import NamedSharding
 from arch import cost
 from arch.params import Buffer, logical_axes, merge, roles
 from arch.params import split as split_module
-from train import mesh as meshes
-from train.batch_warmup import BatchWarmup
-from train.beside import Arrays, graphs
-from train.compilation import options, start_options
 from train.data.description import Description
+from train.ensemble import Ensemble, MemberBatches
 from train.forward import ROW, Forward, Params, Sums
-from train.frozen import Bound, reader
-from train.frozen import placed as frozen_arrays
-from train.members import MemberBatches, Members
 from train.optim import state_axes
+from train.optim.batch_warmup import BatchWarmup
 from train.programs import Steps, lone, one_program, shapes_of, vectorised
 from train.run import Run
-from train.step import Learner, State
+from train.runtime.compilation import options, start_options
+from train.sharding import mesh as meshes
+from train.starts.beside import Arrays, graphs
+from train.starts.frozen import Bound, reader
+from train.starts.frozen import placed as frozen_arrays
+from train.step import State, StepFunctions
 from train.trees import Split
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class CompiledRun:
     """A run made ready: what its steps are, where its arrays lie, and the compiled functions.
 
     With `members` every array of the state, of the metrics, of the sums of a loss and of the batches to train on has a
@@ -55,9 +55,9 @@ class Program:
     """
 
     run: Run
-    members: Members | None
+    ensemble: Ensemble | None
     mesh: jax.sharding.Mesh
-    learner: Learner
+    learner: StepFunctions
     abstract: State
     start: Callable[[], State]
     train_step: Callable[[State, Mapping[str, jax.Array], jax.Array], tuple[State, dict[str, jax.Array]]]
@@ -72,20 +72,20 @@ class Program:
 
     def go(self) -> jax.Array:
         """What the first step is told: everything is finite so far."""
-        shape = () if self.members is None else (len(self.members),)
+        shape = () if self.ensemble is None else (len(self.ensemble),)
         return jax.device_put(np.ones(shape, bool), meshes.replicated(self.mesh))
 
     def batches(self, dataset: Any) -> Any:
         """The batches to train on, of this process: endless, with `get_state` and `set_state`."""
         processes = jax.process_index(), jax.process_count()
-        if self.members is None:
+        if self.ensemble is None:
             return dataset.train(self.run.batch, self.run.seed, *processes)
-        seeds, which = self.members.seeds(self.run)
+        seeds, which = self.ensemble.seeds(self.run)
         return MemberBatches([dataset.train(self.run.batch, seed, *processes) for seed in seeds], which)
 
     def place(self, batch: Mapping[str, np.ndarray], *, train: bool = True) -> dict[str, Any]:
         """This process's rows as the global batch, to be handed to the steps."""
-        stacked = train and self.members is not None
+        stacked = train and self.ensemble is not None
         return meshes.place_batch(self.mesh, batch, stacked=stacked)
 
     def model(self, state: Mapping[str, Any]) -> Any:
@@ -96,9 +96,9 @@ class Program:
         """Model FLOPs of one step of all replicas: three forward passes, without what rematerialisation repeats; one of
         frozen models."""
         told, replicas = [self.abstract["params"], self.abstract["buffers"], dict(batch)], 1
-        if self.members is not None:
+        if self.ensemble is not None:
             drop = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)  # noqa: E731
-            told, replicas = jax.tree.map(drop, told), len(self.members)
+            told, replicas = jax.tree.map(drop, told), len(self.ensemble)
         _, shapes = graphs(self.run.objective.frozen)
         own = lambda frozen, *told: self.learner.holding(frozen).eval_step(*told)  # noqa: E731
         still = cost.flops(self.learner.forward.still, shapes, told[-1])
@@ -106,8 +106,8 @@ class Program:
 
 
 def prepare(
-    run: Run, data: Description, devices: Sequence[jax.Device] | None = None, members: Members | None = None
-) -> Program:
+    run: Run, data: Description, devices: Sequence[jax.Device] | None = None, ensemble: Ensemble | None = None
+) -> CompiledRun:
     """The program of `run` on data of this description, or of its `members`, on the devices of its mesh, by default of
     all there are.
 
@@ -128,11 +128,11 @@ def prepare(
     split = Split(frozenset(run.optimizer.frozen(params)))
     trained, _ = split(params)
     if not jax.tree.leaves(trained) and not jax.tree.leaves(buffers):  # codes that are running means learn all the same
-        raise run.optimizer.refuse("freeze", "must leave a parameter to train, or a part with buffers")
+        raise run.optimizer.invalid("freeze", "must leave a parameter to train, or a part with buffers")
 
-    def learner_of(run: Run) -> Learner:
+    def learner_of(run: Run) -> StepFunctions:
         multiplier = run.optimizer.schedule.build(run.steps)
-        return Learner(
+        return StepFunctions(
             forward=Forward(graphdef, run.objective.build(data), meshes.MeshPlacement(mesh), beside),
             objective=run.objective,
             tx=run.optimizer.build(params, run.steps, roles=roles(module), axes=axes, seed=run.seed),
@@ -159,13 +159,13 @@ def prepare(
     steps = Steps((), lambda: initial(run), *lone(learner, bool(beside)))
     rows = meshes.batch_sharding(mesh)
     train_rows = rows
-    if members is not None:
-        members.check(run)
-        if len(members) % mesh.shape["replica"]:
-            raise run.mesh.refuse("replica", f"must divide the {len(members)} replicas of the ensemble")
-        steps = vectorised(run, members, learner_of, initial)
+    if ensemble is not None:
+        ensemble.check(run)
+        if len(ensemble) % mesh.shape["replica"]:
+            raise run.mesh.invalid("replica", f"must divide the {len(ensemble)} replicas of the ensemble")
+        steps = vectorised(run, ensemble, learner_of, initial)
         names = jax.tree.map(lambda leaf, axes: ("replica", *axes), abstract, names)
-        abstract = shapes_of(steps, members)
+        abstract = shapes_of(steps, ensemble)
         train_rows = meshes.batch_sharding(mesh, stacked=True)
     abstract = _place(abstract, names, mesh)
     whole = meshes.replicated(mesh)
@@ -186,9 +186,9 @@ def prepare(
     bind: Callable[[Any], Any] = lambda fn: functools.partial(fn, *steps.first) if steps.first else fn  # noqa: E731
     read = reader(run.objective.frozen, held)
     hold: Callable[[Any], Any] = lambda fn: Bound(fn, held, read) if beside else fn  # noqa: E731
-    program = Program(
+    program = CompiledRun(
         run=run,
-        members=members,
+        ensemble=ensemble,
         mesh=mesh,
         learner=learner,
         abstract=abstract,
@@ -198,12 +198,12 @@ def prepare(
         frozen=read,
         counted=_counted(run, learner, data),
     )
-    if members is not None:
-        _try_steps(program, data, members, train_rows, rows)
+    if ensemble is not None:
+        _try_steps(program, data, ensemble, train_rows, rows)
     return program
 
 
-def _counted(run: Run, learner: Learner, data: Description) -> tuple[str, int]:
+def _counted(run: Run, learner: StepFunctions, data: Description) -> tuple[str, int]:
     """What the speed counts, and how many of them a step of one replica has."""
     if run.objective.unit == "rows":
         return "rows", run.batch
@@ -217,7 +217,7 @@ def _counted(run: Run, learner: Learner, data: Description) -> tuple[str, int]:
 
 
 def _try_steps(
-    program: Program, data: Description, members: Members, train_rows: NamedSharding, eval_rows: NamedSharding
+    program: CompiledRun, data: Description, ensemble: Ensemble, train_rows: NamedSharding, eval_rows: NamedSharding
 ) -> None:
     """Traces both steps as they will be called, and so but once, before anything runs.
 
@@ -230,9 +230,9 @@ def _try_steps(
         arrays = data.batch(rows).items()
         return {name: jax.ShapeDtypeStruct((*stack, *shape), dtype, sharding=placed) for name, (shape, dtype) in arrays}
 
-    go = jax.ShapeDtypeStruct((len(members),), jnp.bool_, sharding=meshes.replicated(program.mesh))
-    with one_program(members):
-        jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(members),)), go)
+    go = jax.ShapeDtypeStruct((len(ensemble),), jnp.bool_, sharding=meshes.replicated(program.mesh))
+    with one_program(ensemble):
+        jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(ensemble),)), go)
         weights = state["params"], state["buffers"]
         jax.eval_shape(program.eval_step, *weights, batch(run.batch // run.micro_batches, eval_rows, ()))
 

@@ -8,7 +8,7 @@ after it (`go`), so that the failure can be examined with the parameters that ca
 
 What is minimised is total / weight of the objective plus total / weight of each loss that a part answered. Their
 weights over the whole batch are known before the gradient is taken: they depend on the batch, not on the parameters, so
-that all but what counts them is cut out of the forward pass that gives them (`Learner.weights`).
+that all but what counts them is cut out of the forward pass that gives them (`StepFunctions.weights`).
 
 The model's random key is one a step and micro-batch; the objective's are one a row, of the step and the place of the
 row in the batch, or, in evaluation, of the number of the row in its split alone.
@@ -29,10 +29,10 @@ from arch.buffers import advance
 from arch.models.base import Output
 from arch.params import merge
 from arch.sharding import RowsCoupled, activations, constrain
-from train.beside import Arrays
 from train.forward import Batch, Forward, Params, Sums, numbered, report
-from train.mesh import MeshPlacement
 from train.objectives.base import Objective
+from train.sharding.mesh import MeshPlacement
+from train.starts.beside import Arrays
 from train.trees import Split, join
 from train.weighing import Factors, divisor, factors, pruned
 
@@ -43,7 +43,7 @@ OBJECTIVE, EVALUATION = 0x0B, 0xE7A1
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
+class StepFunctions:
     """Everything a step needs beside the state and the batch.
 
     Attributes:
@@ -68,7 +68,7 @@ class Learner:
     dtype: Any
     taken: Callable[[jax.Array], jax.Array] | None = None
 
-    def holding(self, frozen: Arrays | None = None) -> Learner:
+    def holding(self, frozen: Arrays | None = None) -> StepFunctions:
         """The steps with the arrays of the frozen models that the objective reads, if it reads any."""
         return dataclasses.replace(self, forward=self.forward.holding(frozen)) if frozen else self
 
@@ -201,7 +201,7 @@ class Learner:
         factor = 1 / divisor(sums.loss.weight)
         return sums, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
-    def alone(self) -> Learner:
+    def alone(self) -> StepFunctions:
         """What each device runs on its own rows."""
         return dataclasses.replace(self, forward=dataclasses.replace(self.forward, placement=self.placement.alone()))
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from arch.blocks.base import Block, site
 from arch.blocks.post_norm import PostNormLayer
 from arch.layers.shapes import align
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Admin(Block):
 
 
 class AdminLayer(PostNormLayer):
-    def __init__(self, spec: Admin, width: int, make: Maker):
+    def __init__(self, spec: Admin, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
 
         def omega(name: str) -> Any:

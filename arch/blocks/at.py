@@ -3,7 +3,7 @@
 Every part hands its activations to `ctx.tap(site, x)`. A block with bottlenecks calls its sublayers with a tap that
 passes the value of such a site through the bottleneck first and then on to the user's tap, so that no part has to know
 of it. Site "attn.z" has the parameters `at.attn_z.*`, the tap sites `attn.z.in`, `attn.z.codes`, ..., and the gate
-`Keep({"attn.z": ...})`; where that is closed, the value is what it was, bit for bit.
+`Gates({"attn.z": ...})`; where that is closed, the value is what it was, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from flax import nnx
 
 from arch.context import Context, Memory, gate
-from arch.layers.initializers import Normal
-from arch.params import Maker
+from arch.layers.init.initializers import Normal
+from arch.params import ParamFactory
 from arch.spec import Problem, SpecError, UserError
 from arch.taps import NoTap, Recorder, Tap
 
@@ -32,7 +32,7 @@ def parameter(site: str) -> str:
     return site.replace(".", "_")
 
 
-def build_at(spec: Any, width: int, make: Maker) -> Any:
+def build_at(spec: Any, width: int, make: ParamFactory) -> Any:
     """The bottlenecks `spec.at` of a block of `width`, an `nnx.Dict` by `parameter` of the site.
 
     Raises:
@@ -65,7 +65,7 @@ def _found(bare: Any, width: int, depth: int, shape: tuple[int, ...]) -> dict[st
 
 def _called(bare: Any, width: int, depth: int, shape: tuple[int, ...]) -> dict[str, Any]:
     """What the block saves at all its sites, called on nothing."""
-    part = bare.build(width, Maker(jax.random.key(0), Normal(), depth))
+    part = bare.build(width, ParamFactory(jax.random.key(0), Normal(), depth))
     widths = [getattr(one, "memory_width", None) for one in bare.sublayers.values()]
     memory = jnp.zeros((ROWS, PLACES, next((one for one in widths if one), width)))
     recorder, positions = Tap(save=".*").recorder(), np.arange(shape[1], dtype=np.int32)[None]
@@ -83,7 +83,7 @@ class Through(NoTap):
     def __call__(self, site: str, x: jax.Array) -> jax.Array:
         full = self.prefix + site
         if full in self.parts:
-            x = gate(self.ctx.keep.get(full), self.parts[full](x, self.ctx.scope(full)), x)
+            x = gate(self.ctx.gates.get(full), self.parts[full](x, self.ctx.scope(full)), x)
         return self.tap(site, x)
 
     def wants(self, site: str) -> bool:

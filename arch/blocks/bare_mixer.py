@@ -10,7 +10,7 @@ import dataclasses
 
 from arch.blocks.base import Block, BlockLayer
 from arch.context import Result
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class BareMixer(Block):
 class BareMixerLayer(BlockLayer):
     """Has the parameters of a pre-norm block but for `mixer_norm`."""
 
-    def __init__(self, spec: BareMixer, width: int, make: Maker):
+    def __init__(self, spec: BareMixer, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         for name in self.names:
             if name != "mixer":

@@ -25,12 +25,12 @@ from arch.blocks.at import Through, build_at, parameter
 from arch.blocks.dropout import DropoutBy
 from arch.bottlenecks.base import Bottleneck
 from arch.context import Context, Result, dropout, gate, named_key
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.caches import Room
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.norms import Norm, RMSNorm
+from arch.layers.norms.common import Norm, RMSNorm
 from arch.layers.sublayer import FeedForward, Mixer, Sublayer
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, Spec, UserError, between
 
 SITES = {"mixer": "attn_out", "feed_forward": "mlp_out"}
@@ -106,14 +106,14 @@ class Block(Spec, abc.ABC):
         return False if False in told else None if None in told else True
 
     @abc.abstractmethod
-    def build(self, width: int, make: Maker) -> BlockLayer:
+    def build(self, width: int, make: ParamFactory) -> BlockLayer:
         """One block of a model of `width`."""
 
 
 class BlockLayer(nnx.Module):
     """What all blocks share: the sublayers, their caches, dropout and gates. Subclasses say how a sublayer writes."""
 
-    def __init__(self, spec: Block, width: int, make: Maker):
+    def __init__(self, spec: Block, width: int, make: ParamFactory):
         self.names = tuple(spec.sublayers)
         by = spec.dropout
         self.rates = tuple(by.rate(name) if isinstance(by, DropoutBy) else by for name in self.names)
@@ -163,7 +163,7 @@ class BlockLayer(nnx.Module):
 
     def finish(self, name: str, y: jax.Array, ctx: Context) -> jax.Array:
         """The last touch on what a sublayer adds: its gate."""
-        return gate(ctx.keep.get(name), y, 0.0)
+        return gate(ctx.gates.get(name), y, 0.0)
 
     def residual(self, x: jax.Array, ctx: Context) -> Result:
         """The sublayers in turn, each through `step`."""
@@ -185,5 +185,5 @@ class BlockLayer(nnx.Module):
             ctx = ctx.replace(tap=Through(parts, ctx.replace(cache=None), ctx.tap))
         x = ctx.tap("resid_pre", x_BTD)
         y, caches = self.residual(x, ctx)
-        y = ctx.tap("resid_post", gate(ctx.keep.get("block"), y, x))
+        y = ctx.tap("resid_post", gate(ctx.gates.get("block"), y, x))
         return Result(y, None if ctx.cache is None else caches)

@@ -14,8 +14,8 @@ from typing import get_args
 
 from arch.blocks.base import Block
 from arch.blocks.post_norm import PostNormLayer
-from arch.layers.deepnet_init import Compat
-from arch.params import Maker
+from arch.layers.init.deepnet import Compat
+from arch.params import ParamFactory
 from arch.spec import Problem, one_of
 
 RELEASED_ALPHA = 8**0.5  # 2.828...: (2 * 32)^(1/4), whatever the depth
@@ -39,7 +39,7 @@ class DeepNorm(Block):
 
 
 class DeepNormLayer(PostNormLayer):
-    def __init__(self, spec: DeepNorm, width: int, make: Maker):
+    def __init__(self, spec: DeepNorm, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.alpha = (2 * make.depth) ** 0.25 if spec.compat == "paper" else RELEASED_ALPHA
 

@@ -20,8 +20,8 @@ import jax
 from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNorm, PreNormLayer
 from arch.context import Context, Result, gate
-from arch.layers.depth_scale import depth_factor, depth_problems, times
-from arch.params import Maker
+from arch.layers.norms.depth_scale import depth_factor, depth_problems, times
+from arch.params import ParamFactory
 from arch.spec import Problem, one_of
 
 Which = Literal["both", "attention", "feed_forward"]
@@ -51,7 +51,7 @@ class DepthScaledBlock(Block):
 class DepthScaledLayer(PreNormLayer):
     """A pre-norm block that asks three hooks how the factor enters: `read`, `written` and `step`."""
 
-    def __init__(self, spec: DepthScaledBlock, width: int, make: Maker):
+    def __init__(self, spec: DepthScaledBlock, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.exponent, self.index = spec.exponent, spec.index
         self.scaled = self.names if spec.which == "both" else (SUBLAYERS[spec.which],)
@@ -125,4 +125,4 @@ class ScaledResidualLayer(DepthScaledLayer):
 
     def step(self, name, x, ctx):
         y, cache = self.write(name, self.normed(name, x, ctx), ctx)
-        return Result(gate(ctx.keep.get(name), self.scale(name, x + y, ctx), x), cache)
+        return Result(gate(ctx.gates.get(name), self.scale(name, x + y, ctx), x), cache)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNormLayer
 from arch.layers.shapes import align
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem
 
 
@@ -50,7 +50,9 @@ class SkipInit(Block):
 
 
 class LearnedScaleLayer(PreNormLayer):
-    def __init__(self, spec: Block, initial: float, sizes: list[tuple[int, str | None]], width: int, make: Maker):
+    def __init__(
+        self, spec: Block, initial: float, sizes: list[tuple[int, str | None]], width: int, make: ParamFactory
+    ):
         super().__init__(spec, width, make)
         self.add_beside("scale", lambda name: make.at(f"{name}_scale").constant(sizes, initial))
 

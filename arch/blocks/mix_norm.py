@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNormLayer
 from arch.context import Context, Result, gate
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, between
 
 
@@ -37,7 +37,7 @@ class MixNorm(Block):
 
 
 class MixNormLayer(PreNormLayer):
-    def __init__(self, spec: MixNorm, width: int, make: Maker):
+    def __init__(self, spec: MixNorm, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.post_layers = math.floor(spec.fraction * make.depth)
 
@@ -51,5 +51,5 @@ class MixNormLayer(PreNormLayer):
     def step(self, name, x, ctx):
         norm = self.beside(name, "norm")
         y, cache = self.write(name, self.choose(ctx, x, norm(x, ctx)), ctx)
-        post = gate(ctx.keep.get(name), norm(x + y, ctx), x)
+        post = gate(ctx.gates.get(name), norm(x + y, ctx), x)
         return Result(self.choose(ctx, post, x + y), cache)

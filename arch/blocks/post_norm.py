@@ -24,7 +24,7 @@ class PostNormLayer(PreNormLayer):
     def step(self, name, x, ctx):
         y, cache = self.write(name, x, ctx)
         y = self.beside(name, "norm")(self.carried(name, x) + y, ctx)
-        return Result(gate(ctx.keep.get(name), y, x), cache)
+        return Result(gate(ctx.gates.get(name), y, x), cache)
 
     def carried(self, name, x):
         """The stream as it enters the sum with what sublayer `name` adds."""

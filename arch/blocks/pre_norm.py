@@ -6,7 +6,7 @@ import dataclasses
 
 from arch.blocks.base import Block, BlockLayer
 from arch.context import Result
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class PreNorm(Block):
 
 
 class PreNormLayer(BlockLayer):
-    def __init__(self, spec: Block, width: int, make: Maker):
+    def __init__(self, spec: Block, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.add_beside("norm", lambda name: spec.norm.build(width, make.at(f"{name}_norm")))
 

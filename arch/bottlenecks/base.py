@@ -19,7 +19,7 @@ from flax import nnx
 
 from arch.answers import Sum
 from arch.context import Context
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Spec
 from arch.taps import Recorder, Tap
 
@@ -30,10 +30,10 @@ class Bottleneck(Spec, abc.ABC):
     `ctx.answer`."""
 
     @abc.abstractmethod
-    def build(self, width: int, make: Maker) -> Any:
+    def build(self, width: int, make: ParamFactory) -> Any:
         """The part for vectors of `width`, an `nnx.Module`."""
 
-    def build_at(self, sizes: Sequence[int], make: Maker) -> Any:
+    def build_at(self, sizes: Sequence[int], make: ParamFactory) -> Any:
         """The part for values [B, T, *sizes] of a site; by default one for the vectors along the last axis."""
         return self.build(sizes[-1], make)
 

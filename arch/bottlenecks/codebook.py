@@ -8,7 +8,7 @@ the paper's places.
 
 A code that nothing chooses gets no gradient and stays where it is: the metric `dead` counts those, and none comes back
 (the authors' code has an option to replace them, which is off). `VectorQuantized(revive=...)` has codes that come back;
-`train.codes_from_data.KMeansCodes` starts all codes where vectors are.
+`train.starts.codes_from_data.KMeansCodes` starts all codes where vectors are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from arch.bottlenecks.gradients import GradientRule, StraightThrough
 from arch.bottlenecks.kmeans import centres
 from arch.bottlenecks.lookup import Metric, nearest, read
 from arch.layers.shapes import align
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, above, at_least, one_of
 
 Prenorm = Literal["none", "layer", "affine"]
@@ -77,7 +77,7 @@ class Codebook(Bottleneck):
 
 
 class CodebookLayer(Quantizer):
-    def __init__(self, spec: Codebook, width: int, make: Maker):
+    def __init__(self, spec: Codebook, width: int, make: ParamFactory):
         self.k, self.metric, self.weight, self.rule = spec.k, spec.metric, spec.weight, spec.gradient
         self.mean = spec.compat == "code"
         self.prenorm = "affine" if self.mean else spec.prenorm

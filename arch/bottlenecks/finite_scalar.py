@@ -24,7 +24,7 @@ from arch.bottlenecks import usage
 from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import chosen_bits
 from arch.bottlenecks.projected import Projected
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, between, one_of
 
 Compat = Literal["paper", "artanh"]
@@ -60,7 +60,7 @@ class FiniteScalar(Bottleneck):
 
 
 class FiniteScalarLayer(Quantizer):
-    def __init__(self, spec: FiniteScalar, width: int, make: Maker):
+    def __init__(self, spec: FiniteScalar, width: int, make: ParamFactory):
         self.levels, self.eps, self.compat = spec.levels, spec.eps, spec.compat
         self.projected = Projected(width, len(spec.levels), make)
         self.counts = usage.counter(make, math.prod(spec.levels))

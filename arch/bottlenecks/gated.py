@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from arch.answers import Sum
 from arch.bottlenecks import usage
 from arch.bottlenecks.sparse import Sparse, SparseLayer, strongest
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least
 
 
@@ -39,7 +39,7 @@ class Gated(Sparse):
 class GatedLayer(SparseLayer):
     """`encoder` and `encoder_bias` are W_gate and b_gate."""
 
-    def __init__(self, spec: Gated, width: int, make: Maker):
+    def __init__(self, spec: Gated, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.sparsity = spec.sparsity
         self.scale, self.size_bias = (make.constant([(spec.codes, "codes")], 0.0) for _ in range(2))

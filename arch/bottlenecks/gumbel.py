@@ -21,7 +21,7 @@ from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import chosen_bits
 from arch.bottlenecks.lookup import largest, read
 from arch.layers.linear import Dense
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, above, at_least
 
 
@@ -53,7 +53,7 @@ class GumbelSoftmax(Bottleneck):
 
 
 class GumbelSoftmaxLayer(Quantizer):
-    def __init__(self, spec: GumbelSoftmax, width: int, make: Maker):
+    def __init__(self, spec: GumbelSoftmax, width: int, make: ParamFactory):
         self.temperature, self.hard, self.weight = spec.temperature, spec.hard, spec.weight
         self.logits = Dense(bias=True).build([(width, "embed")], [(spec.codes, "codes")], make, name="logits")
         start = spec.std * jax.random.normal(make.at("codes").key, (spec.codes, width))

@@ -26,8 +26,8 @@ from jaxtyping import Array, Float, Int
 from arch.bottlenecks.keys import EmaKeys, Keys
 from arch.bottlenecks.lookup import LIMIT, LIMITS, nearest
 from arch.context import Context
-from arch.layers.class_heads import ClassHead
-from arch.params import Maker
+from arch.layers.heads.class_heads import ClassHead
+from arch.params import ParamFactory
 from arch.sharding import platform
 from arch.spec import Problem, Spec, at_least
 
@@ -37,7 +37,7 @@ class Projection(Spec, abc.ABC):
     """From an encoder's vector to one for each head."""
 
     @abc.abstractmethod
-    def build(self, inputs: int, heads: int, width: int, make: Maker) -> Any:
+    def build(self, inputs: int, heads: int, width: int, make: ParamFactory) -> Any:
         """The map: `projection(z [..., m]) -> h [..., C, K]`, float32."""
 
 
@@ -50,7 +50,7 @@ class GaussianProjection(Projection):
 
 
 class GaussianProjectionLayer(nnx.Module):
-    def __init__(self, inputs: int, heads: int, width: int, make: Maker):
+    def __init__(self, inputs: int, heads: int, width: int, make: ParamFactory):
         drawn = jax.random.normal(make.at("matrix").key, (heads, inputs, width)) / inputs**0.5
         sizes = [(heads, None), (inputs, None), (width, None)]
         self.matrix = make.buffer(sizes, drawn, "normal(1/sqrt(inputs))", role="projection")
@@ -102,12 +102,12 @@ class KeyValueBottleneck(Spec):
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, 1, "heads", "pairs", "key_width", "value_width")
 
-    def build(self, width: int, make: Maker) -> KeyValueLayer:
+    def build(self, width: int, make: ParamFactory) -> KeyValueLayer:
         """The part for vectors of `width`. Raises SpecError for segments that do not fit it."""
         try:
             return KeyValueLayer(self, width, make)
         except ValueError as error:
-            raise self.refuse("projection", str(error)) from error
+            raise self.invalid("projection", str(error)) from error
 
 
 class KeyValueLayer(nnx.Module):
@@ -116,7 +116,7 @@ class KeyValueLayer(nnx.Module):
     Tap sites: "keys.chosen", int32 [B, *S, C], and "values", [B, value_width]. Values start at zero.
     """
 
-    def __init__(self, spec: KeyValueBottleneck, width: int, make: Maker):
+    def __init__(self, spec: KeyValueBottleneck, width: int, make: ParamFactory):
         self.heads, self.pairs = spec.heads, spec.pairs
         self.projection = spec.projection.build(width, spec.heads, spec.key_width, make.at("projection"))
         self.keys = spec.keys.build(spec.heads, spec.pairs, spec.key_width, make.at("keys"))

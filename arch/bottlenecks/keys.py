@@ -23,7 +23,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from arch.context import Context
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, Spec, between
 
 
@@ -32,7 +32,7 @@ class Keys(Spec, abc.ABC):
     """Base of the kinds of keys. All have one buffer `table`, [C, P, K], which one kind may take over from another."""
 
     @abc.abstractmethod
-    def build(self, heads: int, pairs: int, width: int, make: Maker) -> Any:
+    def build(self, heads: int, pairs: int, width: int, make: ParamFactory) -> Any:
         """The keys: `keys.note(h [N, C, K], ids [N, C], ctx)` is told what chose which."""
 
 
@@ -45,7 +45,7 @@ class FixedKeys(Keys):
 
 
 class FixedKeysLayer(nnx.Module):
-    def __init__(self, heads: int, pairs: int, width: int, make: Maker):
+    def __init__(self, heads: int, pairs: int, width: int, make: ParamFactory):
         sizes = [(heads, None), (pairs, "codes"), (width, None)]
         start = jax.random.normal(make.at("table").key, (heads, pairs, width))
         self.table = make.buffer(sizes, start, "normal(1)", role="codebook")
@@ -78,7 +78,7 @@ class EmaKeys(Keys):
 class EmaKeysLayer(FixedKeysLayer):
     """Buffers beside the table: `counts` N and `squares`, the running sum of squared lengths, [C, P], and `sums` M."""
 
-    def __init__(self, spec: EmaKeys, heads: int, pairs: int, width: int, make: Maker):
+    def __init__(self, spec: EmaKeys, heads: int, pairs: int, width: int, make: ParamFactory):
         super().__init__(heads, pairs, width, make)
         self.decay, self.dead = spec.decay, spec.dead
         table, sizes = self.table[...], [(heads, None), (pairs, "codes"), (width, None)]

@@ -1,7 +1,7 @@
 """k-means: codes that are the centres of vectors (Lloyd 1982), to start a codebook from data.
 
 codes = kmeans(vectors, 512, key)
-Run(start=KMeansCodes(FromRun("runs/base")))                                # train/codes_from_data.py
+Run(start=KMeansCodes(FromRun("runs/base")))                                # train/starts/codes_from_data.py
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import chosen_bits
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
 from arch.bottlenecks.projected import Projected
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, above, at_least, between
 
 
@@ -58,7 +58,7 @@ class LookupFree(Bottleneck):
 
 
 class LookupFreeLayer(Quantizer):
-    def __init__(self, spec: LookupFree, width: int, make: Maker):
+    def __init__(self, spec: LookupFree, width: int, make: ParamFactory):
         self.binary, self.group, self.rule = spec.binary, spec.group, spec.gradient
         self.beta, self.gamma, self.temperature = spec.beta, spec.gamma, spec.temperature
         self.projected = Projected(width, spec.binary, make)

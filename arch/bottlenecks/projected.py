@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.layers.linear import Dense
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 class Projected(nnx.Module):
     """`down` [..., width] -> [..., inner] and `up` back, in float32, each with a bias."""
 
-    def __init__(self, width: int, inner: int, make: Maker):
+    def __init__(self, width: int, inner: int, make: ParamFactory):
         if width != inner:
             outside, inside, kind = (width, "embed"), (inner, None), Dense(bias=True)
             self.to = kind.build([outside], [inside], make, name="to")

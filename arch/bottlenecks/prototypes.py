@@ -20,8 +20,8 @@ from jaxtyping import Array, Float
 
 from arch.answers import coupled, mean_over
 from arch.context import Context
-from arch.layers.class_heads import ClassHead
-from arch.params import Maker
+from arch.layers.heads.class_heads import ClassHead
+from arch.params import ParamFactory
 from arch.spec import Problem, Spec, at_least
 
 
@@ -43,7 +43,7 @@ class PrototypeLayer(Spec):
         yield from at_least(self, 1, "count")
         yield from at_least(self, 0, "near_inputs", "near_prototypes")
 
-    def build(self, width: int, make: Maker) -> PrototypeLayerPart:
+    def build(self, width: int, make: ParamFactory) -> PrototypeLayerPart:
         return PrototypeLayerPart(self, width, make)
 
 
@@ -51,7 +51,7 @@ class PrototypeLayerPart(nnx.Module):
     """Codes [B, Q] to squared distances [B, m], float32. Rows that fill up a batch in evaluation count in what is
     reported of R1 and R2."""
 
-    def __init__(self, spec: PrototypeLayer, width: int, make: Maker):
+    def __init__(self, spec: PrototypeLayer, width: int, make: ParamFactory):
         self.near_inputs, self.near_prototypes = spec.near_inputs, spec.near_prototypes
         start = jax.random.uniform(make.at("prototypes").key, (spec.count, width))
         self.prototypes = make.array([(spec.count, None), (width, None)], start, "uniform(0, 1)", role="codebook")
@@ -89,7 +89,7 @@ class DistanceHead(ClassHead):
 
 
 class DistanceHeadLayer(nnx.Module):
-    def __init__(self, inputs: int, classes: int, make: Maker):
+    def __init__(self, inputs: int, classes: int, make: ParamFactory):
         start = jax.random.uniform(make.at("kernel").key, (inputs, classes))
         self.kernel = make.array([(inputs, None), (classes, None)], start, "uniform(0, 1)", role="head")
 

@@ -20,7 +20,7 @@ from arch.bottlenecks import usage
 from arch.bottlenecks.base import Bottleneck, Fitted, Quantized, Quantizer, whole
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
 from arch.bottlenecks.vector_quantized import VectorQuantized
-from arch.params import Maker, merge, split
+from arch.params import ParamFactory, merge, split
 from arch.spec import Problem, at_least
 
 
@@ -40,11 +40,11 @@ class Residual(Bottleneck):
 
 
 class ResidualLayer(Quantizer):
-    def __init__(self, spec: Residual, width: int, make: Maker):
+    def __init__(self, spec: Residual, width: int, make: ParamFactory):
         self.rule = spec.gradient
         self.stages = nnx.Dict({str(i): spec.each.build(width, make.at(str(i))) for i in range(spec.stages)})
         if not all(isinstance(stage, Quantizer) for stage in self.stages.values()):
-            raise spec.refuse("each", "must be a quantiser")
+            raise spec.invalid("each", "must be a quantiser")
 
     def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
         rest, total, found = x, jnp.zeros_like(x), {}

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer, whole
-from arch.params import Maker, merge, split, stack_copies
+from arch.params import ParamFactory, merge, split, stack_copies
 from arch.spec import Problem, SpecError, at_least
 
 
@@ -28,7 +28,7 @@ class PerHead(Bottleneck):
     each: Bottleneck
 
     def build(self, width, make):
-        raise self.refuse("each", "must stand at a site that has heads, such as attn.z; Grouped cuts vectors")
+        raise self.invalid("each", "must stand at a site that has heads, such as attn.z; Grouped cuts vectors")
 
     def build_at(self, sizes, make):
         if len(sizes) != 2:
@@ -49,14 +49,14 @@ class Grouped(Bottleneck):
 
     def build(self, width, make):
         if width % self.groups:
-            raise self.refuse("groups", f"must divide the width {width}")
+            raise self.invalid("groups", f"must divide the width {width}")
         return Several(self.each, self.groups, width // self.groups, make, axis=None, cut=True)
 
 
 class Several(Quantizer):
     """`count` quantisers of vectors of `width`; codes are [..., count, k]."""
 
-    def __init__(self, spec: Bottleneck, count: int, width: int, make: Maker, *, axis: str | None, cut: bool):
+    def __init__(self, spec: Bottleneck, count: int, width: int, make: ParamFactory, *, axis: str | None, cut: bool):
         self.count, self.width, self.cut = count, width, cut
         self.each = stack_copies(lambda one: spec.build(width, one), make.at("each"), count, axis)
         if not isinstance(self.each, Quantizer):

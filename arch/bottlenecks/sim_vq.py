@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from arch.bottlenecks import usage
 from arch.bottlenecks.vector_quantized import Nearest, NearestLayer
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SimVQ(Nearest):
 
 
 class SimVQLayer(NearestLayer):
-    def __init__(self, spec: SimVQ, width: int, make: Maker):
+    def __init__(self, spec: SimVQ, width: int, make: ParamFactory):
         super().__init__(spec, make)
         start = spec.std * jax.random.normal(make.at("fixed").key, (spec.codes, width))
         sizes = [(spec.codes, "codes"), (width, "embed")]

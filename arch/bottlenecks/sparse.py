@@ -24,7 +24,7 @@ from arch.bottlenecks import usage
 from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.bits import AMPLITUDE, sparse_bits
 from arch.bottlenecks.lookup import read
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least, one_of
 
 Precision = Literal[32, 16, 8]
@@ -60,7 +60,7 @@ class Sparse(Bottleneck):
 class SparseLayer(Quantizer):
     """Subclasses say which amplitudes a vector has, and add losses."""
 
-    def __init__(self, spec: Sparse, width: int, make: Maker):
+    def __init__(self, spec: Sparse, width: int, make: ParamFactory):
         self.k, self.weight, self.precision = spec.k, spec.weight, spec.precision
         ways = jax.random.normal(make.at("decoder").key, (spec.codes, width))
         ways = ways / jnp.linalg.norm(ways, axis=-1, keepdims=True)

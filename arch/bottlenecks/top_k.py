@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from arch.bottlenecks import usage
 from arch.bottlenecks.sparse import Sparse, SparseLayer, rounded, strongest
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.sharding import couple_rows
 from arch.spec import Problem, at_least, between
 
@@ -41,7 +41,7 @@ class TopK(Sparse):
 
 
 class TopKLayer(SparseLayer):
-    def __init__(self, spec: TopK, width: int, make: Maker):
+    def __init__(self, spec: TopK, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.auxiliary, self.dead_k = spec.auxiliary, min(spec.codes, max(1, width // 2))
 
@@ -81,7 +81,7 @@ class BatchTopK(Sparse):
 
 
 class BatchTopKLayer(SparseLayer):
-    def __init__(self, spec: BatchTopK, width: int, make: Maker):
+    def __init__(self, spec: BatchTopK, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.decay, self.most = spec.decay, spec.most or spec.codes
         self.threshold = make.buffer([], 0.0)

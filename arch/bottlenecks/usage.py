@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from arch.answers import Sum
-from arch.params import Buffer, Maker
+from arch.params import Buffer, ParamFactory
 
 DEAD = 0.01
 """Of the equal share."""
@@ -24,7 +24,7 @@ DECAY = 0.99
 """Of running counts that only report."""
 
 
-def counter(make: Maker, *sizes: int) -> Buffer:
+def counter(make: ParamFactory, *sizes: int) -> Buffer:
     """A buffer of running counts [..., C] that starts as if every code had been chosen once."""
     return make.buffer([*((size, None) for size in sizes[:-1]), (sizes[-1], "codes")], 1.0)
 

@@ -8,7 +8,8 @@ Squared distances are means over features. The vectors get the gradient of `grad
 
 A code of `LearnedCodes` that nothing chooses gets no gradient and stays where it is: the metric `dead` counts those,
 and none comes back, for parameters are moved by the optimiser alone. Those of `VectorQuantized(revive=...)` come back,
-those of `SimVQ` move together, and codes from data (`train.codes_from_data.KMeansCodes`) are not dead to begin with.
+those of `SimVQ` move together, and codes from data (`train.starts.codes_from_data.KMeansCodes`) are not dead to
+begin with.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from arch.bottlenecks.gradients import GradientRule, StraightThrough
 from arch.bottlenecks.kmeans import centres
 from arch.bottlenecks.lookup import Metric, nearest, read
 from arch.bottlenecks.revive import revived
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, above, at_least, between, one_of
 
 
@@ -59,7 +60,7 @@ class Nearest(Bottleneck):
 class NearestLayer(Quantizer):
     """Subclasses say what the codes are."""
 
-    def __init__(self, spec: Nearest, make: Maker):
+    def __init__(self, spec: Nearest, make: ParamFactory):
         self.counts = usage.counter(make, spec.codes)
         self.beta, self.metric, self.rule = spec.beta, spec.metric, spec.gradient
 
@@ -117,7 +118,7 @@ class VectorQuantized(Nearest):
 class VectorQuantizedLayer(NearestLayer):
     """Holds e and N; M is their product."""
 
-    def __init__(self, spec: VectorQuantized, width: int, make: Maker):
+    def __init__(self, spec: VectorQuantized, width: int, make: ParamFactory):
         super().__init__(spec, make)
         self.decay, self.revive = spec.decay, spec.revive
         sizes = [(spec.codes, "codes"), (width, "embed")]
@@ -166,7 +167,7 @@ class LearnedCodes(Nearest):
 
 
 class LearnedCodesLayer(NearestLayer):
-    def __init__(self, spec: LearnedCodes, width: int, make: Maker):
+    def __init__(self, spec: LearnedCodes, width: int, make: ParamFactory):
         super().__init__(spec, make)
         sizes = [(spec.codes, "codes"), (width, "embed")]
         start = spec.std * jax.random.normal(make.at("codes").key, (spec.codes, width))

@@ -76,7 +76,7 @@ class Steered(Strategy):
 
     def edits(self, prompts):
         if len(self.activate) not in (1, prompts):
-            raise self.refuse("activate", f"must have one entry for each of {prompts} prompts, or one for all")
+            raise self.invalid("activate", f"must have one entry for each of {prompts} prompts, or one for all")
         plans = [plan for plan in self.activate for _ in range(self.rows)]
         plans = plans * (prompts if len(self.activate) == 1 else 1)
         edits: dict[str, Edit] = dict(self.strategy.edits(prompts))

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from arch.blocks.base import Block
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP, GatedMLP
-from arch.layers.initializers import Normal
+from arch.layers.heads.scaled import ScaledTied
+from arch.layers.init.initializers import Normal
+from arch.layers.init.t5 import SmallQueries
 from arch.layers.linear import Dense
 from arch.layers.positions import ALiBi, T5Relative
-from arch.layers.scaled_head import ScaledTied
-from arch.layers.t5_init import SmallQueries
 from arch.models.base import Model
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.trunk import Trunk

@@ -29,7 +29,7 @@ from arch.blocks.mix_norm import MixNorm
 from arch.blocks.post_norm import PostNorm
 from arch.blocks.pre_norm import PreNorm
 from arch.hf.weights import Weights
-from arch.layers.depth_scale import DepthScaled, DepthScaledInput
+from arch.layers.norms.depth_scale import DepthScaled, DepthScaledInput
 
 WRITES = {"Attention": "o", "CrossAttention": "o", "MLP": "down", "GatedMLP": "down"}
 """The map of a sublayer that writes into the stream."""

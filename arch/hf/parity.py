@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arch import cost
-from arch.layers.masks import Mask
+from arch.layers.attention.masks import Mask
 from arch.models.base import Inputs, Model, Seq2Seq
 from arch.params import Tree, merge, split
 from arch.spec import UserError, walk

@@ -8,8 +8,8 @@ from typing import Any
 from arch.hf import canonical, fold
 from arch.hf.weights import Weights, blocks, opened, trunks
 from arch.layers.embeddings import Tied
-from arch.layers.prediction_head import PredictionHead
-from arch.layers.scaled_head import ScaledTied
+from arch.layers.heads.prediction import PredictionHead
+from arch.layers.heads.scaled import ScaledTied
 from arch.models.base import Model
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.params import Tree

@@ -31,7 +31,7 @@ class AxialRotary(Position):
 
     def build(self, width, heads, make):
         if width % (2 * self.axes):
-            raise self.refuse("axes", f"must split the {width} dimensions of a head into {self.axes} even parts")
+            raise self.invalid("axes", f"must split the {width} dimensions of a head into {self.axes} even parts")
         return AxialRotaryLayer(self.axes, RotaryLayer(self.base, width // self.axes))
 
 

@@ -25,7 +25,7 @@ from arch.layers.caches import Room
 from arch.layers.feed_forward import ACTIVATIONS, Activation
 from arch.layers.shapes import align, contract
 from arch.layers.sublayer import Mixer
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.sharding import platform
 from arch.spec import Problem, one_of
 
@@ -60,7 +60,7 @@ class Convolution(Mixer):
 class ConvolutionLayer(nnx.Module):
     """From `inputs` to `outputs` channels; `role` is told to the initialiser."""
 
-    def __init__(self, spec: Convolution, inputs: int, outputs: int, make: Maker, role: str):
+    def __init__(self, spec: Convolution, inputs: int, outputs: int, make: ParamFactory, role: str):
         self.activation, self.axes = spec.activation, len(spec.kernel)
         places = [(size, None) for size in spec.kernel]
         self.kernel = make.weight("kernel", [*places, (inputs, None)], [(outputs, "embed")], role)

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from arch.context import Context
 from arch.layers.embeddings import Embedding, EmbeddingLayer
-from arch.layers.norms import Norm, RMSNorm
-from arch.params import Maker
+from arch.layers.norms.common import Norm, RMSNorm
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class NormedEmbedding(Embedding):
 
 
 class NormedEmbeddingLayer(EmbeddingLayer):
-    def __init__(self, spec: NormedEmbedding, vocab: int, width: int, make: Maker):
+    def __init__(self, spec: NormedEmbedding, vocab: int, width: int, make: ParamFactory):
         super().__init__(spec, vocab, width, make)
         self.norm = spec.norm.build(width, make.at("norm"))
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from arch.layers.shapes import contract
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, Spec, above
 
 
@@ -25,12 +25,12 @@ class Embedding(Spec):
     def problems(self) -> Iterator[Problem]:
         yield from above(self, 0, "scale")
 
-    def build(self, vocab: int, width: int, make: Maker) -> EmbeddingLayer:
+    def build(self, vocab: int, width: int, make: ParamFactory) -> EmbeddingLayer:
         return EmbeddingLayer(self, vocab, width, make)
 
 
 class EmbeddingLayer(nnx.Module):
-    def __init__(self, spec: Embedding, vocab: int, width: int, make: Maker):
+    def __init__(self, spec: Embedding, vocab: int, width: int, make: ParamFactory):
         self.scale = spec.scale
         self.table = make.weight("table", [(vocab, "vocab")], [(width, "embed")], role="embedding")
 
@@ -53,7 +53,7 @@ class Head(Spec, abc.ABC):
         yield from above(self, 0, "softcap")
 
     @abc.abstractmethod
-    def build(self, vocab: int, width: int, make: Maker) -> HeadLayer:
+    def build(self, vocab: int, width: int, make: ParamFactory) -> HeadLayer:
         """The head of a model of `vocab` tokens and `width`."""
 
 
@@ -86,7 +86,7 @@ class Untied(Head):
 
 
 class UntiedLayer(HeadLayer):
-    def __init__(self, softcap: float | None, vocab: int, width: int, make: Maker):
+    def __init__(self, softcap: float | None, vocab: int, width: int, make: ParamFactory):
         super().__init__(softcap)
         self.kernel = make.weight("kernel", [(width, "embed")], [(vocab, "vocab")], role="head")
 

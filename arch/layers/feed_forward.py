@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from arch.context import Context, Result
 from arch.layers.linear import Dense, Linear
 from arch.layers.sublayer import FeedForward
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least, one_of
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
@@ -43,7 +43,7 @@ class MLP(FeedForward):
 
 
 class MLPLayer(nnx.Module):
-    def __init__(self, spec: MLP, width: int, make: Maker):
+    def __init__(self, spec: MLP, width: int, make: ParamFactory):
         self.activation = spec.activation
         hidden = (spec.hidden or 4 * width, "mlp")
         self.up = spec.linear.build([(width, "embed")], [hidden], make, name="up", role="feed_forward")
@@ -74,7 +74,7 @@ class GatedMLP(FeedForward):
 
 
 class GatedMLPLayer(nnx.Module):
-    def __init__(self, spec: GatedMLP, width: int, make: Maker):
+    def __init__(self, spec: GatedMLP, width: int, make: ParamFactory):
         self.activation = spec.activation
         hidden = (spec.hidden or -(-8 * width // 24) * 8, "mlp")
         self.gate = spec.linear.build([(width, "embed")], [hidden], make, name="gate", role="feed_forward")

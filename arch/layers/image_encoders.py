@@ -24,7 +24,7 @@ from arch.context import Context
 from arch.layers.feed_forward import ACTIVATIONS, Activation
 from arch.layers.linear import Dense
 from arch.layers.shapes import align, contract
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.sharding import platform
 from arch.spec import Problem, Spec, at_least, one_of
 
@@ -41,7 +41,7 @@ class ImageEncoder(Spec, abc.ABC):
         """m, for images of this shape."""
 
     @abc.abstractmethod
-    def build(self, image: Image, make: Maker) -> Any:
+    def build(self, image: Image, make: ParamFactory) -> Any:
         """The encoder: `encoder(images [B, H, W, C], ctx) -> [B, m]`."""
 
 
@@ -64,7 +64,7 @@ class DenseEncoder(ImageEncoder):
 
 
 class DenseEncoderLayer(nnx.Module):
-    def __init__(self, spec: DenseEncoder, image: Image, make: Maker):
+    def __init__(self, spec: DenseEncoder, image: Image, make: ParamFactory):
         self.activation = spec.activation
         inputs, outputs = [(math.prod(image), None)], [(spec.width, "mlp")]
         self.hidden = Dense(bias=True).build(inputs, outputs, make, name="hidden", role="feed_forward")
@@ -106,7 +106,7 @@ class ConvEncoder(ImageEncoder):
 class _Kernels(nnx.Module):
     """Kernels [k, k, in, out] and biases [out] of layers of these channels, one after another."""
 
-    def __init__(self, kernel: int, channels: list[int], make: Maker):
+    def __init__(self, kernel: int, channels: list[int], make: ParamFactory):
         self.kernels: Any = nnx.Dict()
         self.biases: Any = nnx.Dict()
         for index, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
@@ -116,7 +116,7 @@ class _Kernels(nnx.Module):
 
 
 class ConvEncoderLayer(_Kernels):
-    def __init__(self, spec: ConvEncoder, image: Image, make: Maker):
+    def __init__(self, spec: ConvEncoder, image: Image, make: ParamFactory):
         super().__init__(spec.kernel, [image[2], *spec.channels], make)
 
     def __call__(self, x: Float[Array, "B H W C"], ctx: Context) -> Float[Array, "B m"]:
@@ -134,14 +134,14 @@ class ConvDecoder(Spec):
     It takes the encoder's sizes and channels, backwards.
     """
 
-    def build(self, encoder: ConvEncoder, image: Image, make: Maker) -> ConvDecoderLayer:
+    def build(self, encoder: ConvEncoder, image: Image, make: ParamFactory) -> ConvDecoderLayer:
         return ConvDecoderLayer(encoder, image, make)
 
 
 class ConvDecoderLayer(_Kernels):
     """[B, m] to images [B, H, W, C]."""
 
-    def __init__(self, encoder: ConvEncoder, image: Image, make: Maker):
+    def __init__(self, encoder: ConvEncoder, image: Image, make: ParamFactory):
         super().__init__(encoder.kernel, [image[2], *encoder.channels][::-1], make)
         self.places, self.channels = tuple(encoder.places(image)[::-1]), encoder.channels[-1]
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from arch.layers.shapes import align, contract
-from arch.params import Maker, Size
+from arch.params import ParamFactory, Size
 from arch.spec import Spec
 
 
@@ -24,9 +24,9 @@ class Linear(Spec, abc.ABC):
 
     @abc.abstractmethod
     def build(
-        self, inputs: Sequence[Size], outputs: Sequence[Size], make: Maker, *, name: str, role: str = "linear"
+        self, inputs: Sequence[Size], outputs: Sequence[Size], make: ParamFactory, *, name: str, role: str = "linear"
     ) -> nnx.Module:
-        """The map called `name`; `role` (see `Maker.weight`) is told to the initialiser."""
+        """The map called `name`; `role` (see `ParamFactory.weight`) is told to the initialiser."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Dense(Linear):
 
 
 class DenseLayer(nnx.Module):
-    def __init__(self, spec: Dense, inputs: Sequence[Size], outputs: Sequence[Size], make: Maker, role: str):
+    def __init__(self, spec: Dense, inputs: Sequence[Size], outputs: Sequence[Size], make: ParamFactory, role: str):
         self.contracted = len(inputs)
         self.kernel = make.weight("kernel", inputs, outputs, role)
         if spec.bias:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 
 from arch.context import Context
-from arch.layers.norms import LayerNorm, Norm
+from arch.layers.norms.common import LayerNorm, Norm
 from arch.layers.positions import Learned, LearnedLayer
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NormedLearned(Learned):
 
 
 class NormedLearnedLayer(LearnedLayer):
-    def __init__(self, spec: NormedLearned, width: int, make: Maker):
+    def __init__(self, spec: NormedLearned, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.norm = spec.norm.build(width, make.at("norm"))
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from arch.context import Context
 from arch.layers.shapes import Known
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.sharding import platform
 from arch.spec import Problem, Spec, above, at_least, between
 
@@ -60,7 +60,7 @@ class Position(Spec, abc.ABC):
     in_attention: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def build(self, width: int, heads: int | None, make: Maker) -> PositionLayer:
+    def build(self, width: int, heads: int | None, make: ParamFactory) -> PositionLayer:
         """The part for vectors of `width` (model width, or head width inside attention) and `heads`, if known."""
 
 
@@ -91,7 +91,7 @@ class Rotary(Position):
     def build(self, width, heads, make):
         rotated = int(width * self.fraction)
         if rotated < 2 or rotated % 2:
-            raise self.refuse("fraction", f"must rotate an even number of the {width} dimensions of a head")
+            raise self.invalid("fraction", f"must rotate an even number of the {width} dimensions of a head")
         return RotaryLayer(self.base, rotated)
 
 
@@ -145,7 +145,7 @@ class Learned(Position):
 
 
 class LearnedLayer(PositionLayer):
-    def __init__(self, spec: Learned, width: int, make: Maker):
+    def __init__(self, spec: Learned, width: int, make: ParamFactory):
         self.limit = spec.length
         self.table = make.weight("table", [(spec.length, None)], [(width, "embed")], role="embedding")
 
@@ -167,7 +167,7 @@ class Sinusoidal(Position):
 
     def build(self, width, heads, make):
         if width % 2:
-            raise self.refuse("base", f"sinusoidal positions need an even model width, not {width}")
+            raise self.invalid("base", f"sinusoidal positions need an even model width, not {width}")
         return SinusoidalLayer(self.base)
 
 
@@ -244,7 +244,7 @@ class T5Relative(Position):
 
 
 class T5RelativeLayer(PositionLayer):
-    def __init__(self, spec: T5Relative, heads: int, make: Maker):
+    def __init__(self, spec: T5Relative, heads: int, make: ParamFactory):
         self.spec = spec
         self.table = make.weight("table", [(spec.buckets, None)], [(heads, "heads")], role="position")
 
@@ -270,7 +270,7 @@ class T5RelativeLayer(PositionLayer):
 def _heads(spec: ALiBi | T5Relative, heads: int | None) -> int:
     """The number of heads: the spec's own, or the attention's; they must not differ."""
     if spec.heads is None and heads is None:
-        raise spec.refuse("heads", "must be given where no attention tells it")
+        raise spec.invalid("heads", "must be given where no attention tells it")
     if spec.heads is not None and heads is not None and spec.heads != heads:
-        raise spec.refuse("heads", f"must be {heads}, the heads of the attention, or None")
+        raise spec.invalid("heads", f"must be {heads}, the heads of the attention, or None")
     return spec.heads or heads or 1

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import Any
 
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Spec
 
 
@@ -29,7 +29,7 @@ class Sublayer(Spec, abc.ABC):
         return True
 
     @abc.abstractmethod
-    def build(self, width: int, make: Maker) -> Any:
+    def build(self, width: int, make: ParamFactory) -> Any:
         """The part for a model of `width`, an `nnx.Module` with `__call__(x_BTD, ctx)`.
 
         One that remembers between calls has `init_cache(room) -> LayerCache` as well (`layers.caches`).

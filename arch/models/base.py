@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.answers import Answers, Sum, by_name
-from arch.context import Context, Keep
+from arch.context import Context, Gates
 from arch.layers.caches import Room, layer_caches
 from arch.purity import unchanged
 from arch.spec import Spec, UserError
@@ -184,7 +184,7 @@ class Network(nnx.Module, abc.ABC):
         cache: Cache | None = None,
         training: bool = False,
         key: jax.Array | None = None,
-        keep: Keep = Keep(),
+        gates: Gates = Gates(),
         tap: Tap | None = None,
         last: int | None = None,
     ) -> Output:
@@ -195,7 +195,7 @@ class Network(nnx.Module, abc.ABC):
           cache: what came before; the output holds the cache after these tokens.
           training: whether this is a training step.
           key: of whatever is random; None: nothing is, dropout neither.
-          keep: gates per layer (see `Keep`).
+          keep: gates per layer (see `Gates`).
           tap: what to save or edit on the way (see `Tap`).
           last: of a causal model, how many last tokens of each row logits are wanted of; None: all. A head over a
             large vocabulary costs as much as a layer or several, and of a prompt one token's are needed.
@@ -212,12 +212,12 @@ class Network(nnx.Module, abc.ABC):
             raise UserError(f"{type(self).__name__} reads {', '.join(self.reads)}; it was given "
                             f"{', '.join(inputs.present) or 'nothing'}")  # fmt: skip
         recorder, answers = NoTap() if tap is None else tap.recorder(), Answers()
-        ctx = context(training=training, key=key, keep=keep, tap=recorder, answers=answers, last=last)
+        ctx = context(training=training, key=key, gates=gates, tap=recorder, answers=answers, last=last)
         with unchanged(self):
             out = self.forward(inputs, ctx, cache)
         if cache is not None and out.cache is None:
             raise UserError(f"{type(self).__name__} was called with a cache and does not go on from one")
-        if keep and not any(hasattr(part, "stack") for _, part in nnx.iter_graph(self)):
+        if gates and not any(hasattr(part, "stack") for _, part in nnx.iter_graph(self)):
             raise UserError(f"{type(self).__name__} has no stack of layers, so that there is nothing to gate")
         recorder.check()
         answer = answers.collect(self)

@@ -17,16 +17,16 @@ from jaxtyping import Array, Float, Int
 from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNorm
 from arch.context import Context
-from arch.layers.attention import Attention
-from arch.layers.class_heads import ClassHead, MLPHead
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
-from arch.layers.norms import LayerNorm, Norm
-from arch.layers.pooling import MeanPooling, Pooling
+from arch.layers.heads.class_heads import ClassHead, MLPHead
+from arch.layers.heads.pooling import MeanPooling, Pooling
+from arch.layers.norms.common import LayerNorm, Norm
 from arch.layers.positions import Learned, NoPosition, Position
 from arch.models.base import Classification, Inputs, Model, Output
 from arch.models.trunk import Trunk, TrunkNetwork
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, UserError, at_least
 from arch.stacks.base import Pattern
 
@@ -60,7 +60,7 @@ class Classifier(Trunk, Model, Classification):
 
     def build(self, *, rngs: nnx.Rngs) -> ClassifierNetwork:
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""
-        return ClassifierNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return ClassifierNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Matcher(Classifier):
     """One label a pair of rows, such as whether two documents belong together. Both go through the same encoder."""
 
     def build(self, *, rngs: nnx.Rngs) -> MatcherNetwork:
-        return MatcherNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return MatcherNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
 
 class ClassifierNetwork(TrunkNetwork):
@@ -77,7 +77,7 @@ class ClassifierNetwork(TrunkNetwork):
     features = 1
     """Vectors of the width that the head reads."""
 
-    def __init__(self, spec: Classifier, make: Maker):
+    def __init__(self, spec: Classifier, make: ParamFactory):
         super().__init__(spec, make)
         self.pooling = spec.pooling
         self.head = spec.head.build(self.features * spec.width, spec.classes, spec.width, make.at("head"))

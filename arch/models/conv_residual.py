@@ -13,12 +13,12 @@ from flax import nnx
 
 from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNorm
-from arch.layers.class_heads import ClassHead, LinearHead
 from arch.layers.convolution import Convolution, ConvolutionLayer
-from arch.layers.initializers import FanIn, Initializer
-from arch.layers.norms import NoNorm
+from arch.layers.heads.class_heads import ClassHead, LinearHead
+from arch.layers.init.initializers import FanIn, Initializer
+from arch.layers.norms.common import NoNorm
 from arch.models.base import Classification, Model, Network, Output
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.sharding import constrain, residual_axes
 from arch.spec import COUNTED, DEEPEST, Problem, at_least, at_most
 from arch.stacks.base import Pattern, Stack
@@ -60,7 +60,7 @@ class ConvResidual(Model, Classification):
             yield Problem("image", self.image, "must be height, width and channels, each at least 1")
 
     def build(self, *, rngs: nnx.Rngs) -> ConvResidualNetwork:
-        return ConvResidualNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return ConvResidualNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
     def determination(self, rows: int, parameters: int) -> float:
         """Q = K M / P: constraints that K training rows of M outputs put on each of P parameters."""
@@ -72,7 +72,7 @@ class ConvResidualNetwork(Network):
 
     reads = ("images",)
 
-    def __init__(self, spec: ConvResidual, make: Maker):
+    def __init__(self, spec: ConvResidual, make: ParamFactory):
         height, width, channels = spec.image
         self.image = spec.image
         self.stem = ConvolutionLayer(spec.stem, channels, spec.width, make.at("stem"), "linear")

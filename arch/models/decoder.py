@@ -13,7 +13,7 @@ from arch.layers.caches import Room
 from arch.layers.embeddings import Head, Untied
 from arch.models.base import Cache, Causal, Model, Output
 from arch.models.trunk import Trunk, TrunkNetwork, later_tokens
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem
 
 
@@ -33,7 +33,7 @@ class Decoder(Trunk, Model, Causal):
         Raises:
           SpecError: parts that do not fit each other, such as heads that do not divide the width.
         """
-        return DecoderNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return DecoderNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
 
 class DecoderNetwork(TrunkNetwork):
@@ -41,7 +41,7 @@ class DecoderNetwork(TrunkNetwork):
 
     reads = ("tokens", "positions", "segments", "coordinates", "prefix")
 
-    def __init__(self, spec: Decoder, make: Maker):
+    def __init__(self, spec: Decoder, make: ParamFactory):
         super().__init__(spec, make)
         self.head = spec.head.build(spec.vocab, spec.width, make.at("head"))
 

@@ -14,13 +14,13 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from arch.blocks.base import Block
-from arch.layers.norms import LayerNorm, Norm
-from arch.layers.pooling import MeanPooling, Pooling
+from arch.layers.heads.pooling import MeanPooling, Pooling
+from arch.layers.norms.common import LayerNorm, Norm
 from arch.layers.positions import Learned, Position
 from arch.models.base import Inputs, Model, Output, TextEmbedding
 from arch.models.classifier import ENCODER_BLOCK, side_by_side
 from arch.models.trunk import Trunk, TrunkNetwork
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.stacks.base import Pattern
 
 
@@ -36,7 +36,7 @@ class Embedder(Trunk, Model, TextEmbedding):
 
     def build(self, *, rngs: nnx.Rngs) -> EmbedderNetwork:
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""
-        return EmbedderNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return EmbedderNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
 
 class EmbedderNetwork(TrunkNetwork):
@@ -47,7 +47,7 @@ class EmbedderNetwork(TrunkNetwork):
 
     reads = ("tokens", "segments", "second")
 
-    def __init__(self, spec: Embedder, make: Maker):
+    def __init__(self, spec: Embedder, make: ParamFactory):
         super().__init__(spec, make)
         self.pooling = spec.pooling
 

@@ -8,12 +8,12 @@ from flax import nnx
 
 from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNorm
-from arch.layers import masks
-from arch.layers.attention import Attention
+from arch.layers.attention import masks
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Head, Untied
 from arch.models.base import Bidirectional, Model, Output
 from arch.models.trunk import Trunk, TrunkNetwork
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.stacks.base import Pattern
 
 
@@ -26,7 +26,7 @@ class Encoder(Trunk, Model, Bidirectional):
 
     def build(self, *, rngs: nnx.Rngs) -> EncoderNetwork:
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""
-        return EncoderNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return EncoderNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
 
 class EncoderNetwork(TrunkNetwork):
@@ -34,7 +34,7 @@ class EncoderNetwork(TrunkNetwork):
 
     reads = ("tokens", "positions", "segments", "coordinates")
 
-    def __init__(self, spec: Encoder, make: Maker):
+    def __init__(self, spec: Encoder, make: ParamFactory):
         super().__init__(spec, make)
         self.head = spec.head.build(spec.vocab, spec.width, make.at("head"))
 

@@ -17,14 +17,14 @@ import numpy as np
 from arch.blocks.base import Block
 from arch.blocks.pre_norm import PreNorm
 from arch.context import Memory
-from arch.layers import masks
-from arch.layers.attention import Attention
+from arch.layers.attention import masks
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.softmax import Attention
 from arch.layers.caches import Room
-from arch.layers.cross_attention import CrossAttention
 from arch.layers.embeddings import Head, Tied
 from arch.models.base import Cache, Inputs, Model, Network, Output, Seq2Seq
 from arch.models.trunk import Trunk, TrunkNetwork, later_tokens
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, UserError
 from arch.stacks.base import Pattern
 
@@ -87,8 +87,10 @@ class EncoderDecoderNetwork(Network):
     reads = ("tokens", "positions", "segments", "source")
 
     def __init__(self, spec: EncoderDecoder, key: jax.Array):
-        self.encoder = TrunkNetwork(spec.encoder, Maker(key, spec.encoder.init, spec.encoder.depth).at("encoder"))
-        make = Maker(key, spec.decoder.init, spec.decoder.depth)
+        self.encoder = TrunkNetwork(
+            spec.encoder, ParamFactory(key, spec.encoder.init, spec.encoder.depth).at("encoder")
+        )
+        make = ParamFactory(key, spec.decoder.init, spec.decoder.depth)
         self.decoder = TrunkNetwork(spec.decoder, make.at("decoder"))
         self.head = spec.head.build(spec.decoder.vocab, spec.decoder.width, make.at("head"))
 

@@ -15,11 +15,11 @@ import jax
 from flax import nnx
 
 from arch.bottlenecks.key_value import KeyValueBottleneck
-from arch.layers.class_heads import ClassHead, LinearHead
+from arch.layers.heads.class_heads import ClassHead, LinearHead
 from arch.layers.image_encoders import DenseEncoder, ImageEncoder
-from arch.layers.initializers import FanIn, Initializer
+from arch.layers.init.initializers import FanIn, Initializer
 from arch.models.base import Classification, Model, Network, Output
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least
 
 
@@ -49,7 +49,7 @@ class FeatureClassifier(Model, Classification):
             yield Problem("image", self.image, "must be height, width and channels, each at least 1")
 
     def build(self, *, rngs: nnx.Rngs) -> FeatureClassifierNetwork:
-        return FeatureClassifierNetwork(self, Maker(rngs.params(), self.init))
+        return FeatureClassifierNetwork(self, ParamFactory(rngs.params(), self.init))
 
 
 class FeatureClassifierNetwork(Network):
@@ -57,7 +57,7 @@ class FeatureClassifierNetwork(Network):
 
     reads = ("images",)
 
-    def __init__(self, spec: FeatureClassifier, make: Maker):
+    def __init__(self, spec: FeatureClassifier, make: ParamFactory):
         self.image = spec.image
         self.encoder = spec.encoder.build(spec.image, make.at("encoder"))
         width = features = spec.encoder.features(spec.image)
@@ -67,7 +67,7 @@ class FeatureClassifierNetwork(Network):
         try:
             self.head = spec.head.build(width, spec.classes, features, make.at("head"))
         except ValueError as error:
-            raise spec.refuse("head", str(error)) from error
+            raise spec.invalid("head", str(error)) from error
 
     def forward(self, inputs, ctx, cache):
         """Raises ValueError for images of another shape than the model's."""

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.cost import abstract
-from arch.layers.clipped_head import ClippedHead
 from arch.layers.embeddings import Untied, UntiedLayer
-from arch.layers.int8 import Int8Head, quantize_rows
-from arch.layers.int8_lstm import Int8LSTMCell, int8_cell
+from arch.layers.heads.clipped import ClippedHead
 from arch.layers.linear import Dense
-from arch.layers.lstm_cell import LSTMCell, LSTMCellLayer
+from arch.layers.recurrent.int8 import Int8Head, quantize_rows
+from arch.layers.recurrent.int8_lstm import Int8LSTMCell, int8_cell
+from arch.layers.recurrent.lstm_cell import LSTMCell, LSTMCellLayer
 from arch.models.base import context
 from arch.models.gnmt import GNMT, GNMTNetwork
 from arch.params import merge, split

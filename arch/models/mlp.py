@@ -13,12 +13,12 @@ from typing import Any, get_args
 import jax
 from flax import nnx
 
-from arch.layers.class_heads import ClassHead, LinearHead
 from arch.layers.feed_forward import ACTIVATIONS, Activation
-from arch.layers.initializers import Initializer, Normal
+from arch.layers.heads.class_heads import ClassHead, LinearHead
+from arch.layers.init.initializers import Initializer, Normal
 from arch.layers.linear import Dense, Linear
 from arch.models.base import Classification, Model, Network, Output
-from arch.params import Maker, merge, split, stack_layers
+from arch.params import ParamFactory, merge, split, stack_layers
 from arch.spec import DEEPEST, Problem, at_least, at_most, one_of
 from arch.stacks.base import Loop, turn
 
@@ -58,7 +58,7 @@ class DeepMLP(Model, Classification):
             yield Problem("image", self.image, "must be the sizes of one input, each at least 1")
 
     def build(self, *, rngs: nnx.Rngs) -> DeepMLPNetwork:
-        return DeepMLPNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return DeepMLPNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
 
 class DeepMLPNetwork(Network):
@@ -69,13 +69,13 @@ class DeepMLPNetwork(Network):
 
     reads = ("images",)
 
-    def __init__(self, spec: DeepMLP, make: Maker):
+    def __init__(self, spec: DeepMLP, make: ParamFactory):
         self.image, self.depth, self.activation, self.loop = spec.image, spec.depth, spec.activation, spec.loop
         inputs, hidden = (math.prod(spec.image), "embed"), (spec.hidden, "mlp")
         self.first = spec.linear.build([inputs], [hidden], make, name="first")
         if spec.depth > 1:
 
-            def layer(make: Maker) -> Any:
+            def layer(make: ParamFactory) -> Any:
                 return spec.linear.build([(spec.hidden, "embed")], [hidden], make, name="layer")
 
             self.layers = stack_layers(layer, make.at("layers"), spec.depth - 1)

@@ -17,11 +17,11 @@ from jaxtyping import Array, Float
 
 from arch.answers import mean_over
 from arch.bottlenecks.prototypes import DistanceHead, PrototypeLayer
-from arch.layers.class_heads import ClassHead
+from arch.layers.heads.class_heads import ClassHead
 from arch.layers.image_encoders import ConvDecoder, ConvEncoder
-from arch.layers.initializers import Initializer, Normal
+from arch.layers.init.initializers import Initializer, Normal
 from arch.models.base import Classification, Model, Network, Output
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least
 
 
@@ -56,7 +56,7 @@ class PrototypeNetwork(Model, Classification):
             yield Problem("image", self.image, "must be height, width and channels, each at least 1")
 
     def build(self, *, rngs: nnx.Rngs) -> PrototypeNetworkPart:
-        return PrototypeNetworkPart(self, Maker(rngs.params(), self.init))
+        return PrototypeNetworkPart(self, ParamFactory(rngs.params(), self.init))
 
 
 class PrototypeNetworkPart(Network):
@@ -64,7 +64,7 @@ class PrototypeNetworkPart(Network):
 
     reads = ("images",)
 
-    def __init__(self, spec: PrototypeNetwork, make: Maker):
+    def __init__(self, spec: PrototypeNetwork, make: ParamFactory):
         self.image, self.weight = spec.image, spec.reconstruction
         self.encoder = spec.encoder.build(spec.image, make.at("encoder"))
         self.decoder = spec.decoder.build(spec.encoder, spec.image, make.at("decoder"))

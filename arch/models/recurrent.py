@@ -16,17 +16,17 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from arch.context import Context, Memory, dropout, named_key
-from arch.layers.additive_attention import AdditiveAttention
-from arch.layers.attentive_lstm import AttentiveLSTM, Compat
+from arch.layers.attention.additive import AdditiveAttention
 from arch.layers.caches import Room
 from arch.layers.embeddings import Embedding, EmbeddingLayer
-from arch.layers.initializers import Initializer
-from arch.layers.lstm import BothDirections
-from arch.layers.lstm_cell import Cell, LSTMCell
-from arch.layers.recurrence import Recurrence
-from arch.layers.uniform_init import Uniform
+from arch.layers.init.initializers import Initializer
+from arch.layers.init.uniform import Uniform
+from arch.layers.recurrent.attentive_lstm import AttentiveLSTM, Compat
+from arch.layers.recurrent.lstm import BothDirections
+from arch.layers.recurrent.lstm_cell import Cell, LSTMCell
+from arch.layers.recurrent.recurrence import Recurrence
 from arch.models.base import Inputs
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.sharding import RESIDUAL_AXES, constrain
 from arch.spec import COUNTED, DEEPEST, Problem, Spec, at_least, at_most, between, one_of
 from arch.stacks.base import Remat
@@ -67,9 +67,9 @@ class Recurrences(Spec):
         yield from between(self, 0, 0.999, "dropout")
         yield from one_of(self, "remat", get_args(Remat))
 
-    def maker(self, key: jax.Array, name: str) -> Maker:
+    def maker(self, key: jax.Array, name: str) -> ParamFactory:
         """Of the parameters below `name`."""
-        return Maker(key, self.init, self.depth).at(name)
+        return ParamFactory(key, self.init, self.depth).at(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ class RecurrentDecoder(Recurrences):
 class EncoderLayers(nnx.Module):
     """The encoder: `first.*`, then `layers.*`. Tap sites: embed, memory; those of `first` and of `RecurrentStack`."""
 
-    def __init__(self, spec: RecurrentEncoder, make: Maker):
+    def __init__(self, spec: RecurrentEncoder, make: ParamFactory):
         if spec.embedding is not None:
             self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
         first = BothDirections if spec.first == "bidirectional" else Recurrence
@@ -133,7 +133,7 @@ class DecoderLayers(nnx.Module):
     """The decoder: `first.*` with the attention, then `layers.*`. Tap sites: embed; those of `AttentiveLSTM`, `context`
     [B, T, M], and those of `RecurrentStack`."""
 
-    def __init__(self, spec: RecurrentDecoder, memory: int, make: Maker):
+    def __init__(self, spec: RecurrentDecoder, memory: int, make: ParamFactory):
         assert spec.embedding is not None
         self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))
         self.first = AttentiveLSTM(spec.cell, spec.attention, spec.width, memory, spec.compat, make.at("first"))
@@ -160,7 +160,7 @@ class DecoderLayers(nnx.Module):
         return z_BTD, {"first": jax.tree.map(lambda leaf: leaf[None], found.cache), "layers": layers}
 
 
-def _layers(spec: Recurrences, reads: list[dict[str, int]], make: Maker) -> RecurrentStack:
+def _layers(spec: Recurrences, reads: list[dict[str, int]], make: ParamFactory) -> RecurrentStack:
     return RecurrentStack(spec.cell, reads, spec.width, spec.residual_from, spec.dropout, spec.remat, make)
 
 

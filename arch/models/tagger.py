@@ -12,10 +12,10 @@ from typing import Any
 
 from flax import nnx
 
-from arch.layers.class_heads import ClassHead, LinearHead
+from arch.layers.heads.class_heads import ClassHead, LinearHead
 from arch.models.base import Model, Output, Tagging
 from arch.models.trunk import Trunk, TrunkNetwork
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least
 
 
@@ -37,7 +37,7 @@ class Tagger(Trunk, Model, Tagging):
 
     def build(self, *, rngs: nnx.Rngs) -> TaggerNetwork:
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""
-        return TaggerNetwork(self, Maker(rngs.params(), self.init, self.depth))
+        return TaggerNetwork(self, ParamFactory(rngs.params(), self.init, self.depth))
 
 
 class TaggerNetwork(TrunkNetwork):
@@ -45,7 +45,7 @@ class TaggerNetwork(TrunkNetwork):
 
     reads = ("tokens", "positions", "segments", "coordinates")
 
-    def __init__(self, spec: Tagger, make: Maker):
+    def __init__(self, spec: Tagger, make: ParamFactory):
         super().__init__(spec, make)
         self.head = spec.head.build(spec.width, spec.classes, spec.width, make.at("head"))
 

@@ -19,11 +19,11 @@ from arch.blocks.pre_norm import PreNorm
 from arch.context import Context
 from arch.layers.caches import Room, write
 from arch.layers.embeddings import Embedding, EmbeddingLayer
-from arch.layers.initializers import Initializer, Normal
-from arch.layers.norms import Norm, RMSNorm
+from arch.layers.init.initializers import Initializer, Normal
+from arch.layers.norms.common import Norm, RMSNorm
 from arch.layers.positions import NoPosition, Position
 from arch.models.base import Cache, Inputs, Model, Network, Output
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.sharding import RESIDUAL_AXES, constrain
 from arch.spec import COUNTED, DEEPEST, Problem, Spec, UserError, at_least, at_most
 from arch.stacks.base import Pattern, Stack
@@ -73,7 +73,7 @@ class Trunk(Spec):
 class TrunkNetwork(Network):
     """The parts of a trunk, and the way of tokens through them. As it is, it is a half of a model of several."""
 
-    def __init__(self, spec: Trunk, make: Maker):
+    def __init__(self, spec: Trunk, make: ParamFactory):
         self.prefix_blind = prefix_blind(spec)
         if spec.embedding is not None:
             self.embedding = spec.embedding.build(spec.vocab, spec.width, make.at("embedding"))

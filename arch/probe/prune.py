@@ -1,8 +1,8 @@
 """Cutting layers out of a model: a shallower model in which every layer that stays keeps its index.
 
 The factor of LayerNorm Scaling, the kind of a Mix-LN layer and the weights of DeepNorm depend on a layer's index and
-on L. Renumbering the layers would change the function; here both stay those of the whole model (`stacks.Kept`), so that
-the pruned model equals the whole one with the gates of the other layers closed.
+on L. Renumbering the layers would change the function; here both stay those of the whole model
+(`stacks.LayerSubset`), so that the pruned model equals the whole one with the gates of the other layers closed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from arch.spec import UserError
-from arch.stacks.base import Kept, Pattern
+from arch.stacks.base import LayerSubset, Pattern
 
 
 def prune(model: Any, params: dict[str, Any], layers: Sequence[int]) -> tuple[Any, dict[str, Any]]:
@@ -36,8 +36,8 @@ def prune(model: Any, params: dict[str, Any], layers: Sequence[int]) -> tuple[An
     missing = [layer for layer in layers if not 0 <= layer < model.depth]
     if missing or not layers:
         raise ValueError(f"layers {tuple(layers)}: must be some of the {model.depth} layers 0 to {model.depth - 1}")
-    before = model.stack.kept or Kept(tuple(range(model.depth)), model.depth)
-    kept = Kept(tuple(before.indices[layer] for layer in layers), before.of)
+    before = model.stack.kept or LayerSubset(tuple(range(model.depth)), model.depth)
+    kept = LayerSubset(tuple(before.indices[layer] for layer in layers), before.of)
     pruned = dataclasses.replace(model, depth=len(layers), stack=dataclasses.replace(model.stack, kept=kept))
     blocks = jax.tree.map(lambda leaf: leaf[jnp.asarray(layers)], params["stack"]["blocks"])
     return pruned, {**params, "stack": {**params["stack"], "blocks": blocks}}

@@ -13,8 +13,8 @@ from flax import nnx
 
 from arch.answers import Answer, Answers
 from arch.blocks.base import Block
-from arch.context import Context, Keep, Result
-from arch.params import Maker, merge, split
+from arch.context import Context, Gates, Result
+from arch.params import ParamFactory, merge, split
 from arch.purity import unchanged
 from arch.spec import Problem, Spec
 
@@ -63,12 +63,12 @@ class Stack(Spec, abc.ABC):
     """Blocks of one signature, composed: `stack(x, ctx) -> Result`."""
 
     @abc.abstractmethod
-    def build(self, block: Block | Pattern, width: int, depth: int, make: Maker) -> Any:
+    def build(self, block: Block | Pattern, width: int, depth: int, make: ParamFactory) -> Any:
         """`depth` blocks of `width` as one part."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept(Spec):
+class LayerSubset(Spec):
     """Which layers of a deeper model these are: each keeps its index there, and whatever depends on it.
 
     Attributes:
@@ -125,10 +125,10 @@ def turn(
     return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
-def layer_inputs(ctx: Context, layers: Sequence[int]) -> tuple[Any, Keep]:
+def layer_inputs(ctx: Context, layers: Sequence[int]) -> tuple[Any, Gates]:
     """What each of `layers` is given of the context: dropout keys and gates, all with a leading L."""
     keys = None if ctx.key is None else jax.vmap(jax.random.fold_in, (None, 0))(ctx.key, jnp.asarray(tuple(layers)))
-    return keys, _per_layer(ctx.keep, len(layers))
+    return keys, _per_layer(ctx.gates, len(layers))
 
 
 def unstack(tree: Any, depth: int) -> list[Any]:
@@ -138,18 +138,18 @@ def unstack(tree: Any, depth: int) -> list[Any]:
     return [jax.tree.unflatten(structure, [column[layer] for column in columns]) for layer in range(depth)]
 
 
-def check_gates(keep: Mapping[str, Any], layers: Sequence[nnx.Module]) -> None:
+def check_gates(gates: Mapping[str, Any], layers: Sequence[nnx.Module]) -> None:
     """Refuses a gate on a sublayer, or on a site with a bottleneck, that none of `layers` has. Raises ValueError."""
     known = {"block", *(name for layer in layers for kind in ("names", "sites") for name in getattr(layer, kind, ()))}
-    unknown = [name for name in keep if name not in known]
+    unknown = [name for name in gates if name not in known]
     if unknown:
-        raise ValueError(f"keep has gates for {', '.join(unknown)}; the layers have {', '.join(sorted(known))}")
+        raise ValueError(f"gates are given for {', '.join(unknown)}; the layers have {', '.join(sorted(known))}")
 
 
-def _per_layer(keep: Keep, depth: int) -> Keep:
+def _per_layer(gates: Gates, depth: int) -> Gates:
     """The gates as scanned inputs, checked to have one entry a layer."""
-    gates = {name: jnp.asarray(gate) for name, gate in keep.items()}
-    for name, gate in gates.items():
+    arrays = {name: jnp.asarray(gate) for name, gate in gates.items()}
+    for name, gate in arrays.items():
         if gate.shape[:1] != (depth,):
-            raise ValueError(f"keep.{name} has shape {gate.shape}; it needs one gate for each of {depth} layers")
-    return Keep(gates)
+            raise ValueError(f"gates.{name} has shape {gate.shape}; it needs one gate for each of {depth} layers")
+    return Gates(arrays)

@@ -27,8 +27,8 @@ from arch.answers import Answer, Answers
 from arch.blocks.base import Block
 from arch.context import Context, Result
 from arch.layers.caches import Room
-from arch.layers.norms import Norm
-from arch.params import Maker, merge, stack_layers
+from arch.layers.norms.common import Norm
+from arch.params import ParamFactory, merge, stack_layers
 from arch.purity import unchanged
 from arch.sharding import constrain, residual_axes
 from arch.spec import Problem, SpecError, at_least, one_of
@@ -65,7 +65,9 @@ class ParallelStack(Stack):
         """How many groups `depth` blocks make."""
         return 1
 
-    def build(self, block: Block | Pattern, width: int, depth: int, make: Maker) -> SequentialLayer | GroupedLayer:
+    def build(
+        self, block: Block | Pattern, width: int, depth: int, make: ParamFactory
+    ) -> SequentialLayer | GroupedLayer:
         if isinstance(block, Pattern):
             told = "must be one block: branches side by side have one shape; use Sequential for a pattern"
             raise SpecError(block, [Problem("", type(block).__name__, told)])
@@ -87,12 +89,12 @@ class Grouped(ParallelStack):
     def count(self, depth: int) -> int:
         if depth % self.groups:
             divisors = ", ".join(str(n) for n in range(1, depth + 1) if depth % n == 0)
-            raise self.refuse("groups", f"must divide the depth {depth} ({divisors})")
+            raise self.invalid("groups", f"must divide the depth {depth} ({divisors})")
         return self.groups
 
 
 class GroupedLayer(nnx.Module):
-    def __init__(self, spec: ParallelStack, block: Block, width: int, depth: int, make: Maker):
+    def __init__(self, spec: ParallelStack, block: Block, width: int, depth: int, make: ParamFactory):
         self.loop, self.remat, self.depth = spec.loop, spec.remat, depth
         self.groups = spec.count(depth)
         self.branches = depth // self.groups
@@ -109,7 +111,7 @@ class GroupedLayer(nnx.Module):
 
     def __call__(self, x_BTD: Float[Array, "B *T D"], ctx: Context) -> Result:
         """The stream after the last group, and the layers' caches. What the layers' taps saved is `(layer, ...)`."""
-        check_gates(ctx.keep, [self.blocks])
+        check_gates(ctx.gates, [self.blocks])
         graphdef, stacked = variables(self.blocks)
         norm = variables(self.norm) if hasattr(self, "norm") else None
 
@@ -121,8 +123,8 @@ class GroupedLayer(nnx.Module):
                 read, told = _normed(norm[0], norm_variables, x, here)
 
             def branch(inputs: tuple[Any, ...]) -> tuple[jax.Array, tuple[Any, ...]]:
-                layer, (params, buffers), key, keep, cache = inputs
-                inner = here.replace(key=key, keep=keep, cache=cache, tap=ctx.tap.at(layer))
+                layer, (params, buffers), key, gates, cache = inputs
+                inner = here.replace(key=key, gates=gates, cache=cache, tap=ctx.tap.at(layer))
                 (y, cache), answer, taps = run_part(graphdef, params, buffers, read, inner)
                 return y, (cache, answer, taps)
 

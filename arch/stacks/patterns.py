@@ -93,7 +93,7 @@ class Listed(Pattern):
 
     def layers(self, depth):
         if len(self.each) != depth:
-            raise self.refuse("each", f"must hold {depth} blocks, one for each layer of the model")
+            raise self.invalid("each", f"must hold {depth} blocks, one for each layer of the model")
         return self.each
 
 

@@ -18,9 +18,9 @@ from jaxtyping import Array, Float
 
 from arch.context import Context, Result, dropout
 from arch.layers.caches import Room
-from arch.layers.lstm_cell import Cell
-from arch.layers.recurrence import Recurrence
-from arch.params import Maker, stack_layers
+from arch.layers.recurrent.lstm_cell import Cell
+from arch.layers.recurrent.recurrence import Recurrence
+from arch.params import ParamFactory, stack_layers
 from arch.sharding import RESIDUAL_AXES, constrain
 from arch.stacks.base import Loop, Remat, layer_inputs, run_part, turn, variables
 from arch.stacks.sequential import in_order
@@ -35,7 +35,7 @@ class RecurrentLayer(nnx.Module):
         cell: Cell,
         reads: Mapping[str, int],
         hidden: int,
-        make: Maker,
+        make: ParamFactory,
         residual_from: int | None = None,
         rate: float = 0.0,
     ):
@@ -68,7 +68,7 @@ class RecurrentStack(nnx.Module):
         residual_from: int | None,
         rate: float,
         remat: Remat,
-        make: Maker,
+        make: ParamFactory,
     ):
         self.remat, self.depth = remat, 1 + len(reads)
         groups = [(dict(key), list(group)) for key, group in itertools.groupby(reads)]
@@ -77,7 +77,7 @@ class RecurrentStack(nnx.Module):
             layers = tuple(range(first, first + len(group)))
             onto = residual_from if widths["x"] == hidden else None
 
-            def build(one: Maker, widths: dict[str, int] = widths, onto: int | None = onto) -> RecurrentLayer:
+            def build(one: ParamFactory, widths: dict[str, int] = widths, onto: int | None = onto) -> RecurrentLayer:
                 return RecurrentLayer(cell, widths, hidden, one, onto, rate)
 
             sections[str(number)] = stack_layers(build, make.at("layers"), self.depth, layers)

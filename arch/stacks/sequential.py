@@ -21,11 +21,22 @@ from arch.blocks.base import Block
 from arch.bottlenecks.base import Bottleneck
 from arch.context import Context, Result
 from arch.layers.caches import Room
-from arch.params import Maker, stack_layers
+from arch.params import ParamFactory, stack_layers
 from arch.sharding import constrain, residual_axes
 from arch.spec import Problem, one_of
 from arch.stacks.apart import FEW, Apart, turns
-from arch.stacks.base import Kept, Loop, Pattern, Remat, Stack, check_gates, layer_inputs, run_part, turn, variables
+from arch.stacks.base import (
+    LayerSubset,
+    Loop,
+    Pattern,
+    Remat,
+    Stack,
+    check_gates,
+    layer_inputs,
+    run_part,
+    turn,
+    variables,
+)
 from arch.stacks.patterns import Section, sections
 
 
@@ -44,7 +55,7 @@ class Sequential(Stack):
 
     loop: Loop = "scan"
     remat: Remat = "none"
-    kept: Kept | None = None
+    kept: LayerSubset | None = None
     between: tuple[tuple[int, Bottleneck], ...] = ()
 
     def problems(self) -> Iterator[Problem]:
@@ -55,15 +66,15 @@ class Sequential(Stack):
 
     def build(self, block, width, depth, make):
         if self.kept is not None and len(self.kept.indices) != depth:
-            raise self.refuse("kept", f"must name {depth} layers, the depth of the model")
+            raise self.invalid("kept", f"must name {depth} layers, the depth of the model")
         for after, _ in self.between:
             if not 0 <= after <= depth:
-                raise self.refuse("between", f"must stand after 0 to {depth} layers, not {after}")
+                raise self.invalid("between", f"must stand after 0 to {depth} layers, not {after}")
         return SequentialLayer(self, block, width, depth, make)
 
 
 class SequentialLayer(nnx.Module):
-    def __init__(self, spec: Sequential, block: Block | Pattern, width: int, depth: int, make: Maker):
+    def __init__(self, spec: Sequential, block: Block | Pattern, width: int, depth: int, make: ParamFactory):
         self.loop, self.remat, self.depth = spec.loop, spec.remat, depth
         self.indices = tuple(range(depth)) if spec.kept is None else spec.kept.indices
         self.total = depth if spec.kept is None else spec.kept.of
@@ -83,7 +94,7 @@ class SequentialLayer(nnx.Module):
                 str(after): part.build(width, make.at("between").at(str(after))) for after, part in spec.between
             })  # fmt: skip
 
-    def _stacked(self, section: Section, place: int, width: int, make: Maker) -> Any:
+    def _stacked(self, section: Section, place: int, width: int, make: ParamFactory) -> Any:
         block, layers = section.period[place], [self.indices[layer] for layer in section.layers(place)]
         return stack_layers(lambda one: block.build(width, one), make.at("blocks"), self.total, layers)
 
@@ -117,8 +128,8 @@ class SequentialLayer(nnx.Module):
     def __call__(self, x_BTD: Float[Array, "B *T D"], ctx: Context) -> Result:
         """The stream after the last layer, and the layers' caches. What the layers' taps saved is `(layer, ...)`."""
         loops = self.loops()
-        check_gates(ctx.keep, [blocks for _, period in loops for blocks in period])
-        keys, keep = layer_inputs(ctx, self.indices)
+        check_gates(ctx.gates, [blocks for _, period in loops for blocks in period])
+        keys, gates = layer_inputs(ctx, self.indices)
         caches: list[list[Any]] = []
         saved: list[tuple[list[int], dict[str, jax.Array]]] = []
         x_BTD = self._bottleneck(0, x_BTD, ctx)
@@ -127,7 +138,7 @@ class SequentialLayer(nnx.Module):
             if ctx.cache is not None:
                 cache = ctx.cache if self.plain else ctx.cache[str(number)]
                 cache = [cache] if self.plain else [cache[str(place)] for place in range(len(period))]
-            x_BTD, outputs = self._run(section, period, x_BTD, ctx, keys, keep, cache)
+            x_BTD, outputs = self._run(section, period, x_BTD, ctx, keys, gates, cache)
             caches.append([])
             for place, (blocks, (after, answer, taps)) in enumerate(zip(period, outputs, strict=True)):
                 caches[-1].append(after)
@@ -138,13 +149,13 @@ class SequentialLayer(nnx.Module):
         return Result(x_BTD, None if ctx.cache is None else self._arranged(caches))
 
     def _run(
-        self, section: Section, period: list[Any], x: jax.Array, ctx: Context, keys: Any, keep: Any, cache: Any
+        self, section: Section, period: list[Any], x: jax.Array, ctx: Context, keys: Any, gates: Any, cache: Any
     ) -> tuple[jax.Array, list[Any]]:
         """One loop: the stream after it, and for each place of the period its outputs stacked over turns."""
         graphs, stacked = zip(*(variables(blocks) for blocks in period), strict=True)
         apart = cache is not None and isinstance(cache[0], Apart)
         if apart and x.shape[1] > FEW:
-            x, outputs = self._run(section, period, x, ctx, keys, keep, [one.stacked() for one in cache])
+            x, outputs = self._run(section, period, x, ctx, keys, gates, [one.stacked() for one in cache])
             return x, [(Apart.of(after), *rest) for after, *rest in outputs]
         places = [section.layers(place) for place in range(len(period))]
 
@@ -152,13 +163,13 @@ class SequentialLayer(nnx.Module):
             layers, each = inputs
             outputs = []
             for place, (graphdef, one) in enumerate(zip(graphs, each, strict=True)):
-                (params, buffers), key, keep, cache = one
+                (params, buffers), key, gates, cache = one
                 if cache is not None and (apart or self.loop == "unroll"):
                     # XLA takes a layer's slice out of a loop over tokens only if something behind it goes along; left
                     # in there, the weights of all layers are copied for every token.
                     params = jax.lax.optimization_barrier(params)
                 layer = layers[place]
-                inner = ctx.replace(layer=layer, key=key, keep=keep, cache=cache, tap=ctx.tap.at(layer))
+                inner = ctx.replace(layer=layer, key=key, gates=gates, cache=cache, tap=ctx.tap.at(layer))
                 (x, after), answer, taps = run_part(graphdef, params, buffers, x, inner)
                 x = constrain(x, residual_axes(x.ndim))
                 outputs.append((after, answer, taps))
@@ -170,7 +181,7 @@ class SequentialLayer(nnx.Module):
                 return tree
             return jax.tree.map(lambda leaf: leaf[layers.start : layers.stop : layers.step], tree)
 
-        given = [(stacked[place], mine(keys, layers), mine(keep, layers)) for place, layers in enumerate(places)]
+        given = [(stacked[place], mine(keys, layers), mine(gates, layers)) for place, layers in enumerate(places)]
         numbers = [tuple(self.indices[layer] for layer in turns) for turns in zip(*places, strict=True)]
         if apart:
             return turns(body, x, numbers, given, cache)

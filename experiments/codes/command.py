@@ -23,9 +23,9 @@ from experiments.codes.page import Shown, context, page, set_names
 from experiments.codes.reading import Reader, Site
 from experiments.codes.steering import activation
 from experiments.config import render
-from train.confined import confined
-from train.opened import Opened, open_run
+from train.record.confined import confined
 from train.run import Run
+from train.trained import TrainedRun, open_run
 
 TOKENS = 200_000
 SAMPLES, WRITTEN = 24, 40
@@ -48,7 +48,7 @@ def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS, trust: b
     show(open_run(run, folder), folder, Path(out or folder), tokens=tokens)
 
 
-def show(opened: Opened, folder: str, out: Path, *, tokens: int = TOKENS) -> Path:
+def show(opened: TrainedRun, folder: str, out: Path, *, tokens: int = TOKENS) -> Path:
     """Prints a table of the codes of an opened run and writes the page; answers its file."""
     start, file = time.perf_counter(), out / "codes.html"
     _refuse_unwritable(out)
@@ -116,7 +116,7 @@ def samples(reader: Reader, site: Site, places: Places) -> dict[int, str]:
     numbers = [int(n) for n in np.argsort(-places.counts, kind="stable")[:SAMPLES] if places.counts[n]]
     if not numbers:
         return {}
-    prompt = opened.program.run.reports.prompt or ""
+    prompt = opened.program.run.logging.prompt or ""
     limit = opened.model.limit
     room = WRITTEN if limit is None else min(WRITTEN, limit - 1 - len(opened.dataset.tokenizer.encode(prompt)))
     if room < 1:

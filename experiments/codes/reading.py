@@ -20,7 +20,7 @@ from arch.spec import UserError
 from arch.taps import Tap
 from train.data.description import Description
 from train.evaluate import TEST
-from train.opened import Opened
+from train.trained import TrainedRun
 
 CODES = ".codes"
 SAVED = r".*\.(codes|amplitudes)"
@@ -91,7 +91,7 @@ class Reader:
       UserError: it has no codebooks, or its data are no rows of tokens.
     """
 
-    def __init__(self, opened: Opened):
+    def __init__(self, opened: TrainedRun):
         self.opened = opened
         self.task = opened.program.learner.forward.task
         self.batch = 32

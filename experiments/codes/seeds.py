@@ -15,8 +15,8 @@ from arch.probe.firing import Overlap, overlap
 from arch.spec import UserError
 from experiments.codes.reading import Reader
 from experiments.config import render
-from train.opened import Opened, open_run
 from train.run import Run
+from train.trained import TrainedRun, open_run
 
 
 def compare(one: str, other: str, tokens: int = 20_000) -> dict[str, Overlap]:
@@ -24,14 +24,14 @@ def compare(one: str, other: str, tokens: int = 20_000) -> dict[str, Overlap]:
     return overlaps(_opened(one), _opened(other), tokens)
 
 
-def _opened(folder: str) -> Opened:
+def _opened(folder: str) -> TrainedRun:
     run = render.read(folder)
     if not isinstance(run, Run):
         raise UserError(f"{folder}: holds a {type(run).__name__}, not a run")
     return open_run(run, folder)
 
 
-def overlaps(one: Opened, other: Opened, tokens: int = 20_000) -> dict[str, Overlap]:
+def overlaps(one: TrainedRun, other: TrainedRun, tokens: int = 20_000) -> dict[str, Overlap]:
     """ "SITE layer N" -> how much the codes there are the same, of the sites that both models have.
 
     Raises:
@@ -46,7 +46,7 @@ def overlaps(one: Opened, other: Opened, tokens: int = 20_000) -> dict[str, Over
     return {name: overlap(first[name], second[name]) for name in shared}
 
 
-def _codes(opened: Opened, tokens: int) -> Mapping[str, np.ndarray]:
+def _codes(opened: TrainedRun, tokens: int) -> Mapping[str, np.ndarray]:
     """ "SITE layer N" -> int [M, G k], the codes of each token that is no padding; -1: a sparse code of amplitude 0."""
     reader = Reader(opened)
     found: dict[str, list[np.ndarray]] = {}

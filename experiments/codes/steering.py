@@ -9,13 +9,13 @@ from arch.decode.strategy import Strategy
 from arch.spec import UserError
 from experiments.codes.contexts import gather
 from experiments.codes.reading import Reader, Site
-from train.opened import Opened
+from train.trained import TrainedRun
 
 READ = 50_000
 """Tokens that are read to see whether a code ever fires."""
 
 
-def steered(opened: Opened, strategy: Strategy, texts: Sequence[str]) -> Steered:
+def steered(opened: TrainedRun, strategy: Strategy, texts: Sequence[str]) -> Steered:
     """`strategy` while the codes in `texts`, SITE:LAYER:CODE or SITE:LAYER:GROUP:CODE each, are active in all prompts.
 
     Raises:

@@ -97,19 +97,19 @@ def tables(spec: Spec) -> Iterator[tuple[str, str]]:
 def columns(run: Any, module: Any) -> dict[str, dict[str, Any]]:
     """Path -> what else the run says of a parameter: mesh axes, decay, and where it matters freezing and source."""
     optimizer = getattr(run, "optimizer", None)
-    if optimizer is None or not hasattr(optimizer, "treatments"):
+    if optimizer is None or not hasattr(optimizer, "param_groups"):
         return {}
     from arch.params import logical_axes, metadata, roles, split
-    from train.mesh import mesh_axes
+    from train.sharding.mesh import mesh_axes
 
     rows = metadata(module)
-    treatments = optimizer.treatments(split(module)[1], logical_axes(module), roles=roles(module))
+    param_groups = optimizer.param_groups(split(module)[1], logical_axes(module), roles=roles(module))
     extra: dict[str, dict[str, Any]] = {}
-    for path, treatment in treatments.items():
-        extra[path] = {"mesh": mesh_axes(rows[path]["axes"], path), "decay": treatment.decay}
-        if treatment.multiplier != 1:
-            extra[path]["multiplier"] = treatment.multiplier
-        if treatment.frozen:
+    for path, param_group in param_groups.items():
+        extra[path] = {"mesh": mesh_axes(rows[path]["axes"], path), "decay": param_group.decay}
+        if param_group.multiplier != 1:
+            extra[path]["multiplier"] = param_group.multiplier
+        if param_group.frozen:
             extra[path]["frozen"] = "frozen"
     start = getattr(run, "start", None)
     for path, origin in (start.origins() if start is not None else {}).items():

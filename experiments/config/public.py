@@ -38,7 +38,7 @@ MORE = {
     "contract": "arch.layers.shapes",
     "Axis": "arch.sharding",
     "Buffer": "arch.params",
-    "Maker": "arch.params",
+    "ParamFactory": "arch.params",
     "Context": "arch.context",
     "Result": "arch.context",
     "coupled": "arch.answers",
@@ -52,7 +52,7 @@ MORE = {
     "Inputs": "arch.models.base",
     "Network": "arch.models.base",
     "Output": "arch.models.base",
-    "Keep": "arch.context",
+    "Gates": "arch.context",
     "generate": "arch.decode.generate",
     "reading": "arch.models.encoder_decoder",
     "at_equal_bits": "experiments.study.equal_bits",
@@ -60,7 +60,7 @@ MORE = {
     "match": "experiments.study.match",
     "run_study": "experiments.study.engine",
     "unknown_form": "experiments.config.load",
-    "open_run": "train.opened",
+    "open_run": "train.trained",
     "train": "train.loop",
 }
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from arch.spec import UserError
 from experiments.config import render
-from experiments.study import folder as study_folder
-from experiments.study import stored
-from experiments.study.cells import Cells
 from experiments.study.engine import seed_group
 from experiments.study.from_arm import parent
+from experiments.study.report import stored
 from experiments.study.results import Results
 from experiments.study.study import Study
-from train.members import Members
-from train.opened import Opened, open_run
+from experiments.study.work import folder as study_folder
+from experiments.study.work.cells import Cells
+from train.ensemble import Ensemble
+from train.trained import TrainedRun, open_run
 
 
 def is_study(folder: Path) -> bool:
@@ -22,7 +22,9 @@ def is_study(folder: Path) -> bool:
     return (folder / study_folder.FILE).exists()
 
 
-def open_arm(folder: Path, name: str | None, replica: int = 0, *, trust: bool = False) -> tuple[Opened, Path, Results]:
+def open_arm(
+    folder: Path, name: str | None, replica: int = 0, *, trust: bool = False
+) -> tuple[TrainedRun, Path, Results]:
     """(the run of seed `replica` of arm `name`, its folder, the results of the study).
 
     Raises:
@@ -44,4 +46,4 @@ def open_arm(folder: Path, name: str | None, replica: int = 0, *, trust: bool = 
         raise UserError(f"--arm={name}: its checkpoints are not in {folder}; it was trained elsewhere")
     if replica >= len(group.rows):
         raise UserError(f"--replica={replica}: {name} has {len(group.rows)} seeds, counted from 0")
-    return open_run(study.arms[name], at, members=Members(group.rows), replica=replica), at, results
+    return open_run(study.arms[name], at, ensemble=Ensemble(group.rows), replica=replica), at, results

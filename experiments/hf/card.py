@@ -12,7 +12,7 @@ from arch.hf.parity import Parity
 from arch.models.base import Bidirectional, Causal, Seq2Seq
 from arch.spec import flatten
 from experiments.study.results import Results
-from train import metrics
+from train.record import metrics
 from train.run import Run
 
 PIPELINES = ((Seq2Seq, "translation"), (Causal, "text-generation"), (Bidirectional, "fill-mask"))

@@ -11,7 +11,7 @@ import jax
 from arch.spec import SpecError, UserError
 from experiments.hf.export import Options, export_opened
 from train.data.base import silent
-from train.opened import Opened
+from train.trained import TrainedRun
 
 FOLDER = "export"
 
@@ -50,7 +50,7 @@ class ExportEvery:
         """Whether `step` is one of them."""
         return step % self.every == 0 or step == steps
 
-    def __call__(self, opened: Opened, note: Callable[[str], None]) -> None:
+    def __call__(self, opened: TrainedRun, note: Callable[[str], None]) -> None:
         """Writes one, and says so."""
         to = self.to / str(opened.step)
         if to.exists():

@@ -29,8 +29,8 @@ from experiments.study.results import Results
 from train.data.bars import bars
 from train.data.base import Progress
 from train.data.paths import expanded
-from train.opened import Opened, open_run
 from train.run import Run
+from train.trained import TrainedRun, open_run
 
 CARD = "README.md"
 
@@ -77,7 +77,7 @@ def export(folder: str, to: str, options: Options = Options(), note: Callable[[s
 
 
 def export_opened(
-    opened: Opened,
+    opened: TrainedRun,
     folder: Path,
     to: Path,
     options: Options = Options(),
@@ -162,7 +162,7 @@ def generation(run: Run, known: Facts) -> Mapping[str, Any] | None:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _parity(new: Path, run: Run, opened: Opened, found: Plan, dtype: str) -> Parity:
+def _parity(new: Path, run: Run, opened: TrainedRun, found: Plan, dtype: str) -> Parity:
     own, fewer = (run.model, opened.params), dtype != "float32"
     if found.files:  # code of its own, which no family reads back: our network on numbers rounded alike
         rounded, buffers = (jax.tree.map(lambda leaf: _rounded(leaf, dtype), tree)

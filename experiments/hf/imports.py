@@ -24,22 +24,22 @@ from arch.spec import SpecError, UserError
 from experiments.config import load, render
 from experiments.hf import own
 from experiments.hf.origins import TOKENIZER, Origin, origin
-from train import folder as run_folder
-from train.checkpoint import Checkpoints
 from train.data.corpus import Source
 from train.data.text import Text
 from train.data.tokenizers import TokenizerFile
 from train.data.without_rows import WithoutRows
-from train.from_arrays import FromArrays
 from train.objectives.base import Objective
 from train.objectives.classification import Classification as ClassLabels
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.next_token import NextToken
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.objectives.token_labels import TokenLabels
-from train.run import Reports, Run
+from train.record import folder as run_folder
+from train.record.checkpoint import Checkpoints
+from train.run import Logging, Run
 from train.setup import prepare
-from train.start import begin
+from train.starts.from_arrays import FromArrays
+from train.starts.start import begin
 
 LONGEST = 1024
 """Rows, at most, of what is given no data."""
@@ -138,7 +138,7 @@ def _run(found: Found, loaded: load.Loaded | None, tokenizer: TokenizerFile | No
     if source is not None and tokenizer is not None and not pairs:
         data = Text(source, tokenizer, length)
     objective = next((task for kind, task in OBJECTIVES if isinstance(model, kind)), NextToken())
-    return Run(model=model, data=data, objective=objective, batch=1, steps=1, reports=Reports(keep=1))
+    return Run(model=model, data=data, objective=objective, batch=1, steps=1, logging=Logging(keep=1))
 
 
 def _tokenizer(at: Origin, new: Path, note: Callable[[str], None]) -> TokenizerFile | None:
@@ -162,7 +162,7 @@ def _save(run: Run, found: Found, new: Path) -> None:
     program = prepare(run, dataset.description)
     state = begin(FromArrays.of({"params": found.params, "buffers": found.buffers}), program.start(), lambda line: None)
     place = {} if isinstance(run.data, WithoutRows) else program.batches(dataset).get_state()
-    with Checkpoints(epath.Path(new), run.reports.keep) as checkpoints:
+    with Checkpoints(epath.Path(new), run.logging.keep) as checkpoints:
         checkpoints.save(0, state, place)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.study.study import Study
 from train.data.description import prefix
 from train.evaluate import TEST
-from train.identity import digest
+from train.record.identity import digest
 from train.run import Run
 
 

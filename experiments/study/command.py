@@ -13,16 +13,16 @@ from arch.spec import UserError
 from experiments.config import render
 from experiments.config.flags import Command
 from experiments.config.load import split
-from experiments.study.cells import Cells
 from experiments.study.engine import run_study
-from experiments.study.executors import Executor, InProcess
-from experiments.study.folder import claim
-from experiments.study.ray_executor import Ray
-from experiments.study.report import terminal_table, write_kept, write_report
-from experiments.study.sample import sample
+from experiments.study.report.report import terminal_table, write_kept, write_report
+from experiments.study.report.sample import sample
 from experiments.study.study import Study
-from experiments.study.sweep import arms
-from experiments.study.sweep_text import from_text
+from experiments.study.sweeps.sweep import arms
+from experiments.study.sweeps.sweep_text import from_text
+from experiments.study.work.cells import Cells
+from experiments.study.work.executors import Executor, InProcess
+from experiments.study.work.folder import claim
+from experiments.study.work.ray_executor import Ray
 from train.objectives.next_token import NextToken
 from train.run import Run
 

@@ -16,15 +16,15 @@ from typing import Any
 from arch.spec import SpecError, UserError, differences, flatten
 from experiments.config import render
 from experiments.config.errors import ConfigError
-from experiments.study.claims import Better
-from experiments.study.judge import judge_all
+from experiments.study.claims.claims import Better
+from experiments.study.claims.judge import judge_all
+from experiments.study.claims.measured import lower_is_better
 from experiments.study.match import shape
-from experiments.study.measured import lower_is_better
-from experiments.study.names import point_names, short_paths
 from experiments.study.results import Arm, Cell, Results
-from train import metrics
-from train.folder import FREE
-from train.reporter import TIMES
+from experiments.study.sweeps.names import point_names, short_paths
+from train.record import metrics
+from train.record.folder import FREE
+from train.record.reporter import TIMES
 from train.run import Run
 
 PREFERRED = ("val/bits_per_byte", "val/loss")

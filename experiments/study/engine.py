@@ -14,24 +14,25 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from arch.spec import UserError
-from experiments.study import baselines, power
-from experiments.study.cells import Cells, Group, write
-from experiments.study.executors import Executor, InProcess
+from experiments.study import baselines
+from experiments.study.claims import power
+from experiments.study.claims.judge import judge_all
+from experiments.study.claims.until import Until
+from experiments.study.claims.verdicts import Verdict
 from experiments.study.from_arm import generations, settled, within
-from experiments.study.judge import judge_all
 from experiments.study.match import count, shape
-from experiments.study.provenance import provenance
-from experiments.study.registration import register
 from experiments.study.results import Arm, Cell, Phase, Results
 from experiments.study.study import EXTENSIONS, TUNING_SEED, Study
-from experiments.study.tasks import to_task, work
-from experiments.study.tuning import Curve, curves
-from experiments.study.until import Until
-from experiments.study.verdicts import Verdict
-from train.confined import confined
+from experiments.study.sweeps.tuning import Curve, curves
+from experiments.study.work.cells import Cells, Group, write
+from experiments.study.work.executors import Executor, InProcess
+from experiments.study.work.provenance import provenance
+from experiments.study.work.registration import register
+from experiments.study.work.tasks import to_task, work
 from train.estimate import estimate
+from train.record.confined import confined
 from train.run import Run
-from train.start import Start
+from train.starts.start import Start
 
 RATE = "optimizer.learning_rate"
 Note = Callable[[str], None]

@@ -9,8 +9,8 @@ from flax import nnx
 
 from arch.bottlenecks.base import Bottleneck
 from arch.bottlenecks.rate import ceiling
-from arch.layers.initializers import Normal
-from arch.params import Maker
+from arch.layers.init.initializers import Normal
+from arch.params import ParamFactory
 from arch.spec import SpecError, UserError
 from experiments.study.match import excess
 
@@ -70,6 +70,6 @@ def bits_of(bottleneck: Bottleneck, sizes: Sequence[int]) -> float:
     """What the codes of one token take at most, at a site whose values have these sizes. Nothing is computed."""
 
     def built() -> nnx.Module:
-        return nnx.Dict({"part": bottleneck.build_at(sizes, Maker(jax.random.key(0), Normal(), 1))})
+        return nnx.Dict({"part": bottleneck.build_at(sizes, ParamFactory(jax.random.key(0), Normal(), 1))})
 
     return ceiling(nnx.eval_shape(built))

@@ -15,7 +15,7 @@ from typing import Any
 
 from arch.spec import Problem, UserError, walk
 from train.run import Run
-from train.start import FromRun, Start
+from train.starts.start import FromRun, Start
 
 
 @dataclasses.dataclass(frozen=True)

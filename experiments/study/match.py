@@ -27,7 +27,7 @@ from typing import Literal, get_args
 from arch import cost
 from arch.bottlenecks.rate import ceiling
 from arch.spec import Problem, Spec, UserError, above, one_of
-from experiments.study.dials import (
+from experiments.study.sweeps.dials import (
     Depth,
     DifferError,
     depth_name,

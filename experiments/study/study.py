@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arch.spec import Problem, Spec, above, at_least
+from experiments.study.claims.measured import direction_of
+from experiments.study.claims.until import Until
+from experiments.study.claims.verdicts import Claim
 from experiments.study.from_arm import from_arm_problems
 from experiments.study.match import Match, mismatch
-from experiments.study.measured import direction_of
-from experiments.study.panels import panel_problems
-from experiments.study.until import Until
-from experiments.study.verdicts import Claim
+from experiments.study.panels.panels import panel_problems
 from experiments.suites.base import Score
 from train.run import Run
 

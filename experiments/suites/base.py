@@ -20,8 +20,8 @@ from arch.models.base import Inputs, Output
 from arch.params import merge, split
 from arch.spec import Problem, Spec, UserError, at_least
 from experiments.suites.exhibits import Exhibit
-from train.opened import Opened
 from train.run import Run
+from train.trained import TrainedRun
 
 Rows = Mapping[str, np.ndarray]
 
@@ -38,7 +38,7 @@ class Asked:
     """
 
     def __init__(
-        self, opened: Opened, split: str, rows: int, batch: int = 32, curve: Sequence[Mapping[str, float]] = ()
+        self, opened: TrainedRun, split: str, rows: int, batch: int = 32, curve: Sequence[Mapping[str, float]] = ()
     ):
         there = opened.dataset.rows[split]
         self.opened, self.split, self.batch, self.curve = opened, split, batch, curve
@@ -103,7 +103,7 @@ class Score(Spec, abc.ABC):
 
 
 def score(
-    scores: tuple[Score, ...], opened: Opened, split: str, curve: Sequence[Mapping[str, float]] = ()
+    scores: tuple[Score, ...], opened: TrainedRun, split: str, curve: Sequence[Mapping[str, float]] = ()
 ) -> dict[str, float]:
     """All of `scores` of a model on one split; `curve` as in `Asked`.
 
@@ -124,7 +124,7 @@ def score(
 
 
 def exhibits(
-    scores: tuple[Score, ...], opened: Opened, split: str, curve: Sequence[Mapping[str, float]] = ()
+    scores: tuple[Score, ...], opened: TrainedRun, split: str, curve: Sequence[Mapping[str, float]] = ()
 ) -> list[Exhibit]:
     """What all of `scores` show of a model. Raises UserError for two of one title."""
     found = [shown for one in scores for shown in one.show(Asked(opened, split, one.rows, curve=curve))]

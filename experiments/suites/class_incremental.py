@@ -46,7 +46,7 @@ class ClassIncremental(Score):
 
     def refusal(self, run: Run) -> str:
         ends = phase_ends(run.steps, self.phases)
-        if self._has_sets(run) and any(end % (run.reports.evaluate or run.steps) for end in ends[:-1]):
+        if self._has_sets(run) and any(end % (run.logging.evaluate or run.steps) for end in ends[:-1]):
             return f"ClassIncremental needs an evaluation at the end of each phase: evaluate every {ends[0]} steps"
         return super().refusal(run)
 

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, get_args
 import jax
 import numpy as np
 
-from arch.layers.class_heads import ClassHead, LinearHead, MLPHead
-from arch.layers.pooling import LastPooling, MeanPooling
+from arch.layers.heads.class_heads import ClassHead, LinearHead, MLPHead
+from arch.layers.heads.pooling import LastPooling, MeanPooling
 from arch.models.base import Bidirectional, Causal, Inputs, Model, Seq2Seq
 from arch.models.classifier import Matcher
 from arch.models.tagger import tagger_of
@@ -32,15 +32,15 @@ from train.data.base import Batch, Dataset, Rows
 from train.data.built import Built
 from train.data.halves import HalvesDataset
 from train.data.replaced import ReplacedDataset, no_text
-from train.from_arrays import FromArrays
-from train.members import Members, pick
+from train.ensemble import Ensemble, pick
 from train.objectives.base import Objective
 from train.objectives.classification import Classification
 from train.objectives.token_labels import TokenLabels
-from train.opened import Opened
 from train.optim import AdamW, Linear
-from train.run import Reports, Run
+from train.run import Logging, Run
 from train.setup import prepare
+from train.starts.from_arrays import FromArrays
+from train.trained import TrainedRun
 
 TRUNK = r"^(?!head\.)"
 """The parameters and buffers of a trunk: all but those of the head."""
@@ -78,7 +78,7 @@ class FineTuned(Score):
         why = no_text(run.data.describe())
         return super().refusal(run) or (f"the data of {type(self).__name__} {why}" if why else "")
 
-    def tuned(self, asked: Asked, model: Model, objective: Objective, dataset: Dataset) -> Opened:
+    def tuned(self, asked: Asked, model: Model, objective: Objective, dataset: Dataset) -> TrainedRun:
         """`model` with the trunk of the model that is asked, trained on `dataset`.
 
         Raises:
@@ -100,20 +100,20 @@ class FineTuned(Score):
             seed=self.seed,
             precision=whole.precision,
             mesh=dataclasses.replace(whole.mesh, replica=1),
-            reports=Reports(log=0, evaluate=0, checkpoint=0),
+            logging=Logging(log=0, evaluate=0, checkpoint=0),
             start=FromArrays.of(asked.opened.state, TRUNK, "the scored model"),
         )
-        members = Members(tuple({"optimizer.learning_rate": rate} for rate in self.learning_rates))
+        ensemble = Ensemble(tuple({"optimizer.learning_rate": rate} for rate in self.learning_rates))
         with tempfile.TemporaryDirectory() as folder:
-            done = loop.train(run, Path(folder) / "run", members=members)
+            done = loop.train(run, Path(folder) / "run", ensemble=ensemble)
         losses = np.array(done.metrics["val/loss"])
         losses[list(done.stopped)] = np.inf
         losses = np.where(np.isfinite(losses), losses, np.inf)
         best = int(losses.argmin())
         if losses[best] == np.inf:
             raise UserError(f"{type(self).__name__}: no learning rate of {self.learning_rates} trains to a finite loss")
-        program = prepare(members.lone(run, best), data.description)
-        return Opened(program, jax.device_get(pick(done.state, best)), dataset, self.steps)
+        program = prepare(ensemble.lone(run, best), data.description)
+        return TrainedRun(program, jax.device_get(pick(done.state, best)), dataset, self.steps)
 
 
 @dataclasses.dataclass(frozen=True)

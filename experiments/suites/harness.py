@@ -25,7 +25,7 @@ from arch.models.base import Causal, Inputs, Seq2Seq
 from arch.params import merge, split
 from arch.spec import UserError
 from experiments.suites.batches import batches
-from train.opened import Opened
+from train.trained import TrainedRun
 
 KNOWN = ("until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p")
 NEW = 256
@@ -53,7 +53,7 @@ class Harness(_base()):  # type: ignore[misc]
       UserError: the model continues no text.
     """
 
-    def __init__(self, opened: Opened, batch: int = 16, length: int | None = None):
+    def __init__(self, opened: TrainedRun, batch: int = 16, length: int | None = None):
         super().__init__()
         model = opened.program.run.model
         if not isinstance(model, Causal) or isinstance(model, Seq2Seq):

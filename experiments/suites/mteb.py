@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from arch.layers.pooling import LastPooling, MeanPooling, Pooling
+from arch.layers.heads.pooling import LastPooling, MeanPooling, Pooling
 from arch.models.base import Bidirectional, Causal, Inputs, Seq2Seq, TextEmbedding
 from arch.params import merge, split
 from arch.spec import UserError
 from experiments.suites.batches import batches
-from train.opened import Opened
+from train.trained import TrainedRun
 
 
 class TextEncoder:
@@ -39,7 +39,7 @@ class TextEncoder:
       UserError: the model is none of these, or its data has no tokenizer.
     """
 
-    def __init__(self, opened: Opened, batch: int = 32, length: int | None = None):
+    def __init__(self, opened: TrainedRun, batch: int = 32, length: int | None = None):
         model = opened.program.run.model
         if isinstance(model, Seq2Seq) or not isinstance(model, (Bidirectional, Causal, TextEmbedding)):
             raise UserError(f"MTEB needs an encoder, a decoder or an embedder; {type(model).__name__} is none")

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arch.context import Keep
+from arch.context import Gates
 from arch.models.base import Bidirectional, Causal, Classification, Seq2Seq
 from arch.params import merge, split
 from arch.spec import Problem
@@ -38,7 +38,7 @@ ABLATIONS = ("zero", "mean", "resample")
 FILLED = "filled"
 """The array of a batch that says which rows are there."""
 
-Gates = Mapping[str, jax.Array]
+Open = Mapping[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _saved(save: str, task: Any, graphdef: Any, params: Any, buffers: Any, batch
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _pass(
-    task: Any, graphdef: Any, params: Any, buffers: Any, batch: Any, gates: Gates, changed: Gates, way: Any, means: Any
+    task: Any, graphdef: Any, params: Any, buffers: Any, batch: Any, gates: Open, changed: Open, way: Any, means: Any
 ) -> dict[str, Any]:
     """Sums over the rows of a batch.
 
@@ -210,8 +210,8 @@ def _pass(
         return edit
 
     tap = Tap(save=f"{SAVED}|{_any(gates)}", edit={name: ablated(name) for name in gates}, strict=False)
-    out = model(inputs, keep=Keep(gates), tap=tap)
-    off = model(inputs, keep=Keep({name: jnp.zeros_like(gate) for name, gate in gates.items()}))
+    out = model(inputs, gates=Gates(gates), tap=tap)
+    off = model(inputs, gates=Gates({name: jnp.zeros_like(gate) for name, gate in gates.items()}))
     loss = task.loss(out, targets)
     log_p, log_q = (jax.nn.log_softmax(one.logits.astype(jnp.float32), axis=-1) for one in (off, out))
     divergence = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

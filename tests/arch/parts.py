@@ -10,7 +10,7 @@ from flax import nnx
 from arch.answers import Sum, coupled, mean_over
 from arch.context import Context, Result
 from arch.cost import abstract
-from arch.layers.norms import RMSNorm, RMSNormLayer
+from arch.layers.norms.common import RMSNorm, RMSNormLayer
 from arch.layers.sublayer import FeedForward
 from arch.params import split
 

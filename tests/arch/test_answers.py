@@ -12,13 +12,13 @@ from flax import nnx
 from arch.answers import Answers, Sum, by_name, coupled, mean_over
 from arch.blocks import PreNorm
 from arch.context import Result
-from arch.layers.attention import Attention
-from arch.layers.initializers import Normal
-from arch.layers.norms import NoNorm, RMSNorm
+from arch.layers.attention.softmax import Attention
+from arch.layers.init.initializers import Normal
+from arch.layers.norms.common import NoNorm, RMSNorm
 from arch.layers.sublayer import FeedForward
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
-from arch.params import Maker, merge
+from arch.params import ParamFactory, merge
 from arch.stacks import Cycle, Grouped, Listed, ParallelStack, Sequential
 from arch.taps import Tap
 from tests.arch import tiny
@@ -132,7 +132,7 @@ def test_what_is_answered_reaches_the_gradient():
     assert (np.abs(gains).max(axis=1) > 1e-3).all()
 
 
-MAKE = Maker(jax.random.key(0), Normal())
+MAKE = ParamFactory(jax.random.key(0), Normal())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ from flax import nnx
 
 from arch.blocks import PreNorm
 from arch.buffers import advance
-from arch.layers.attention import Attention
-from arch.layers.initializers import Normal
+from arch.layers.attention.softmax import Attention
+from arch.layers.init.initializers import Normal
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
-from arch.params import Buffer, Maker, logical_axes, merge, metadata, split, stack_layers
+from arch.params import Buffer, ParamFactory, logical_axes, merge, metadata, split, stack_layers
 from arch.spec import UserError
 from arch.stacks import Cycle, Sequential
 from arch.taps import Tap
@@ -20,7 +20,7 @@ from tests.arch import tiny
 from tests.arch.parts import Counting, CountingLayer, drawn
 
 D, L, B, T = 8, 3, 2, 5
-MAKE = Maker(jax.random.key(0), Normal())
+MAKE = ParamFactory(jax.random.key(0), Normal())
 
 
 class Holder(nnx.Module):
@@ -96,7 +96,7 @@ SUMS = {"rows": np.float32(4), "sum": np.arange(D, dtype=np.float32)}
 
 
 def counting():
-    make = Maker(jax.random.key(0), Normal())
+    make = ParamFactory(jax.random.key(0), Normal())
     return CountingLayer(Counting(4.0), D, make)
 
 

@@ -10,11 +10,11 @@ from flax import nnx
 
 from arch import cost
 from arch.blocks import Parallel, PreNorm, SandwichNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Tied
 from arch.layers.feed_forward import MLP, GatedMLP
 from arch.layers.linear import Dense
-from arch.layers.norms import LayerNorm, RMSNorm
+from arch.layers.norms.common import LayerNorm, RMSNorm
 from arch.layers.positions import Learned, NoPosition, T5Relative
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder

@@ -9,11 +9,11 @@ from flax import nnx
 
 from arch.blocks import PreNorm
 from arch.cost import abstract
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Tied
 from arch.layers.feed_forward import MLP
 from arch.layers.linear import Dense
-from arch.layers.norms import LayerNorm
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import Learned, T5Relative
 from arch.models.decoder import Decoder
 from arch.params import metadata

@@ -10,13 +10,13 @@ from flax import nnx
 from arch.blocks import PreNorm
 from arch.bottlenecks.base import Bottleneck
 from arch.context import Result
-from arch.layers.attention import Attention
-from arch.layers.initializers import Normal
-from arch.layers.norms import Norm, RMSNorm
+from arch.layers.attention.softmax import Attention
+from arch.layers.init.initializers import Normal
+from arch.layers.norms.common import Norm, RMSNorm
 from arch.layers.sublayer import FeedForward
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
-from arch.params import Maker, merge
+from arch.params import ParamFactory, merge
 from arch.purity import unchanged
 from arch.spec import UserError
 from arch.stacks import Cycle, Grouped, Sequential
@@ -157,7 +157,7 @@ def test_changes_between_calls_are_the_users_own():
 
 
 def test_an_error_inside_is_not_covered_up():
-    part = Restless("attribute", Maker(jax.random.key(0), Normal()))
+    part = Restless("attribute", ParamFactory(jax.random.key(0), Normal()))
 
     def call():
         with unchanged(part):

@@ -9,11 +9,11 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import LocalWindow, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import MLP, GatedMLP
-from arch.layers.masks import LocalWindow, SlidingWindow
-from arch.layers.norms import LayerNorm
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import Learned
 from arch.models.decoder import Decoder
 from arch.spec import Problem, Spec, SpecError, above, at_least, between, differences, flatten, one_of, to_text, walk
@@ -69,7 +69,7 @@ def test_replace_checks_again():
 
 def test_refuse_carries_the_node():
     node = Leaf(size=7)
-    error = node.refuse("size", "must divide 8")
+    error = node.invalid("size", "must divide 8")
     assert isinstance(error, SpecError)
     assert error.node is node
     assert error.problems == (Problem("size", 7, "must divide 8"),)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from arch.blocks import base
-from arch.context import Keep
-from arch.layers import attend, attention, feed_forward
+from arch.context import Gates
+from arch.layers import feed_forward
+from arch.layers.attention import attend
+from arch.layers.attention import softmax as attention
 from arch.models import decoder, trunk
 from arch.taps import NoTap, Tap
 from tests.arch import tiny
@@ -155,8 +157,10 @@ def test_saved_values_pass_through_a_gradient(everything):
 def test_parts_sum_to_the_residual(block, gates):
     """Also with dropout, and with gates of every kind."""
     forward, params = tiny.forward(tiny.decoder(block=block, depth=3, dropout=0.3, norm=tiny.BIASED))
-    keep = Keep() if gates is None else Keep(mixer=np.array([True, False, True]), feed_forward=np.float32([1, 0.5, 0]))
-    run = tiny.jit(lambda p, key: forward(p, tiny.tokens(B, T), key=key, keep=keep, tap=Tap(save=".*")).taps)
+    gates = (
+        Gates() if gates is None else Gates(mixer=np.array([True, False, True]), feed_forward=np.float32([1, 0.5, 0]))
+    )
+    run = tiny.jit(lambda p, key: forward(p, tiny.tokens(B, T), key=key, gates=gates, tap=Tap(save=".*")).taps)
     taps = {site: np.asarray(value) for site, value in run(params, jax.random.key(0)).items()}
     if block == "parallel":
         assert "resid_mid" not in taps
@@ -183,9 +187,9 @@ def test_zeroing_a_write_is_closing_its_gate(block, site, gate, loop):
     """Also where the sandwich's outer norm has a bias, which a write of zeros inside it would let through."""
     forward, params = tiny.forward(tiny.decoder(block=block, depth=3, loop=loop, norm=tiny.BIASED))
     tap = Tap(edit={site: at_layer(1, lambda x: 0 * x)})
-    keep = Keep(**{gate: np.array([True, False, True])})
+    gates = Gates(**{gate: np.array([True, False, True])})
     run = lambda **kwargs: forward(params, tiny.tokens(B, T), **kwargs).logits  # noqa: E731
-    edited, gated, plain = tiny.jit(lambda: (run(tap=tap), run(keep=keep), run()))()
+    edited, gated, plain = tiny.jit(lambda: (run(tap=tap), run(gates=gates), run()))()
     tiny.close(edited, gated, 1e-6, 1e-6)
     assert np.abs(gated - plain).max() > 0.1
 

@@ -22,14 +22,14 @@ from arch.blocks.depth_scaled import ScaledNorm, ScaledResidual, ScaledSublayer
 from arch.blocks.learned_scale import LayerScale, SkipInit
 from arch.blocks.mix_norm import MixNorm
 from arch.cost import abstract
-from arch.layers.attention import Attention
-from arch.layers.norms import LayerNorm, RMSNorm
+from arch.layers.attention.softmax import Attention
+from arch.layers.norms.common import LayerNorm, RMSNorm
 from arch.layers.positions import ALiBi, Learned, NoPosition, Rotary, Sinusoidal, T5Relative
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.params import metadata
-from arch.stacks import Kept, Sequential
+from arch.stacks import LayerSubset, Sequential
 
 V, D, N, H = 19, 32, 4, 2
 """Vocabulary, width, query heads and key-value heads of the tiny models."""
@@ -85,7 +85,7 @@ def decoder(
         width=D,
         depth=depth,
         block=BLOCKS[block](mixer=mixer, norm=norm or RMSNorm(), dropout=dropout),
-        stack=Sequential(loop=loop, remat=remat, kept=None if kept is None else Kept(*kept)),
+        stack=Sequential(loop=loop, remat=remat, kept=None if kept is None else LayerSubset(*kept)),
         position=in_model,
     )
 

@@ -12,7 +12,7 @@ from arch.models.decoder import Decoder
 from arch.spec import UserError
 from experiments.curse_of_depth import FORMS, LARGE, PAPER, arms, get_config
 from experiments.lns_sizes import SIZES, run
-from experiments.study.claims import Better
+from experiments.study.claims.claims import Better
 
 SHAPES = {
     9: (4, 128, 352),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arch import cost
-from arch.layers.masks import Causal, LocalWindow, SlidingWindow
+from arch.layers.attention.masks import Causal, LocalWindow, SlidingWindow
 from arch.models.base import Inputs
 from arch.params import merge, metadata, roles, split
 from arch.spec import SpecError
@@ -162,11 +162,11 @@ def test_the_rate_goes_through_the_phases(name):
 
 def test_gains_and_biases_do_not_decay():
     model = cost.abstract(TINY.encoder(**THETA))
-    treatments = SIZES["17M"].recipe.optimizer(step_tokens=1).treatments(split(model)[1], roles=roles(model))
-    assert {path for path, one in treatments.items() if not one.decay} == {
-        path for path in treatments if "norm" in path or path == "head.bias"
+    param_groups = SIZES["17M"].recipe.optimizer(step_tokens=1).param_groups(split(model)[1], roles=roles(model))
+    assert {path for path, one in param_groups.items() if not one.decay} == {
+        path for path in param_groups if "norm" in path or path == "head.bias"
     }
-    assert treatments["embedding.table"].decay == 1.0
+    assert param_groups["embedding.table"].decay == 1.0
 
 
 def test_the_last_layer_must_be_global():

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from arch.layers.plain_init import Zeros
+from arch.layers.init.plain import Zeros
 from arch.spec import UserError
 from experiments.gradient_noise import FORMS, PAPER, get_config
 from experiments.study.engine import run_study

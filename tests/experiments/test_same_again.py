@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from arch.layers.initializers import Normal
-from arch.layers.reseeded import Reseeded
+from arch.layers.init.initializers import Normal
+from arch.layers.init.reseeded import Reseeded
 from arch.spec import UserError, differences
 from experiments import same_again
 from experiments.config.overrides import Override, apply
 from experiments.same_again import FORMS, get_config
-from experiments.study.claims import Better, Equivalent
+from experiments.study.claims.claims import Better, Equivalent
 from experiments.study.engine import run_study
 
 

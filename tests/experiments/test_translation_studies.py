@@ -19,8 +19,8 @@ from experiments.study.from_arm import FromArm
 from experiments.study.match import count
 from experiments.suites.base import Asked
 from experiments.suites.int8 import Int8
-from train.opened import Opened
 from train.setup import prepare
+from train.trained import TrainedRun
 
 STUDIES = {
     "gnmt": gnmt,
@@ -93,7 +93,7 @@ def test_what_integers_cost():
     dataset = run.data.build()
     program = prepare(run, dataset.description)
     state = jax.tree.map(lambda x: 6.0 * x if x.ndim > 1 else x, program.start())
-    asked = Asked(Opened(program, state, dataset, 0), "validation", 10, batch=4)
+    asked = Asked(TrainedRun(program, state, dataset, 0), "validation", 10, batch=4)
     found = Int8(delta=1.0, rows=10).measure(asked)
     rows = asked.rows
     read = Inputs(rows["tokens"][:, :-1], None, rows["segments"][:, :-1],

@@ -7,8 +7,8 @@ import pytest
 
 from arch.cost import abstract, metadata, parameters
 from arch.spec import UserError
+from experiments.study.claims.on_average import OnAverage
 from experiments.study.engine import run_study
-from experiments.study.on_average import OnAverage
 from experiments.wide_attention import CHEAP, FORMS, LAYOUTS, get_config, mixers, shape
 
 D, K, F, TOTAL = 64, 8, 128, 48

@@ -4,13 +4,13 @@ It knows of none of them; the cases change it by overrides, as a command line do
 """
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from tests.train.toys import VOCAB, Toy
-from train.mesh import Mesh
 from train.optim import AdamW, Constant
-from train.run import Reports, Run
+from train.run import Logging, Run
+from train.sharding.mesh import Mesh
 
 
 def get_config(form: str = "") -> Run:
@@ -23,5 +23,5 @@ def get_config(form: str = "") -> Run:
         batch=8,
         steps=4,
         mesh=Mesh(data=1),
-        reports=Reports(log=1, evaluate=0, checkpoint=0),
+        logging=Logging(log=1, evaluate=0, checkpoint=0),
     )

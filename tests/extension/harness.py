@@ -16,12 +16,12 @@ from arch.models.base import Inputs
 from arch.params import merge, split
 from arch.taps import Tap
 from experiments.config.flags import read
-from train.checkpoint import Checkpoints
+from train.ensemble import Ensemble
 from train.forward import report
-from train.members import Members
-from train.mesh import Mesh
+from train.record.checkpoint import Checkpoints
 from train.run import Run
-from train.setup import Program, prepare
+from train.setup import CompiledRun, prepare
+from train.sharding.mesh import Mesh
 from train.step import EVALUATION
 
 CONFIG = "tests/extension/base.py"
@@ -67,7 +67,7 @@ class Steps:
     """What training did: the state before and after the steps, on the host, their metrics, and those of the validation
     split before and after them."""
 
-    program: Program
+    program: CompiledRun
     dataset: Any
     first: Any
     state: Any
@@ -87,16 +87,16 @@ class Steps:
 @functools.cache
 def steps(run: Run, seeds: tuple[int, ...] = ()) -> Steps:
     """All the steps of `run`, or of its replicas with these seeds."""
-    members = Members(tuple({"seed": seed} for seed in seeds)) if seeds else None
+    ensemble = Ensemble(tuple({"seed": seed} for seed in seeds)) if seeds else None
     dataset = run.data.build()
-    program = prepare(run, dataset.description, members=members)
+    program = prepare(run, dataset.description, ensemble=ensemble)
     state = program.start()
     first, before = jax.device_get(state), evaluation(program, dataset, state)
     state, told = taken(program, dataset, state)
     return Steps(program, dataset, first, jax.device_get(state), told, before, evaluation(program, dataset, state))
 
 
-def taken(program: Program, dataset: Any, state: Any) -> tuple[Any, list[dict[str, Any]]]:
+def taken(program: CompiledRun, dataset: Any, state: Any) -> tuple[Any, list[dict[str, Any]]]:
     """The state after all the steps, and the metrics of each on the host."""
     fine, batches, told = program.go(), program.batches(dataset), []
     for _ in range(program.run.steps):
@@ -127,7 +127,7 @@ def on_mesh(run: Run, mesh: Mesh, first: Any) -> Spread:
     return Spread(jax.device_get(state), told, evaluated, parts)
 
 
-def evaluation(program: Program, dataset: Any, state: Any, rows: int = 8) -> dict[str, Any]:
+def evaluation(program: CompiledRun, dataset: Any, state: Any, rows: int = 8) -> dict[str, Any]:
     """The metrics over the validation split, in batches of `rows`."""
     sums = None
     for batch in dataset.validation(rows):

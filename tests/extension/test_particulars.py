@@ -22,11 +22,11 @@ from tests.train.test_loop import signal_at
 from train.data.order import ByClass, Label, values
 from train.data.reversal import Reversed
 from train.data.wrappers import Ordered
+from train.ensemble import Ensemble
 from train.loop import train
-from train.members import Members
-from train.metrics import read
+from train.record.metrics import read
+from train.runtime.signals import Stopped
 from train.setup import prepare
-from train.signals import Stopped
 
 
 def run_of(name, *more):
@@ -167,12 +167,12 @@ def test_a_frozen_network_starts_from_another_run(tmp_path):
 
 def test_replicas_of_a_model_of_ones_own_vary_its_initialisers():
     run = run_of("encoder-decoder")
-    both = Members(({"model.encoder.init.std": 0.02}, {"model.encoder.init.std": 0.2}))
-    start = prepare(run, run.data.build().description, members=both).start()
+    both = Ensemble(({"model.encoder.init.std": 0.02}, {"model.encoder.init.std": 0.2}))
+    start = prepare(run, run.data.build().description, ensemble=both).start()
     spread = [np.std(start["params"]["encoder"]["embedding"]["table"][replica]) for replica in (0, 1)]
     np.testing.assert_allclose(spread[1] / spread[0], 10, rtol=1e-4)
     with pytest.raises(UserError, match=r"model\.encoder\.depth: cannot differ"):
-        Members(({"model.encoder.depth": 1},))
+        Ensemble(({"model.encoder.depth": 1},))
 
 
 ADAPTER = re.compile(r"\.adapter").search

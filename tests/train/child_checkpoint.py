@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from train.checkpoint import Checkpoints
+from train.record.checkpoint import Checkpoints
 
 
 def state(step: int) -> dict:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from arch.spec import UserError
-from train.lock import Lock
+from train.record.lock import Lock
 
 
 def main(seconds: str, *words: str) -> None:

@@ -13,11 +13,11 @@ import jax
 import numpy as np
 
 from tests.train import toys
-from train import distributed
 from train.loop import train
-from train.mesh import Mesh
-from train.opened import Opened
 from train.optim import SGD, Constant
+from train.runtime import distributed
+from train.sharding.mesh import Mesh
+from train.trained import TrainedRun
 
 
 def main(folder: str, coordinator: str, count: str, index: str, text: str) -> None:
@@ -33,7 +33,7 @@ def main(folder: str, coordinator: str, count: str, index: str, text: str) -> No
     trained = train(run, folder)
     asked, evaluation = [], trained.dataset.evaluation
     trained.dataset.evaluation = lambda *words: asked.append(words) or evaluation(*words)
-    assert Opened(trained.program, trained.state, trained.dataset, 4).evaluate() == trained.metrics
+    assert TrainedRun(trained.program, trained.state, trained.dataset, 4).evaluate() == trained.metrics
     assert asked == [("validation", run.batch, int(index), int(count))], "each process evaluates its share"
     whole = jax.jit(lambda tree: tree, out_shardings=jax.sharding.NamedSharding(trained.program.mesh, jax.P()))
     params = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(whole(trained.params)))])

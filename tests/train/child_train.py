@@ -13,8 +13,8 @@ import sys
 import threading
 
 from tests.train import toys
-from train import checkpoint
 from train.loop import train
+from train.record import checkpoint
 
 
 def main(folder: str, text: str) -> None:

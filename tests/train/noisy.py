@@ -10,11 +10,11 @@ import numpy as np
 
 from arch.models.mlp import DeepMLP
 from train.data.digits import Digits
-from train.mesh import Mesh
 from train.objectives.classification import Classification
 from train.optim import SGD, Constant, GradientNoise
 from train.run import Run
 from train.setup import prepare
+from train.sharding.mesh import Mesh
 
 MESHES = {"one": Mesh(data=1), "data=8": Mesh()}
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from tests.train import toys
 from train.data.base import Dataset
-from train.mesh import Mesh
 from train.optim import Adafactor, AdamW, Constant
 from train.run import Run
 from train.setup import prepare
+from train.sharding.mesh import Mesh
 
 MESHES = {
     "one device": Mesh(data=1),

@@ -11,19 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from arch.blocks import PreNorm
-from arch.layers.initializers import FanIn
-from arch.layers.mixers.linformer import Linformer
-from arch.layers.mixers.sinkhorn import Sinkhorn
-from arch.layers.mixers.synthesizer import DenseSynthesizer
+from arch.layers.attention.linformer import Linformer
+from arch.layers.attention.sinkhorn import Sinkhorn
+from arch.layers.attention.synthesizer import DenseSynthesizer
+from arch.layers.init.initializers import FanIn
 from arch.layers.positions import Learned
 from arch.models.classifier import Classifier, Matcher
 from train.data.base import Data, Dataset
 from train.data.description import Description
 from train.data.labelled import token_arrays
-from train.mesh import Mesh
 from train.objectives.classification import Classification
 from train.run import Run
 from train.setup import prepare
+from train.sharding.mesh import Mesh
 
 VOCAB, LENGTH, BATCH = 16, 8, 8
 KINDS = {

@@ -8,16 +8,16 @@ import json
 import numpy as np
 
 from tests.train import toys
-from train.members import Members
-from train.mesh import Mesh
+from train.ensemble import Ensemble
 from train.setup import prepare
+from train.sharding.mesh import Mesh
 
-MEMBERS = Members(tuple({"seed": seed, "optimizer.learning_rate": 1e-2} for seed in range(4)))
+MEMBERS = Ensemble(tuple({"seed": seed, "optimizer.learning_rate": 1e-2} for seed in range(4)))
 
 
 def two_steps(mesh: Mesh, dropout: float) -> tuple[list, int]:
     dataset = toys.Toy().build()
-    program = prepare(toys.run(mesh=mesh, model=toys.model(dropout=dropout)), dataset.description, members=MEMBERS)
+    program = prepare(toys.run(mesh=mesh, model=toys.model(dropout=dropout)), dataset.description, ensemble=MEMBERS)
     state, go, batches, told = program.start(), program.go(), program.batches(dataset), []
     for _ in range(2):
         state, metrics = program.train_step(state, program.place(next(batches)), go)

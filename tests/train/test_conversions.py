@@ -7,25 +7,25 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Untied
 from arch.layers.feed_forward import MLP
-from arch.layers.initializers import Normal, ZeroOutput
-from arch.layers.masks import Bidirectional
+from arch.layers.init.initializers import Normal, ZeroOutput
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.trunk import Trunk
 from train.data.reversal import Reversed
 from train.loop import train
-from train.mesh import Mesh
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optim.optimizers import AdamW
 from train.optim.schedules import Constant
-from train.run import Reports, Run
-from train.start import FromRun
+from train.run import Logging, Run
+from train.sharding.mesh import Mesh
+from train.starts.start import FromRun
 
 V = 16
 PLAIN = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=24))
@@ -37,7 +37,7 @@ DECODER = Run(
     batch=8,
     steps=4,
     mesh=Mesh(data=1),
-    reports=Reports(log=1, evaluate=0, checkpoint=0),
+    logging=Logging(log=1, evaluate=0, checkpoint=0),
 )
 
 

@@ -13,13 +13,13 @@ from train.data.base import EvaluationBatches
 from train.data.wrappers import WithEvaluation
 from train.evaluate import TEST, evaluate_all, evaluation_batches
 from train.loop import train
-from train.metrics import read
-from train.opened import open_run
-from train.run import Reports
-from train.signals import Stopped
+from train.record.metrics import read
+from train.run import Logging
+from train.runtime.signals import Stopped
+from train.trained import open_run
 
 DATA = WithEvaluation(toys.Toy(rows=20, held_out=13, test=9), (("more", toys.Toy(held_out=5)),))
-RUN = toys.run(model=toys.model(depth=1), data=DATA, steps=2, reports=Reports(log=0, evaluate=1, checkpoint=1))
+RUN = toys.run(model=toys.model(depth=1), data=DATA, steps=2, logging=Logging(log=0, evaluate=1, checkpoint=1))
 NAMES = ("loss", "bits_per_byte", "target_fraction")
 
 

@@ -14,7 +14,7 @@ from arch.models.base import Causal, Model, Network, Output
 from arch.stacks import Sequential
 from tests.train import toys
 from train.finite import explain, unfinite
-from train.setup import Program, prepare
+from train.setup import CompiledRun, prepare
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def dataset():
 
 
 @pytest.fixture(scope="module")
-def program(dataset) -> Program:
+def program(dataset) -> CompiledRun:
     return prepare(toys.run(accumulate=2), dataset.description)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.train import children, toys
 from tests.train.test_loop import lines
-from train.checkpoint import Checkpoints
 from train.data.base import TrainBatches
 from train.loop import train
+from train.record.checkpoint import Checkpoints
 from train.setup import prepare
 
 

@@ -12,12 +12,12 @@ from arch.spec import SpecError, UserError
 from tests.train import toys
 from train.data.base import TrainBatches
 from train.loop import train
-from train.metrics import read
-from train.opened import open_run
 from train.optim import SGD, Constant
-from train.profiling import Window
-from train.reporter import TIMES
-from train.signals import Stopped
+from train.record.metrics import read
+from train.record.reporter import TIMES
+from train.runtime.profiling import Window
+from train.runtime.signals import Stopped
+from train.trained import open_run
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_changed_model_is_refused_before_anything_is_done(whole, monkeypatch):
 
 def test_a_new_run_is_described_once(tmp_path):
     told = []
-    short = toys.run(steps=1, reports=dataclasses.replace(toys.run().reports, log=0))
+    short = toys.run(steps=1, logging=dataclasses.replace(toys.run().logging, log=0))
     for _ in range(2):
         train(short, tmp_path / "run", describe=lambda folder: told.append((folder / "run.json").exists()))
     assert told == [True]
@@ -147,7 +147,7 @@ def test_a_model_with_too_few_tokens_for_the_data(tmp_path):
 def test_a_learning_rate_that_ends_in_infinity(tmp_path, capsys):
     """The step and the layer are named, the checkpoint before is kept, and resuming meets the same end."""
     hot = toys.run(optimizer=SGD(learning_rate=1e19, clip=None, schedule=Constant(), momentum=0.0))
-    hot = dataclasses.replace(hot, reports=dataclasses.replace(hot.reports, checkpoint=1))
+    hot = dataclasses.replace(hot, logging=dataclasses.replace(hot.logging, checkpoint=1))
     for _ in range(2):
         with pytest.raises(UserError) as error:
             train(hot, tmp_path)
@@ -169,7 +169,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
 
 
 def test_no_space_left_for_metrics(tmp_path, monkeypatch):
-    from train import metrics
+    from train.record import metrics
 
     def full(self, content):
         raise OSError(28, "No space left on device")
@@ -180,7 +180,7 @@ def test_no_space_left_for_metrics(tmp_path, monkeypatch):
 
 
 def test_a_profile_of_some_steps(tmp_path):
-    train(toys.run(steps=3, reports=dataclasses.replace(toys.run().reports, log=0)), tmp_path, profile=Window(2, 1))
+    train(toys.run(steps=3, logging=dataclasses.replace(toys.run().logging, log=0)), tmp_path, profile=Window(2, 1))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     with pytest.raises(UserError, match="both must be at least 1"):
         Window(0)

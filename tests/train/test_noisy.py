@@ -10,9 +10,9 @@ import pytest
 from tests.train import children
 from tests.train.noisy import MESHES, noisy, trained
 from train.data.digits import Digits
-from train.members import Members
-from train.mesh import Mesh
+from train.ensemble import Ensemble
 from train.setup import prepare
+from train.sharding.mesh import Mesh
 
 ALONE = noisy(mesh=Mesh(data=1))
 
@@ -54,12 +54,12 @@ def test_the_runs_seed_reaches_the_noise(dataset, alone):
 def test_members_vary_eta_and_seed(dataset):
     """Each member is its lone run: its own noise, or none."""
     rows = tuple({"seed": seed, "optimizer.noise.eta": eta} for seed, eta in ((0, 0.3), (0, 0.0), (1, 0.3)))
-    members = Members(rows)
-    program = prepare(ALONE, dataset.description, members=members)
+    ensemble = Ensemble(rows)
+    program = prepare(ALONE, dataset.description, ensemble=ensemble)
     batches, state = program.batches(dataset), program.start()
     for _ in range(ALONE.steps):
         state, _ = program.train_step(state, program.place(next(batches)), program.go())
     together = jax.device_get(state["params"])
     for index in range(3):
         mine = np.concatenate([np.ravel(leaf[index]) for leaf in jax.tree.leaves(together)])
-        np.testing.assert_allclose(mine, trained(members.lone(ALONE, index), dataset), atol=1e-5)
+        np.testing.assert_allclose(mine, trained(ensemble.lone(ALONE, index), dataset), atol=1e-5)

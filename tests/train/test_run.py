@@ -7,8 +7,8 @@ import re
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.masks import Bidirectional
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.normed_positions import NormedLearned
 from arch.layers.positions import Learned
 from arch.models.classifier import Classifier
@@ -24,7 +24,7 @@ from train.loop import train
 from train.objectives.classification import Classification
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optim import AdamW
-from train.run import Reports
+from train.run import Logging
 
 LISTS = ListOps(length=16, shortest=4, train=8, validation=8, test=0)
 
@@ -45,11 +45,11 @@ PAIR = EncoderDecoder(
 PAIRS = ParallelText(LocalPairs("x.tsv"), tokenizer=Bytes(), source_length=6, length=9)
 REFUSED = {
     "a prompt for numbers": (
-        toys.run(reports=Reports(prompt="Once")),
+        toys.run(logging=Logging(prompt="Once")),
         r"Reports\.prompt='Once': Toy is no running text that a prompt can be continued in",
     ),
     "a prompt for images": (
-        dataclasses.replace(classifier(), data=Digits(), reports=Reports(prompt="Once")),
+        dataclasses.replace(classifier(), data=Digits(), logging=Logging(prompt="Once")),
         r"Reports\.prompt='Once': Digits is no running text",
     ),
     "too few tokens": (toys.run(data=Text()), r"Decoder\.vocab=32: must be at least 256, the tokens of the data"),
@@ -91,7 +91,7 @@ def test_what_does_not_fit_the_data_is_refused_before_they_are_built(run, line, 
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: Reports(prompt="a\udcff"), r"Reports\.prompt='a\\udcff': must be text in UTF-8; it has byte 0xff at "),
+        (lambda: Logging(prompt="a\udcff"), r"Reports\.prompt='a\\udcff': must be text in UTF-8; it has byte 0xff at "),
         (lambda: toys.run(seed=2**32), "Run.seed=4294967296: must be at most 4294967295: random keys are made of 32"),
         (lambda: toys.run(seed=10**400), "must be finite and at least 0"),
         (lambda: AdamW(learning_rate=math.inf), "AdamW.learning_rate=inf: must be finite and at least 0$"),
@@ -107,7 +107,7 @@ def test_values_that_no_run_has(make, line):
 
 def test_what_fits_is_not_refused():
     for run in (toys.run(), classifier(), toys.run(data=Text(), model=toys.model(vocab=256),
-                                                  reports=Reports(prompt="Once")),
+                                                  logging=Logging(prompt="Once")),
                 toys.run(model=toys.model(position=Learned(16)), seed=2**32 - 1),
                 classifier(position=NormedLearned(16))):  # fmt: skip
         assert list(run.conflicts()) == []

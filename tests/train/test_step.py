@@ -12,7 +12,7 @@ from flax import nnx
 from arch.models.base import Inputs
 from arch.params import roles
 from tests.train import toys
-from train.setup import Program, prepare
+from train.setup import CompiledRun, prepare
 from train.weighing import divisor
 
 RUN = toys.run(model=toys.model(), batch=8)
@@ -24,7 +24,7 @@ def dataset():
 
 
 @pytest.fixture(scope="module")
-def program(dataset) -> Program:
+def program(dataset) -> CompiledRun:
     return prepare(RUN, dataset.description)
 
 

@@ -6,14 +6,14 @@ import signal
 import numpy as np
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import GatedMLP
 from arch.models.decoder import Decoder
 from train.data.base import Data, Dataset, TrainBatches
 from train.data.description import Description
-from train.mesh import Mesh
 from train.optim import AdamW, Constant
-from train.run import Reports, Run
+from train.run import Logging, Run
+from train.sharding.mesh import Mesh
 
 VOCAB, LENGTH = 32, 16
 
@@ -79,7 +79,7 @@ def run(**fields) -> Run:
         batch=8,
         steps=6,
         mesh=Mesh(data=1),
-        reports=Reports(log=1, evaluate=3, checkpoint=2),
+        logging=Logging(log=1, evaluate=3, checkpoint=2),
     )
     return dataclasses.replace(toy, **fields)
 

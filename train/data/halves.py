@@ -44,7 +44,7 @@ class Halves(Data):
     def conflicts(self) -> Iterator[SpecError]:
         yield from self.data.conflicts()
         if why := no_text(self.data.describe()):
-            yield self.refuse("data", why)
+            yield self.invalid("data", why)
 
     def build(self, progress: Progress | None = None) -> Dataset:
         """Raises UserError for a split of fewer than two texts that are long enough."""

@@ -69,7 +69,7 @@ class PackageBytes(Data):
                 found = drawn.draw(chosen, self.length, package) if drawn else cuts(chosen, self.length)
                 windows[split].append(found)
                 if not len(windows[split][-1]):
-                    raise self.refuse("packages", f"{package} has too little source for split {split!r}")
+                    raise self.invalid("packages", f"{package} has too little source for split {split!r}")
         rows = {split: balanced(classes, self.length) for split, classes in windows.items()}
         fields = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         key = cache.digest("packages", VERSION, content.hexdigest(), fields)

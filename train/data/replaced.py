@@ -48,7 +48,7 @@ class Replaced(Data):
     def conflicts(self) -> Iterator[SpecError]:
         yield from self.data.conflicts()
         if why := no_text(self.data.describe()):
-            yield self.refuse("data", why)
+            yield self.invalid("data", why)
 
     def build(self, progress: Progress | None = None) -> Dataset:
         """Raises UserError for training rows without a token that may be replaced."""

@@ -128,7 +128,7 @@ class TokenizerFile(TokenizerSpec):
         try:
             return cache.file_sha256(expanded(self.path))
         except OSError as error:
-            raise self.refuse("path", f"cannot be read ({error.strerror})") from error
+            raise self.invalid("path", f"cannot be read ({error.strerror})") from error
 
     def build(self, source: Source | None = None, progress: Progress = silent) -> BPETokenizer:
         path = expanded(self.path)
@@ -136,16 +136,16 @@ class TokenizerFile(TokenizerSpec):
             text = path.read_text(encoding="utf-8")
             added = [token["content"] for token in json.loads(text)["added_tokens"] if token["special"]]
         except OSError as error:
-            raise self.refuse("path", f"cannot be read ({error.strerror})") from error
+            raise self.invalid("path", f"cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise self.refuse("path", "is not a tokenizer.json") from error
+            raise self.invalid("path", "is not a tokenizer.json") from error
         chosen = {}
         for field, usual in (("bos", BEGINS), ("eos", ENDS)):
             wanted = getattr(self, field)
             found = [name for name in ((wanted,) if wanted else usual) if name in added]
             if not found:
                 listed = ", ".join(map(str, added)) or "none"
-                raise self.refuse(field, f"must be one of the special tokens of {path}: {listed}")
+                raise self.invalid(field, f"must be one of the special tokens of {path}: {listed}")
             chosen[field] = found[0]
         mask, separator = (next((name for name in usual if name in added), None) for usual in (MASKS, SEPARATORS))
         return BPETokenizer(text, chosen["bos"], chosen["eos"], name=str(path), mask=mask, separator=separator)

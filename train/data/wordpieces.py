@@ -84,7 +84,7 @@ class WordPieces(TokenizerSpec):
             what = (
                 f"{len(FIXED)} fixed tokens and the {len(characters)} characters that cover {self.coverage:.2%} of the"
             )
-            raise self.refuse("vocab", f"must be at least {least}: {what} text; or lower coverage")
+            raise self.invalid("vocab", f"must be at least {least}: {what} text; or lower coverage")
         return train_pieces(texts, self.vocab, len(characters))
 
 

@@ -32,7 +32,7 @@ class Ordered(Data):
         there = self.describe().arrays
         missing = [name for name in self.order.needs if name not in there]
         if missing:
-            yield self.refuse("order", f"reads {', '.join(missing)} of the rows; they have {', '.join(there)}")
+            yield self.invalid("order", f"reads {', '.join(missing)} of the rows; they have {', '.join(there)}")
 
     def build(self, progress: Progress | None = None) -> Dataset:
         for error in self.conflicts():
@@ -135,11 +135,11 @@ class WithClassSets(Data):
         yield from self.data.conflicts()
         inner = self.data.describe()
         if self.split not in inner.evaluated:
-            yield self.refuse("split", f"must be one of {', '.join(inner.evaluated)}")
+            yield self.invalid("split", f"must be one of {', '.join(inner.evaluated)}")
         if "label" not in inner.arrays:
-            yield self.refuse("data", "must have labels")
+            yield self.invalid("data", "must have labels")
         if inner.classes not in (None, self.classes):
-            yield self.refuse("classes", f"must be {inner.classes}, the classes of the data")
+            yield self.invalid("classes", f"must be {inner.classes}, the classes of the data")
 
     def build(self, progress: Progress | None = None) -> Dataset:
         """Raises UserError for classes of which the split has no rows."""

@@ -98,7 +98,7 @@ class Objective(Spec, abc.ABC):
         """What of `model` does not suit it on data of this description: what it `needs`, and its `refusals`."""
         for field, (least, what) in self.needs(description).items():
             if getattr(model, field, least) < least:
-                yield model.refuse(field, f"must be at least {least}, {what}")
+                yield model.invalid(field, f"must be at least {least}, {what}")
         yield from self.refusals(model)
 
     def refusals(self, model: Model) -> Iterator[SpecError]:
@@ -107,8 +107,8 @@ class Objective(Spec, abc.ABC):
 
     @property
     def frozen(self) -> Mapping[str, Any]:
-        """Name -> a trained model (`train.frozen.Pretrained`) that it reads and that is not trained; `Task.prepare` is
-        given it by that name."""
+        """Name -> a trained model (`train.starts.frozen.Pretrained`) that it reads and that is not trained;
+        `Task.prepare` is given it by that name."""
         return {}
 
     @abc.abstractmethod

@@ -21,11 +21,11 @@ from jaxtyping import Array, Float
 from arch.answers import Sum
 from arch.models.base import Output
 from arch.spec import Problem, above, between, one_of
-from train.frozen import Pretrained
 from train.objectives.base import Objective, Task
 from train.objectives.divergences import Divergence, ForwardKL
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.objectives.tokens import Targets
+from train.starts.frozen import Pretrained
 
 
 class Taught(NamedTuple):
@@ -92,7 +92,7 @@ class Distill(Objective):
         kinds = self.reading.demands
         if kinds and not isinstance(self.teacher.model, kinds):
             told = " or ".join(kind.__name__ for kind in kinds)
-            yield self.teacher.refuse("model", f"must be {told} (arch.models.base) for {type(self.reading).__name__}")
+            yield self.teacher.invalid("model", f"must be {told} (arch.models.base) for {type(self.reading).__name__}")
 
     def unfit(self, model, description):
         yield from super().unfit(model, description)
@@ -102,7 +102,7 @@ class Distill(Objective):
         student, teacher = self.objective.build(description), self.reading.build(description)
         for field, one in (("objective", student), ("reads", teacher)):
             if one.draw is not None:
-                raise self.refuse(field, "must read what the data have: it draws its inputs from the model itself")
+                raise self.invalid(field, "must read what the data have: it draws its inputs from the model itself")
 
         def prepare(batch: Any, keys: jax.Array, **models: Any) -> tuple[Any, Taught]:
             inputs, own = student.prepare(batch, keys)

@@ -12,4 +12,4 @@ from arch.spec import SpecError
 def without_prefixes(model: Model) -> Iterator[SpecError]:
     """An error if a mixer of `model` does not let all tokens see a prefix."""
     if isinstance(model, Trunk) and (blind := prefix_blind(model)):
-        yield model.refuse("block", f"must know of prefixes, which {blind} does not; {PREFIX_READERS}")
+        yield model.invalid("block", f"must know of prefixes, which {blind} does not; {PREFIX_READERS}")

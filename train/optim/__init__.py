@@ -8,7 +8,7 @@ from train.optim.noise import walk_std as walk_std
 from train.optim.optimizers import SGD as SGD
 from train.optim.optimizers import AdamW as AdamW
 from train.optim.optimizers import Optimizer as Optimizer
-from train.optim.optimizers import Treatment as Treatment
+from train.optim.optimizers import ParamGroup as ParamGroup
 from train.optim.phases import Phase as Phase
 from train.optim.phases import Phases as Phases
 from train.optim.rules import Rules as Rules

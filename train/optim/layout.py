@@ -30,7 +30,7 @@ class Layout:
     """Where a parameter's axes are: `stacked` number its copies, `sides` are those of one copy.
 
     Two sides are a matrix, its inputs and its outputs. `role` is what the parameter is for, in the words of
-    `arch.params.Maker.weight`.
+    `arch.params.ParamFactory.weight`.
     """
 
     stacked: tuple[int, ...]

@@ -32,7 +32,7 @@ Params = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Treatment:
+class ParamGroup:
     """What one parameter gets: the factors of the learning rate and of the weight decay, or nothing if frozen."""
 
     multiplier: float
@@ -78,9 +78,9 @@ class Optimizer(Spec, abc.ABC):
     def direction(self, layouts: Mapping[str, Layout]) -> optax.GradientTransformation:
         """The transformation of clipped gradients to the direction of descent, before learning rate and decay."""
 
-    def treatments(
+    def param_groups(
         self, params: Params, axes: Params | None = None, *, roles: Mapping[str, str]
-    ) -> dict[str, Treatment]:
+    ) -> dict[str, ParamGroup]:
         """Parameter path -> treatment. Raises `SpecError` for rules that leave a parameter over or match none."""
         return self._treatments(layouts(params, axes, roles))
 
@@ -88,12 +88,12 @@ class Optimizer(Spec, abc.ABC):
         """The paths of the parameters that stay as they are. Raises `SpecError` for a pattern that matches none."""
         return self._frozen(list(leaves_by_path(params)))
 
-    def _treatments(self, layouts: Mapping[str, Layout]) -> dict[str, Treatment]:
+    def _treatments(self, layouts: Mapping[str, Layout]) -> dict[str, ParamGroup]:
         frozen = self._frozen(list(layouts))
         decay = self.decay.resolve(layouts) if self.decay else {}
         multipliers = self.multipliers.resolve(layouts) if self.multipliers else {}
         return {
-            path: Treatment(
+            path: ParamGroup(
                 multiplier=multipliers.get(path, 1.0) * self.own_multiplier(layout),
                 decay=decay[path] if decay else float(decays(layout.role, len(layout.block))),
                 frozen=path in frozen,
@@ -142,7 +142,7 @@ class Optimizer(Spec, abc.ABC):
         if axes is None and self.needs_axes:
             raise ValueError(f"{type(self).__name__} needs the logical axes of the parameters: build(..., axes=axes)")
         by_path = layouts(params, axes, roles)
-        treatments = self._treatments(by_path)
+        param_groups = self._treatments(by_path)
         rate = self.learning_rate if learning_rate is None else learning_rate
         decay = self.weight_decay if weight_decay is None else weight_decay
         multiplier = self.schedule.build(steps)
@@ -150,8 +150,8 @@ class Optimizer(Spec, abc.ABC):
         return optax.chain(
             clip if self.noise is None else optax.chain(clip, self.noise.build(seed)),
             self.direction(by_path),
-            _add_decay({path: t.decay for path, t in treatments.items()}, decay),
-            _multiply({path: t.multiplier for path, t in treatments.items()}),
+            _add_decay({path: t.decay for path, t in param_groups.items()}, decay),
+            _multiply({path: t.multiplier for path, t in param_groups.items()}),
             optax.scale_by_schedule(lambda count: -multiplier(count) * rate),
         )
 

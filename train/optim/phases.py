@@ -6,7 +6,8 @@ Each phase goes from where the one before it ended to a value of its own, so tha
 
 With "sqrt", fallen(u) = sqrt(u): the 1 - sqrt rule, a_f + (1 - a_f) (1 - sqrt(t/T)) times the value that it starts at
 (arXiv 2405.18392). Phases with rows of other lengths are runs of their own: each has the same `phases`, its own
-`step_tokens`, starts from the run before it (`train.start.FromRun`) and is told by `before` how far that one came.
+`step_tokens`, starts from the run before it (`train.starts.start.FromRun`) and is told by `before` how far that one
+came.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arch.spec import Problem, Spec, above, at_least, between, one_of
-from train.batch_warmup import BatchWarmup
+from train.optim.batch_warmup import BatchWarmup
 from train.optim.schedules import FALLEN, Multiplier, Schedule, Shape
 
 
@@ -90,7 +91,7 @@ class Phases(Schedule):
         Raises `SpecError` for a run that goes on after the last phase.
         """
         if steps > self.steps():
-            raise self.refuse("phases", f"have tokens for {self.steps():,} updates; the run has {steps:,}")
+            raise self.invalid("phases", f"have tokens for {self.steps():,} updates; the run has {steps:,}")
         ends = np.cumsum([phase.tokens for phase in self.phases])
         step = self.step_tokens
         warming, step_tokens = (step, step.step_tokens) if isinstance(step, BatchWarmup) else (None, step)

@@ -15,7 +15,7 @@ import jax
 
 from arch.spec import Problem, Spec, SpecError
 
-# Roles (`arch.params.Maker.weight`) of tables whose rows are looked up.
+# Roles (`arch.params.ParamFactory.weight`) of tables whose rows are looked up.
 TABLES = frozenset({"embedding", "position", "codebook"})
 # Roles that do not decay by default whatever their rank; gains and biases of heads are matrices in shape.
 UNDECAYED = TABLES | {"constant"}

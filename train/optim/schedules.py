@@ -64,7 +64,7 @@ class Schedule(Spec, abc.ABC):
         """
         warmup = in_steps(self.warmup, steps)
         if warmup > steps:
-            raise self.refuse("warmup", f"must not be longer than the run of {steps} steps")
+            raise self.invalid("warmup", f"must not be longer than the run of {steps} steps")
         peak = max(warmup, 1) - 1
         after = self.after_warmup(peak, steps)
 
@@ -169,7 +169,7 @@ def _decay_over_the_rest(
     spec: Schedule, shape: str, final: float, peak: int, steps: int
 ) -> Callable[[jax.Array], jax.Array]:
     if 0 < peak == steps - 1:
-        raise spec.refuse("warmup", f"must leave at least one of the {steps} steps for the decay")
+        raise spec.invalid("warmup", f"must leave at least one of the {steps} steps for the decay")
     return _decay(shape, final, peak, steps - 1)
 
 
@@ -178,7 +178,7 @@ def _decay_at_the_end(
 ) -> Callable[[jax.Array], jax.Array]:
     first = steps - 1 - in_steps(decay, steps)
     if first < peak:
-        raise spec.refuse("decay", f"must fit, after a warm-up of {peak + 1} steps, into the run of {steps} steps")
+        raise spec.invalid("decay", f"must fit, after a warm-up of {peak + 1} steps, into the run of {steps} steps")
     return _decay(shape, final, first, steps - 1)
 
 

@@ -14,15 +14,15 @@ from arch.blocks.post_norm import PostNorm
 from arch.hf.family import Facts, Family, UnfitError, first_block, linear, norm, table, want
 from arch.hf.layouts import Flat, Tensor
 from arch.hf.settings import THEIRS, Settings
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding
 from arch.layers.feed_forward import MLP
+from arch.layers.heads.prediction import PredictionHead
 from arch.layers.linear import Dense
-from arch.layers.masks import Bidirectional
 from arch.layers.normed_positions import NormedLearned
-from arch.layers.norms import LayerNorm
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import NoPosition
-from arch.layers.prediction_head import PredictionHead
 from arch.models.encoder import Encoder
 
 TYPES = "bert.embeddings.token_type_embeddings.weight"

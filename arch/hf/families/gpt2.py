@@ -11,12 +11,12 @@ from arch.blocks.pre_norm import PreNorm
 from arch.hf.family import Facts, Family, UnfitError, first_block, linear, norm, table, want
 from arch.hf.layouts import Conv1D, Flat, Joined, Linear, Tensor
 from arch.hf.settings import THEIRS, Settings
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Causal
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import MLP
 from arch.layers.linear import Dense
-from arch.layers.masks import Causal
-from arch.layers.norms import LayerNorm
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import Learned, NoPosition
 from arch.models.decoder import Decoder
 

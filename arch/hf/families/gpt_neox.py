@@ -14,12 +14,12 @@ from arch.hf.family import Facts, Family, UnfitError, first_block, has_bias, lin
 from arch.hf.layouts import ByHead, Flat, Linear, Tensor
 from arch.hf.settings import THEIRS, Settings, rope
 from arch.hf.weights import blocks
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Causal
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import MLP
 from arch.layers.linear import Dense
-from arch.layers.masks import Causal
-from arch.layers.norms import LayerNorm
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import Rotary
 from arch.models.decoder import Decoder
 

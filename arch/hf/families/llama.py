@@ -15,13 +15,13 @@ from arch.hf.family import Facts, Family, UnfitError, attention, first_block, ha
 from arch.hf.layouts import Linear, Tensor
 from arch.hf.settings import THEIRS, Settings, kinds, rope
 from arch.hf.weights import blocks
-from arch.layers.across_heads import AcrossHeads
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Causal, Mask, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import GatedMLP
 from arch.layers.linear import Dense
-from arch.layers.masks import Causal, Mask, SlidingWindow
-from arch.layers.norms import Norm, RMSNorm
+from arch.layers.norms.across_heads import AcrossHeads
+from arch.layers.norms.common import Norm, RMSNorm
 from arch.layers.positions import Rotary
 from arch.models.decoder import Decoder
 from arch.stacks.patterns import Listed

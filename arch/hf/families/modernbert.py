@@ -15,14 +15,14 @@ from arch.hf.family import Facts, Family, UnfitError, first_block, has_bias, lin
 from arch.hf.layouts import Flat, Joined, Linear, Tensor
 from arch.hf.settings import THEIRS, Settings, kinds, rope
 from arch.hf.weights import blocks
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embedding_norm import NormedEmbedding
 from arch.layers.feed_forward import GatedMLP
+from arch.layers.heads.prediction import PredictionHead
 from arch.layers.linear import Dense
-from arch.layers.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
-from arch.layers.norms import LayerNorm
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import Rotary
-from arch.layers.prediction_head import PredictionHead
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.stacks.patterns import Listed

@@ -10,9 +10,9 @@ from typing import ClassVar
 from arch.blocks.reordered_norm import ReorderedNorm
 from arch.hf.families.llama import LlamaLike
 from arch.hf.family import UnfitError, has_bias
-from arch.layers.across_heads import AcrossHeads
-from arch.layers.masks import Causal
-from arch.layers.norms import RMSNorm
+from arch.layers.attention.masks import Causal
+from arch.layers.norms.across_heads import AcrossHeads
+from arch.layers.norms.common import RMSNorm
 
 
 class Olmo2(LlamaLike):

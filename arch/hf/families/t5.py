@@ -13,14 +13,14 @@ from arch.hf.family import Facts, Family, UnfitError, attention, first_block, li
 from arch.hf.layouts import Flat, Linear, Tensor
 from arch.hf.plain import ATTENTION, HEAD
 from arch.hf.settings import Settings
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.masks import Bidirectional, Causal
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Untied
 from arch.layers.feed_forward import MLP, Activation, GatedMLP
-from arch.layers.masks import Bidirectional, Causal
-from arch.layers.norms import RMSNorm
+from arch.layers.heads.scaled import ScaledTied
+from arch.layers.norms.common import RMSNorm
 from arch.layers.positions import NoPosition, T5Relative
-from arch.layers.scaled_head import ScaledTied
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.trunk import Trunk
 

@@ -15,13 +15,13 @@ from arch.hf.layouts import Less, Tensor
 from arch.hf.plain import ATTENTION, EMBEDDING
 from arch.hf.settings import THEIRS, Settings, kinds, rope
 from arch.hf.weights import blocks
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied
 from arch.layers.feed_forward import GatedMLP
 from arch.layers.linear import Dense
-from arch.layers.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
-from arch.layers.norms import RMSNorm
+from arch.layers.norms.common import RMSNorm
 from arch.layers.positions import Rotary
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.trunk import Trunk

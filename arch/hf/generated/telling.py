@@ -11,11 +11,11 @@ from arch.blocks.deep_norm import RELEASED_ALPHA
 from arch.blocks.depth_scaled import SUBLAYERS
 from arch.hf.family import UnfitError
 from arch.hf.generated.twin import Fields
+from arch.layers.attention.feature_maps import directions
+from arch.layers.attention.masks import Bidirectional, Causal, SlidingWindow
+from arch.layers.attention.sparse_masks import _random_blocks
 from arch.layers.linear import Dense
-from arch.layers.masks import Bidirectional, Causal, SlidingWindow
-from arch.layers.mixers.feature_maps import directions
 from arch.layers.positions import ALiBi, T5Relative
-from arch.layers.sparse_masks import _random_blocks
 from arch.layers.sublayer import Mixer
 
 

@@ -18,12 +18,12 @@ from arch.hf.generated.table import MIXERS, TWINS
 from arch.hf.generated.teller import Teller, without
 from arch.hf.plan import Plan
 from arch.hf.weights import Weight
-from arch.layers.clipped_head import ClippedHead
+from arch.layers.attention.masks import SlidingWindow
 from arch.layers.embeddings import Embedding, Tied
-from arch.layers.masks import SlidingWindow
+from arch.layers.heads.clipped import ClippedHead
+from arch.layers.heads.prediction import PredictionHead
+from arch.layers.heads.scaled import ScaledTied
 from arch.layers.positions import ALiBi, T5Relative
-from arch.layers.prediction_head import PredictionHead
-from arch.layers.scaled_head import ScaledTied
 from arch.models.base import Model
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder

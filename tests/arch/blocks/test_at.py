@@ -14,9 +14,9 @@ from arch.blocks.at import sites
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.several import Grouped, PerHead
 from arch.bottlenecks.vector_quantized import VectorQuantized
-from arch.context import Keep
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.context import Gates
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
@@ -75,7 +75,7 @@ def test_without_bottlenecks_the_program_is_the_same():
     _, params, _ = built(model())
     base = run(model(at=()), (without(params), {})).logits
     no, yes = jnp.zeros(2, bool), jnp.ones(2, bool)
-    gated = lambda z, out: run(model(), save=SITES, keep=Keep({"attn.z": z, "mlp_out": out}))  # noqa: E731
+    gated = lambda z, out: run(model(), save=SITES, gates=Gates({"attn.z": z, "mlp_out": out}))  # noqa: E731
     np.testing.assert_array_equal(gated(no, no).logits, base)
     on = run(model(), save=SITES).logits
     assert np.abs(on - base).max() > 1e-2
@@ -83,8 +83,8 @@ def test_without_bottlenecks_the_program_is_the_same():
     half = gated(jnp.asarray([True, False]), no)
     np.testing.assert_array_equal(half.taps["attn.z"][1], half.taps["attn.z.in"][1])
     assert np.abs(half.taps["attn.z"][0] - half.taps["attn.z.in"][0]).max() > 1e-2
-    with pytest.raises(ValueError, match=r"keep has gates for attn\.q; the layers have attn\.z, block"):
-        run(model(), keep=Keep({"attn.q": no}))
+    with pytest.raises(ValueError, match=r"gates are given for attn\.q; the layers have attn\.z, block"):
+        run(model(), gates=Gates({"attn.q": no}))
 
 
 def test_sites_show_codes_and_the_values_are_theirs():

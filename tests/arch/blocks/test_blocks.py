@@ -9,12 +9,12 @@ from flax import nnx
 from arch.blocks import BareMixer, Parallel, PostNorm, PreNorm, ReorderedNorm, SandwichNorm
 from arch.blocks.base import BlockLayer
 from arch.blocks.dropout import DropoutBy
-from arch.context import Context, Keep, dropout, named_key
-from arch.layers.attention import Attention
+from arch.context import Context, Gates, dropout, named_key
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.initializers import Normal
-from arch.layers.norms import LayerNorm
-from arch.params import Maker
+from arch.layers.init.initializers import Normal
+from arch.layers.norms.common import LayerNorm
+from arch.params import ParamFactory
 from arch.spec import SpecError
 from tests.arch import tiny
 
@@ -68,7 +68,7 @@ def block_of(kind, seed=0, **fields):
     spec = kind(mixer=Attention(heads=4), norm=LayerNorm(), **fields)
 
     def build():
-        block = spec.build(tiny.D, Maker(jax.random.key(seed), Normal(0.3)))
+        block = spec.build(tiny.D, ParamFactory(jax.random.key(seed), Normal(0.3)))
         return nnx.split(block, nnx.Param)
 
     graphdef, shapes = nnx.eval_shape(build)
@@ -111,16 +111,16 @@ def test_gates_per_position(kind):
     """A closed gate leaves its token's stream as it was; open ones are untouched; halves are means."""
     block = block_of(kind)
     x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
-    run = tiny.jit(lambda keep: block(x, context(keep=keep)).x)
-    full, mask = run(Keep()), np.random.default_rng(2).random((B, T)) < 0.5
-    tiny.close(run(Keep(block=mask)), np.where(mask[:, :, None], full, x), 1e-6, 1e-6)
-    tiny.close(run(Keep(block=np.float32(0.5))), (full + x) / 2)
-    closed = run(Keep(mixer=np.array(False), feed_forward=np.array(False)))
+    run = tiny.jit(lambda gates: block(x, context(gates=gates)).x)
+    full, mask = run(Gates()), np.random.default_rng(2).random((B, T)) < 0.5
+    tiny.close(run(Gates(block=mask)), np.where(mask[:, :, None], full, x), 1e-6, 1e-6)
+    tiny.close(run(Gates(block=np.float32(0.5))), (full + x) / 2)
+    closed = run(Gates(mixer=np.array(False), feed_forward=np.array(False)))
     tiny.close(closed, x, 0, 0)
-    only = run(Keep(feed_forward=np.array(False)))
-    half = run(Keep(mixer=np.float32(0.5), feed_forward=np.array(False)))
+    only = run(Gates(feed_forward=np.array(False)))
+    half = run(Gates(mixer=np.float32(0.5), feed_forward=np.array(False)))
     tiny.close(half, (only + x) / 2)
-    both = run(Keep(mixer=np.ones((B, T), bool), feed_forward=np.zeros((B, T), np.float32)))
+    both = run(Gates(mixer=np.ones((B, T), bool), feed_forward=np.zeros((B, T), np.float32)))
     tiny.close(only, both, 1e-6, 1e-6)
     assert np.abs(only - x).max() > 0.1
     assert np.abs(only - full).max() > 0.1
@@ -149,7 +149,7 @@ def test_dropout_by_sublayer():
     both = block_of(PreNorm, dropout=0.5)
     x = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.float32)
     ctx = context(key=jax.random.key(0), training=True)
-    shut = {name: ctx.replace(keep=Keep({name: np.array(False)})) for name in ("mixer", "feed_forward")}
+    shut = {name: ctx.replace(gates=Gates({name: np.array(False)})) for name in ("mixer", "feed_forward")}
     blocks = (mixer_alone, feed_forward_alone, same, both)
     run = tiny.jit(lambda: [[block(x, one).x for block in blocks] for one in (shut["feed_forward"], shut["mixer"])])
     (dropped, kept, plain, whole), (other_kept, other_dropped, other_plain, other_whole) = run()
@@ -189,7 +189,7 @@ def test_sublayers_drop_different_places():
     zeros = jnp.zeros((B, T, tiny.D))
     keys = [named_key(jax.random.key(0), name) for name in ("mixer", "feed_forward")]
     masks = [np.asarray(dropout(zeros + 1, 0.5, key)) == 0 for key in keys]
-    y = block(zeros + 1, context(key=jax.random.key(0), training=True, keep=Keep(feed_forward=np.array(False)))).x
+    y = block(zeros + 1, context(key=jax.random.key(0), training=True, gates=Gates(feed_forward=np.array(False)))).x
     np.testing.assert_array_equal(np.asarray(y) == 1, masks[0])
     assert (masks[0] != masks[1]).any()
 
@@ -198,5 +198,7 @@ def test_a_block_must_say_how_it_writes():
     spec = PreNorm(mixer=Attention(heads=4), feed_forward=GatedMLP())
     with pytest.raises(TypeError, match="BlockLayer must define step or residual"):
         nnx.eval_shape(
-            lambda: BlockLayer(spec, tiny.D, Maker(jax.random.key(0), Normal()))(jnp.zeros((1, 2, 32)), context())
+            lambda: BlockLayer(spec, tiny.D, ParamFactory(jax.random.key(0), Normal()))(
+                jnp.zeros((1, 2, 32)), context()
+            )
         )

@@ -10,15 +10,15 @@ from flax import nnx
 
 from arch.blocks import PreNorm
 from arch.blocks.depth_scaled import DepthScaledBlock, ScaledInput, ScaledNorm, ScaledResidual, ScaledSublayer
-from arch.context import Context, Keep, Result
-from arch.layers.attention import Attention
-from arch.layers.depth_scale import DepthScaled, DepthScaledInput
+from arch.context import Context, Gates, Result
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.initializers import Normal
+from arch.layers.init.initializers import Normal
 from arch.layers.linear import Dense
-from arch.layers.norms import RMSNorm
+from arch.layers.norms.common import RMSNorm
+from arch.layers.norms.depth_scale import DepthScaled, DepthScaledInput
 from arch.layers.sublayer import Mixer
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import SpecError
 from arch.stacks import Sequential
 from arch.taps import Tap
@@ -186,7 +186,7 @@ def test_variance_at_the_start_grows_with_the_depth_or_with_its_logarithm(kind):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 4, width)), jnp.float32)
 
     def variances(key):
-        stack = Sequential().build(block, width, L, Maker(key, Normal(std)))
+        stack = Sequential().build(block, width, L, ParamFactory(key, Normal(std)))
         tap = Tap(save="resid_post").recorder()
         stack(x, Context(np.arange(4)[None], None, np.arange(4)[None], None, tap=tap))
         return jnp.mean(jnp.square(tap.collect()["resid_post"]), axis=(1, 2, 3))
@@ -202,9 +202,9 @@ def test_variance_at_the_start_grows_with_the_depth_or_with_its_logarithm(kind):
 def watched(kind, layer, init=0.3, **attention):
     """The taps of one block with plain gains, in layer `layer` from 0."""
     spec = kind(mixer=Attention(heads=4, **attention), feed_forward=GatedMLP())
-    block = spec.build(tiny.D, Maker(jax.random.key(0), Normal(init)))
+    block = spec.build(tiny.D, ParamFactory(jax.random.key(0), Normal(init)))
     recorder = Tap(save=r"attn\.(scores|v)|mlp_out").recorder()
-    block(X, context(layer=layer, tap=recorder, keep=Keep(mixer=np.array(False))))
+    block(X, context(layer=layer, tap=recorder, gates=Gates(mixer=np.array(False))))
     return recorder.collect()
 
 
@@ -243,7 +243,7 @@ def test_dropping_a_layer_keeps_the_others_their_factors():
     rebuilt, _ = tiny.forward(tiny.decoder(block="scaled_norm", depth=L - 1, kept=(tuple(kept), L)))
     renumbered, _ = tiny.forward(tiny.decoder(block="scaled_norm", depth=L - 1))
     whole = loss(forward)(params)
-    gated = loss(forward, keep=Keep(block=np.arange(L) != dropped))(params) - whole
+    gated = loss(forward, gates=Gates(block=np.arange(L) != dropped))(params) - whole
     np.testing.assert_allclose(gated, loss(rebuilt)(pick(params, kept)) - whole, rtol=1e-5, atol=1e-6)
     assert abs(gated - (loss(renumbered)(pick(params, kept)) - whole)) > 1e-3
 

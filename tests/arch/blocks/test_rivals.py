@@ -13,14 +13,14 @@ from arch.blocks.admin import Admin, omegas, profile
 from arch.blocks.deep_norm import DeepNorm
 from arch.blocks.learned_scale import LayerScale, SkipInit
 from arch.blocks.mix_norm import MixNorm
-from arch.context import Keep
-from arch.layers.attention import Attention
-from arch.layers.deepnet_init import DeepNormInit, Xavier
+from arch.context import Gates
+from arch.layers.attention.softmax import Attention
 from arch.layers.embedding_norm import NormedEmbedding
-from arch.layers.group_norm import GroupNorm
-from arch.layers.initializers import ROLES, Normal
-from arch.layers.norms import LayerNorm, RMSNorm
-from arch.params import Maker, metadata
+from arch.layers.init.deepnet import DeepNormInit, Xavier
+from arch.layers.init.initializers import ROLES, Normal
+from arch.layers.norms.common import LayerNorm, RMSNorm
+from arch.layers.norms.group import GroupNorm
+from arch.params import ParamFactory, metadata
 from arch.spec import SpecError
 from arch.taps import Tap
 from tests.arch import tiny
@@ -33,7 +33,7 @@ X = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, tiny.D)), jnp.fl
 def block_of(kind, **fields):
     """A block of a model of L layers, with random gains and biases."""
     spec = kind(mixer=Attention(heads=4), norm=LayerNorm(), **fields)
-    make = Maker(jax.random.key(0), Normal(0.3), depth=L)
+    make = ParamFactory(jax.random.key(0), Normal(0.3), depth=L)
     graphdef, shapes = nnx.eval_shape(lambda: nnx.split(spec.build(tiny.D, make), nnx.Param))
     rng = np.random.default_rng(0)
     fill = lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape) + (leaf.ndim < 2), jnp.float32)  # noqa: E731
@@ -118,7 +118,7 @@ def test_learned_scales(kind):
 
 @pytest.mark.parametrize(("kind", "shape", "start"), [(LayerScale, (tiny.D,), 1e-5), (SkipInit, (), 0.0)])
 def test_where_learned_scales_start(kind, shape, start):
-    block = kind(mixer=Attention(heads=4)).build(tiny.D, Maker(jax.random.key(0), Normal()))
+    block = kind(mixer=Attention(heads=4)).build(tiny.D, ParamFactory(jax.random.key(0), Normal()))
     for value in (block.mixer_scale[...], block.feed_forward_scale[...]):
         assert value.shape == shape
         np.testing.assert_array_equal(value, np.full(shape, start, np.float32))
@@ -126,7 +126,7 @@ def test_where_learned_scales_start(kind, shape, start):
 
 
 def test_skip_init_starts_as_the_identity():
-    block = SkipInit(mixer=Attention(heads=4)).build(tiny.D, Maker(jax.random.key(0), Normal(0.3)))
+    block = SkipInit(mixer=Attention(heads=4)).build(tiny.D, ParamFactory(jax.random.key(0), Normal(0.3)))
     np.testing.assert_array_equal(run(block), X)
 
 
@@ -142,12 +142,12 @@ def test_closed_gates_leave_the_stream(kind):
     block = block_of(kind)
     mask = np.random.default_rng(2).random((B, T)) < 0.5
     for layer in (0, L - 1):
-        full = run(block, layer, keep=Keep(feed_forward=np.array(False)))
-        part = run(block, layer, keep=Keep(mixer=mask, feed_forward=np.zeros((B, T), np.float32)))
+        full = run(block, layer, gates=Gates(feed_forward=np.array(False)))
+        part = run(block, layer, gates=Gates(mixer=mask, feed_forward=np.zeros((B, T), np.float32)))
         for b, t in np.argwhere(~mask):
             tiny.close(part[b, t], X[b, t], 0, 0)
         assert np.abs(part - X).max() > 0.01
-        only = run(block, layer, keep=Keep(mixer=np.ones((B, T), bool), feed_forward=np.array(False)))
+        only = run(block, layer, gates=Gates(mixer=np.ones((B, T), bool), feed_forward=np.array(False)))
         tiny.close(only, full, 1e-6, 1e-6)
 
 
@@ -180,7 +180,7 @@ def test_admin_profile():
 
 
 def test_group_norm():
-    norm = GroupNorm(groups=4).build(16, Maker(jax.random.key(0), Normal()))
+    norm = GroupNorm(groups=4).build(16, ParamFactory(jax.random.key(0), Normal()))
     rng = np.random.default_rng(0)
     norm.gain[...], norm.bias[...] = (jnp.asarray(rng.standard_normal(16), jnp.float32) for _ in range(2))
     x = rng.standard_normal((B, T, 16)).astype(np.float32)
@@ -190,8 +190,8 @@ def test_group_norm():
         centred = part - part.mean(-1, keepdims=True)
         y[..., 4 * group : 4 * group + 4] = centred / np.sqrt(part.var(-1, keepdims=True) + 1e-5)
     tiny.close(norm(jnp.asarray(x), context()), y * np.asarray(norm.gain[...]) + np.asarray(norm.bias[...]))
-    one = GroupNorm(groups=1).build(16, Maker(jax.random.key(0), Normal()))
-    plain = LayerNorm().build(16, Maker(jax.random.key(0), Normal()))
+    one = GroupNorm(groups=1).build(16, ParamFactory(jax.random.key(0), Normal()))
+    plain = LayerNorm().build(16, ParamFactory(jax.random.key(0), Normal()))
     tiny.close(one(jnp.asarray(x), context()), plain(jnp.asarray(x), context()), 1e-6, 1e-6)
 
 
@@ -210,7 +210,7 @@ def test_what_is_refused():
         (lambda: MixNorm(fraction=1.5), "MixNorm.fraction=1.5"),
         (lambda: Xavier(0.0), "Xavier.gain"),
         (lambda: GroupNorm(groups=0), "GroupNorm.groups"),
-        (lambda: GroupNorm(3).build(16, Maker(jax.random.key(0), Normal())), "GroupNorm.groups=3: must divide"),
+        (lambda: GroupNorm(3).build(16, ParamFactory(jax.random.key(0), Normal())), "GroupNorm.groups=3: must divide"),
         (lambda: LayerScale(initial=float("nan")), "LayerScale.initial"),
         (lambda: SkipInit(initial=float("inf")), "SkipInit.initial"),
         (lambda: MixNorm(dropout=1.0), "MixNorm.dropout"),

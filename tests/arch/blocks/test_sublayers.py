@@ -9,15 +9,15 @@ import pytest
 from flax import nnx
 
 from arch.blocks import Parallel, PreNorm
-from arch.context import Keep, Result, dropout
+from arch.context import Gates, Result, dropout
 from arch.cost import abstract
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.caches import Growing
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.initializers import Normal
+from arch.layers.init.initializers import Normal
 from arch.layers.sublayer import Mixer, Sublayer
 from arch.models.decoder import Decoder
-from arch.params import Maker, metadata, split, stack_layers
+from arch.params import ParamFactory, metadata, split, stack_layers
 from arch.spec import SpecError, UserError
 from arch.taps import Tap
 from tests.arch import tiny
@@ -86,11 +86,11 @@ def test_gates_by_name_leave_the_block_without_it(kind):
     plain, own = tiny.forward(model(kind, ()))
     shared = {**params, "stack": {"blocks": {name: params["stack"]["blocks"][name] for name in own["stack"]["blocks"]}}}
     closed, first = np.zeros(L, bool), np.array([False, True])
-    run = tiny.jit(lambda params, keep: forward(params, tiny.tokens(B, T), keep=keep).logits)
+    run = tiny.jit(lambda params, gates: forward(params, tiny.tokens(B, T), gates=gates).logits)
     expected = tiny.jit(lambda params: plain(params, tiny.tokens(B, T)).logits)(shared)
-    tiny.close(run(params, Keep(cross=closed, adapter=closed)), expected)
-    for keep in (Keep(cross=closed, adapter=first), Keep(cross=first, adapter=closed)):
-        assert np.abs(run(params, keep) - expected).max() > 1e-3
+    tiny.close(run(params, Gates(cross=closed, adapter=closed)), expected)
+    for gates in (Gates(cross=closed, adapter=first), Gates(cross=first, adapter=closed)):
+        assert np.abs(run(params, gates) - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize("loop", ["scan", "unroll"])
@@ -160,7 +160,7 @@ def start(*blocks):
     """The parameters that each of `blocks` starts from, stacked over the layers."""
 
     def one(block):
-        return split(stack_layers(lambda make: block.build(D, make), Maker(jax.random.key(0), Normal()), L))[1]
+        return split(stack_layers(lambda make: block.build(D, make), ParamFactory(jax.random.key(0), Normal()), L))[1]
 
     return tiny.jit(lambda: [one(block) for block in blocks])()
 
@@ -183,10 +183,10 @@ def test_admin_counts_the_sublayers():
 
 def test_a_gate_on_what_is_not_there_is_refused():
     forward, params = tiny.forward(model())
-    line = "keep has gates for crosss, memory; the layers have adapter, block, cross, feed_forward, mixer"
-    gates = Keep(crosss=np.ones(L, bool), cross=np.ones(L, bool), memory=np.ones(L, bool))
+    line = "gates are given for crosss, memory; the layers have adapter, block, cross, feed_forward, mixer"
+    gates = Gates(crosss=np.ones(L, bool), cross=np.ones(L, bool), memory=np.ones(L, bool))
     with pytest.raises(ValueError, match=line):
-        forward(params, tiny.tokens(B, T), keep=gates)
+        forward(params, tiny.tokens(B, T), gates=gates)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from arch.bottlenecks.several import Grouped
 from arch.bottlenecks.sim_vq import SimVQ
 from arch.bottlenecks.top_k import BatchTopK, TopK
 from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
-from arch.layers.initializers import FanIn
-from arch.params import Maker, merge, split
+from arch.layers.init.initializers import FanIn
+from arch.params import ParamFactory, merge, split
 from tests.arch import tiny
 
 ROWS, WIDTH = 12, 8
@@ -46,7 +46,7 @@ def vectors(seed=0, rows=ROWS, width=WIDTH):
 
 def build(spec, width=WIDTH):
     """(graph, parameters, buffers)."""
-    return split(spec.build(width, Maker(jax.random.key(0), FanIn())))
+    return split(spec.build(width, ParamFactory(jax.random.key(0), FanIn())))
 
 
 def called(state, x, weights=None, training=False, **told):

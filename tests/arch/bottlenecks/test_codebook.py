@@ -10,8 +10,8 @@ import pytest
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.lookup import nearest
 from arch.bottlenecks.several import Grouped, PerHead
-from arch.layers.initializers import FanIn
-from arch.params import Maker, merge, split
+from arch.layers.init.initializers import FanIn
+from arch.params import ParamFactory, merge, split
 from tests.arch import tiny
 from tests.arch.bottlenecks.quantisers import ROWS, WIDTH, build, called, compiled, quantized, vectors
 
@@ -107,7 +107,7 @@ def test_all_codes_are_a_constant_and_one_code_is_that_code():
 def test_heads_are_independent_codebooks():
     """Values, codes, gradients and sums of H codebooks of their own; the loss is their mean."""
     x = vectors(rows=10, width=12).reshape(2, 5, 3, 4)
-    part = PerHead(SPEC).build_at((3, 4), Maker(jax.random.key(0), FanIn()))
+    part = PerHead(SPEC).build_at((3, 4), ParamFactory(jax.random.key(0), FanIn()))
     graph, params, buffers = split(part)
     assert len({float(value) for value in params["each"]["codes"][:, 0, 0]}) == 3
     found = called((graph, params, buffers), x)
@@ -131,7 +131,7 @@ def test_groups_are_parts_of_a_vector():
     x = vectors()
     found = quantized(Grouped(SPEC, groups=2), x)
     cut = x.reshape(ROWS, 2, 4)
-    part = PerHead(SPEC).build_at((2, 4), Maker(jax.random.key(0), FanIn()))
+    part = PerHead(SPEC).build_at((2, 4), ParamFactory(jax.random.key(0), FanIn()))
     heads = called(split(part), cut)
     np.testing.assert_array_equal(found.values, heads.values.reshape(x.shape))
     np.testing.assert_array_equal(found.codes, heads.codes)

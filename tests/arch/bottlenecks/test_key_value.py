@@ -8,12 +8,12 @@ from flax import nnx
 
 from arch.bottlenecks.key_value import GaussianProjection, KeyValueBottleneck, Segments, ValueLogits
 from arch.bottlenecks.keys import EmaKeys, FixedKeys
-from arch.layers.class_heads import MLPHead
+from arch.layers.heads.class_heads import MLPHead
 from arch.layers.image_encoders import DenseEncoder
-from arch.layers.initializers import Normal
+from arch.layers.init.initializers import Normal
 from arch.models.base import Inputs, context
 from arch.models.features import FeatureClassifier
-from arch.params import Maker, merge, split
+from arch.params import ParamFactory, merge, split
 from arch.spec import SpecError
 from arch.taps import Tap
 from tests.arch import tiny
@@ -105,7 +105,7 @@ def test_pairs_may_be_reordered(network):
 def test_places_of_a_spatial_encoder_are_pooled():
     spec = KeyValueBottleneck(C, P, K, CLASSES, GaussianProjection(), FixedKeys())
 
-    layer = spec.build(7, Maker(jax.random.key(0), Normal()))
+    layer = spec.build(7, ParamFactory(jax.random.key(0), Normal()))
     layer.values[...] = jnp.asarray(RNG.normal(size=(C, P, CLASSES)), jnp.float32)
     z = jnp.asarray(RNG.normal(size=(2, 3, 2, 7)), jnp.float32)
     each = layer(z.reshape(12, 7), context())

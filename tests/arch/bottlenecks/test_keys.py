@@ -7,9 +7,9 @@ import pytest
 
 from arch.bottlenecks.key_value import chosen
 from arch.bottlenecks.keys import EmaKeys, FixedKeys
-from arch.layers.initializers import Normal
+from arch.layers.init.initializers import Normal
 from arch.models.base import context
-from arch.params import Maker, split
+from arch.params import ParamFactory, split
 from arch.spec import SpecError
 
 C, P, K = 2, 6, 2
@@ -17,7 +17,7 @@ CENTRES = np.array([[0, 0], [8, 0], [0, 8], [8, 8], [-8, 0], [0, -8]], np.float3
 
 
 def layer(**fields):
-    return EmaKeys(**fields).build(C, P, K, Maker(jax.random.key(0), Normal()))
+    return EmaKeys(**fields).build(C, P, K, ParamFactory(jax.random.key(0), Normal()))
 
 
 def sums_of(part, h, table):
@@ -103,7 +103,7 @@ def test_sums_of_halves_add_up_and_fixed_keys_answer_nothing():
     sums = jax.jit(lambda h: sums_of(part, h, part.table[...]))
     whole, *halves = (sums(rows) for rows in (h, h[:15], h[15:]))
     jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a, b + c, rtol=1e-5, atol=1e-5), whole, *halves)
-    fixed, ctx = FixedKeys().build(C, P, K, Maker(jax.random.key(0), Normal())), context()
+    fixed, ctx = FixedKeys().build(C, P, K, ParamFactory(jax.random.key(0), Normal())), context()
     fixed.note(jnp.zeros((3, C, K)), jnp.zeros((3, C), jnp.int32), ctx)
     assert not ctx.answers.collect(fixed).statistics
     assert np.array_equal(fixed.table[...], part.table[...])  # one start, whichever kind

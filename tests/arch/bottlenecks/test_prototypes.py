@@ -10,10 +10,10 @@ from flax import nnx
 
 from arch.bottlenecks.prototypes import PrototypeLayer, squared_distances
 from arch.layers.image_encoders import ConvEncoder
-from arch.layers.initializers import FanIn
+from arch.layers.init.initializers import FanIn
 from arch.models.base import Inputs, context
 from arch.models.prototypes import PrototypeNetwork
-from arch.params import Maker, merge, split
+from arch.params import ParamFactory, merge, split
 from arch.taps import Tap
 from tests.arch import tiny
 
@@ -26,7 +26,7 @@ INPUTS = Inputs(images=jnp.asarray(IMAGES))
 
 
 def layer(**weights):
-    return PrototypeLayer(M, **weights).build(Q, Maker(jax.random.key(0), FanIn()))
+    return PrototypeLayer(M, **weights).build(Q, ParamFactory(jax.random.key(0), FanIn()))
 
 
 def terms(part, codes, prototypes):

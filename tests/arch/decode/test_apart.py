@@ -5,8 +5,8 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.masks import SlidingWindow
+from arch.layers.attention.masks import SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.stacks import Cycle, Sequential

@@ -12,11 +12,11 @@ from flax import nnx
 from arch.blocks import PreNorm
 from arch.decode.beam import Beam, Coverage
 from arch.decode.generate import generate
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.initializers import Normal
-from arch.layers.masks import Bidirectional
+from arch.layers.init.initializers import Normal
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.models.encoder_decoder import EncoderDecoder, reading

@@ -7,7 +7,7 @@ from flax import nnx
 
 from arch.decode.generate import generate
 from arch.decode.sampling import Greedy, Sample
-from arch.layers.masks import SlidingWindow
+from arch.layers.attention.masks import SlidingWindow
 from tests.arch import tiny
 
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5]]

@@ -14,9 +14,9 @@ from arch.decode.beam import Beam
 from arch.decode.generate import generate
 from arch.decode.sampling import score
 from arch.decode.strategy import Choice, Strategy
-from arch.layers.attention import Attention
-from arch.layers.masks import Causal, SlidingWindow
-from arch.layers.mixers.linear_attention import LinearAttention
+from arch.layers.attention.linear import LinearAttention
+from arch.layers.attention.masks import Causal, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.models.decoder import Decoder
 from tests.arch import tiny
 

@@ -10,16 +10,16 @@ from arch.blocks import Parallel, PostNorm, PreNorm, ReorderedNorm
 from arch.hf.family import Facts
 from arch.hf.folder import write
 from arch.hf.tiers import plan
-from arch.layers import masks
-from arch.layers.across_heads import AcrossHeads
-from arch.layers.attention import Attention
+from arch.layers.attention import masks
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Tied, Untied
 from arch.layers.feed_forward import MLP, GatedMLP
+from arch.layers.heads.prediction import PredictionHead
 from arch.layers.linear import Dense
 from arch.layers.normed_positions import NormedLearned
-from arch.layers.norms import LayerNorm, RMSNorm
+from arch.layers.norms.across_heads import AcrossHeads
+from arch.layers.norms.common import LayerNorm, RMSNorm
 from arch.layers.positions import Learned, NoPosition, Rotary
-from arch.layers.prediction_head import PredictionHead
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder

@@ -23,33 +23,33 @@ from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
 from arch.cost import abstract
 from arch.hf.generated.tier import Generated
 from arch.hf.tiers import joined as joined_trees
-from arch.layers import masks
-from arch.layers.across_heads import AcrossHeads
-from arch.layers.attention import Attention
-from arch.layers.class_heads import LinearHead, MLPHead
-from arch.layers.clip import ConstantClip
-from arch.layers.clipped_head import ClippedHead
-from arch.layers.cross_attention import CrossAttention
-from arch.layers.depth_scale import DepthScaled, DepthScaledInput
+from arch.layers.attention import masks
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.feature_maps import PositiveOrthogonal
+from arch.layers.attention.linear import LinearAttention
+from arch.layers.attention.linformer import Linformer
+from arch.layers.attention.sinkhorn import Sinkhorn
+from arch.layers.attention.softmax import Attention
+from arch.layers.attention.sparse_masks import BigBird, Both, Longformer, Strided
+from arch.layers.attention.synthesizer import DenseSynthesizer, RandomSynthesizer
 from arch.layers.embedding_norm import NormedEmbedding
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import MLP, GatedMLP
-from arch.layers.group_norm import GroupNorm
+from arch.layers.heads.class_heads import LinearHead, MLPHead
+from arch.layers.heads.clipped import ClippedHead
+from arch.layers.heads.pooling import FirstPooling, LastPooling, MeanPooling
+from arch.layers.heads.prediction import PredictionHead
+from arch.layers.heads.scaled import ScaledTied
 from arch.layers.linear import Dense
-from arch.layers.lstm import LSTM, BidirectionalLSTM
-from arch.layers.lstm_cell import LSTMCell
-from arch.layers.mixers.feature_maps import PositiveOrthogonal
-from arch.layers.mixers.linear_attention import LinearAttention
-from arch.layers.mixers.linformer import Linformer
-from arch.layers.mixers.sinkhorn import Sinkhorn
-from arch.layers.mixers.synthesizer import DenseSynthesizer, RandomSynthesizer
 from arch.layers.normed_positions import NormedLearned
-from arch.layers.norms import LayerNorm, NoNorm, RMSNorm
-from arch.layers.pooling import FirstPooling, LastPooling, MeanPooling
+from arch.layers.norms.across_heads import AcrossHeads
+from arch.layers.norms.common import LayerNorm, NoNorm, RMSNorm
+from arch.layers.norms.depth_scale import DepthScaled, DepthScaledInput
+from arch.layers.norms.group import GroupNorm
 from arch.layers.positions import Learned, NoPosition, Sinusoidal, T5Relative
-from arch.layers.prediction_head import PredictionHead
-from arch.layers.scaled_head import ScaledTied
-from arch.layers.sparse_masks import BigBird, Both, Longformer, Strided
+from arch.layers.recurrent.clip import ConstantClip
+from arch.layers.recurrent.lstm import LSTM, BidirectionalLSTM
+from arch.layers.recurrent.lstm_cell import LSTMCell
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder

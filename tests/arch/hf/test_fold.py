@@ -17,15 +17,15 @@ from arch.hf.family import UnfitError
 from arch.hf.plain import plain
 from arch.hf.reading import read
 from arch.hf.tiers import STANDARD, Fold, Plan, plan
-from arch.layers.across_heads import AcrossHeads
-from arch.layers.attention import Attention
-from arch.layers.depth_scale import DepthScaled
+from arch.layers.attention.masks import Causal, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.masks import Causal, SlidingWindow
-from arch.layers.norms import RMSNorm
+from arch.layers.heads.scaled import ScaledTied
+from arch.layers.norms.across_heads import AcrossHeads
+from arch.layers.norms.common import RMSNorm
+from arch.layers.norms.depth_scale import DepthScaled
 from arch.layers.positions import ALiBi
-from arch.layers.scaled_head import ScaledTied
 from arch.models.decoder import Decoder
 from arch.probe.prune import prune
 from arch.spec import UserError

@@ -25,12 +25,12 @@ from arch.hf.folder import write
 from arch.hf.layouts import Flat
 from arch.hf.reading import read
 from arch.hf.serving import verdict
-from arch.layers import masks
-from arch.layers.depth_scale import DepthScaled
+from arch.layers.attention import masks
 from arch.layers.embeddings import Tied
-from arch.layers.norms import LayerNorm, RMSNorm
+from arch.layers.heads.scaled import ScaledTied
+from arch.layers.norms.common import LayerNorm, RMSNorm
+from arch.layers.norms.depth_scale import DepthScaled
 from arch.layers.positions import ALiBi, Learned, NoPosition
-from arch.layers.scaled_head import ScaledTied
 from arch.models.base import Inputs
 from arch.params import merge
 from arch.spec import UserError

@@ -23,18 +23,18 @@ from arch.hf.generated.teller import name_of
 from arch.hf.generated.tier import TASKS, Generated
 from arch.hf.generated.twin import Twin
 from arch.hf.tiers import plan
-from arch.layers.initializers import Initializer
+from arch.layers.init.initializers import Initializer
 from arch.layers.linear import Linear
-from arch.layers.norms import Norm, RMSNorm
+from arch.layers.norms.common import Norm, RMSNorm
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.trunk import Trunk
 from arch.spec import Spec, UserError
-from arch.stacks.base import Kept, Pattern
+from arch.stacks.base import LayerSubset, Pattern
 from tests.arch import tiny
 from tests.arch.hf.generated_cases import CASES, block, classifier, decoder, mixing, planned
 
 FACTS = Facts(bos=0, eos=1)
-NO_PARTS = (Initializer, GradientRule, DropoutBy, Pattern, Kept, Linear)
+NO_PARTS = (Initializer, GradientRule, DropoutBy, Pattern, LayerSubset, Linear)
 """Specs that are no part of the function of a model, or are laid open: how weights start, what gradients go back,
 which block a layer is, how a linear map is parameterised."""
 
@@ -194,9 +194,9 @@ def test_two_parts_of_one_name_are_refused():
 
 
 def test_reasons_are_told():
-    from arch.layers.clip import AnnealedClip
-    from arch.layers.lstm import LSTM
-    from arch.layers.lstm_cell import LSTMCell
+    from arch.layers.recurrent.clip import AnnealedClip
+    from arch.layers.recurrent.lstm import LSTM
+    from arch.layers.recurrent.lstm_cell import LSTMCell
 
     with pytest.raises(UnfitError, match="AnnealedClip has no twin in PyTorch: its bound is a count of steps"):
         planned(mixing(LSTM(cell=LSTMCell(clip=AnnealedClip()))), FACTS)

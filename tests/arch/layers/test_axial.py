@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.axial import AxialRotary
-from arch.layers.masks import Bidirectional
 from arch.layers.positions import Rotary, RotaryLayer
 from arch.models.base import Inputs
 from arch.models.encoder import Encoder

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.linear import LinearAttention
+from arch.layers.attention.masks import Causal, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.caches import Fixed, Growing, Recurrent, Room, Window, write
-from arch.layers.masks import Causal, SlidingWindow
-from arch.layers.mixers.linear_attention import LinearAttention
 from arch.layers.positions import ALiBi, NoPosition
 from arch.models.base import Cache, Inputs
 from arch.models.decoder import Decoder

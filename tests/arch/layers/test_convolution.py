@@ -8,8 +8,8 @@ import pytest
 from arch.context import Context
 from arch.layers.caches import Room
 from arch.layers.convolution import Convolution, as_convolution, as_product
-from arch.layers.initializers import Normal
-from arch.params import Maker, metadata
+from arch.layers.init.initializers import Normal
+from arch.params import ParamFactory, metadata
 from arch.spec import SpecError
 
 PLACES = np.zeros((1, 1), np.int32)
@@ -19,7 +19,7 @@ CTX = Context(PLACES, None, PLACES, None)
 @pytest.mark.parametrize(("kernel", "shape"), [((3, 3), (2, 5, 4, 3)), ((1, 5), (2, 3, 6, 3)), ((3,), (2, 7, 3))])
 def test_it_is_the_sum_over_neighbours(kernel, shape):
     """Cross-correlation, zero outside the image, then the bias and ReLU."""
-    layer = Convolution(kernel=kernel).build(3, Maker(jax.random.key(0), Normal(0.5)))
+    layer = Convolution(kernel=kernel).build(3, ParamFactory(jax.random.key(0), Normal(0.5)))
     layer.bias[...] = jnp.asarray([0.1, -0.2, 0.3])
     weights, x = np.asarray(layer.kernel[...]), np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     assert weights.shape == (*kernel, 3, 3)
@@ -47,7 +47,7 @@ def test_the_product_is_the_convolution(kernel):
 
 
 def test_parameters_and_refusals():
-    layer = Convolution().build(3, Maker(jax.random.key(0), Normal(0.5)))
+    layer = Convolution().build(3, ParamFactory(jax.random.key(0), Normal(0.5)))
     assert metadata(layer)["kernel"]["role"] == "residual"
     assert metadata(layer)["kernel"]["axes"] == (None, None, None, "embed")
     with pytest.raises(ValueError, match=r"2 spatial axes; its input has the shape \(2, 5, 3\)"):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from arch.layers.embeddings import Embedding, Tied, Untied
-from arch.layers.initializers import FanIn
-from arch.params import Maker
+from arch.layers.init.initializers import FanIn
+from arch.params import ParamFactory
 from tests.arch import tiny
 
 V, D = 11, 6
-MAKE = Maker(jax.random.key(0), FanIn())
+MAKE = ParamFactory(jax.random.key(0), FanIn())
 X = np.random.default_rng(0).standard_normal((2, 3, D)).astype(np.float32)
 X_JAX = jnp.asarray(X)
 

@@ -9,14 +9,14 @@ from flax import nnx
 
 from arch.context import Context
 from arch.layers.feed_forward import ACTIVATIONS, MLP, GatedMLP
-from arch.layers.initializers import FanIn
+from arch.layers.init.initializers import FanIn
 from arch.layers.linear import Dense
-from arch.params import Maker
+from arch.params import ParamFactory
 from tests.arch import tiny
 
 D = 12
 CTX = Context(jnp.zeros((1, 1), jnp.int32), None, jnp.zeros((1, 1), jnp.int32), None)
-MAKE = Maker(jax.random.key(0), FanIn())
+MAKE = ParamFactory(jax.random.key(0), FanIn())
 X = np.random.default_rng(0).standard_normal((2, 3, D)).astype(np.float32)
 TORCH = {
     "relu": torch.nn.functional.relu,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from arch.layers.image_encoders import ConvDecoder, ConvEncoder, DenseEncoder
-from arch.layers.initializers import Normal
+from arch.layers.init.initializers import Normal
 from arch.models.base import context
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import SpecError
 from tests.arch import tiny
 
 RNG = np.random.default_rng(0)
-MAKE = Maker(jax.random.key(0), Normal(0.5))
+MAKE = ParamFactory(jax.random.key(0), Normal(0.5))
 
 
 @pytest.mark.parametrize(("height", "width", "kernel"), [(7, 8, 3), (6, 9, 2)])

@@ -8,9 +8,9 @@ import torch
 from flax import nnx
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from arch.layers.initializers import Normal
+from arch.layers.init.initializers import Normal
 from arch.layers.positions import ALiBi, Learned, NoPosition, Rotary, Sinusoidal, T5Relative, alibi_slopes
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import SpecError
 from tests.arch import tiny
 
@@ -19,7 +19,7 @@ POSITIONS = jnp.array([[0, 1, 2, 3, 0, 1], [5, 6, 7, 400, 0, 0]], jnp.int32)
 
 
 def build(spec, width=K, heads=N):
-    return spec.build(width, heads, Maker(jax.random.key(0), Normal()))
+    return spec.build(width, heads, ParamFactory(jax.random.key(0), Normal()))
 
 
 def random(*shape):

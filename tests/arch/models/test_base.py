@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arch.context import Keep
+from arch.context import Gates
 from arch.models.base import Inputs, Network
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
@@ -34,7 +34,7 @@ def test_a_cache_for_a_model_that_has_none():
 
 def test_gates_for_a_model_without_layers():
     with pytest.raises(UserError, match="DeepMLPNetwork has no stack of layers"):
-        call(DeepMLP(hidden=4, depth=2), Inputs(images=jnp.zeros((2, 8, 8, 1))), keep=Keep(block=np.ones(2)))
+        call(DeepMLP(hidden=4, depth=2), Inputs(images=jnp.zeros((2, 8, 8, 1))), gates=Gates(block=np.ones(2)))
 
 
 def test_coordinates_that_nobody_reads():

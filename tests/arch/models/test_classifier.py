@@ -7,13 +7,13 @@ import pytest
 
 from arch import cost
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.class_heads import LinearHead, MLPHead
+from arch.layers.attention.linear import LinearAttention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
-from arch.layers.mixers.linear_attention import LinearAttention
-from arch.layers.norms import LayerNorm
-from arch.layers.pooling import FirstPooling, MeanPooling
+from arch.layers.heads.class_heads import LinearHead, MLPHead
+from arch.layers.heads.pooling import FirstPooling, MeanPooling
+from arch.layers.norms.common import LayerNorm
 from arch.layers.positions import Learned, NoPosition, Rotary
 from arch.models.base import Inputs
 from arch.models.classifier import Classifier, Matcher

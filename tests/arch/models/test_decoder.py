@@ -10,12 +10,12 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.context import Keep
-from arch.layers.attention import Attention
+from arch.context import Gates
+from arch.layers.attention.masks import Bidirectional, Causal, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied
 from arch.layers.linear import Dense
-from arch.layers.masks import Bidirectional, Causal, SlidingWindow
-from arch.layers.norms import LayerNorm, RMSNorm
+from arch.layers.norms.common import LayerNorm, RMSNorm
 from arch.layers.positions import ALiBi, T5Relative
 from arch.models.decoder import Decoder
 from arch.spec import SpecError
@@ -146,13 +146,13 @@ def test_bfloat16_parameters_run_strictly_and_stay_close(name):
     forward, params = tiny.forward(LOW[name])
     low = jax.tree.map(lambda p: jnp.asarray(p, jnp.bfloat16), params)
     rounded = jax.tree.map(lambda p: np.asarray(p, np.float32), low)
-    keep = Keep(block=np.ones(2, np.float32), mixer=np.array([True, True]))
+    gates = Gates(block=np.ones(2, np.float32), mixer=np.array([True, True]))
     key = jax.random.key(0)
 
     @tiny.jit
     def run(params):
         segments = jnp.ones((2, T), jnp.int32)
-        return forward(params, tiny.tokens(2, T), segments=segments, keep=keep, key=key).logits
+        return forward(params, tiny.tokens(2, T), segments=segments, gates=gates, key=key).logits
 
     logits, exact = run(low), run(rounded)
     assert logits.dtype == jnp.float32

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
-from arch.layers.pooling import FirstPooling, LastPooling, MeanPooling
+from arch.layers.heads.pooling import FirstPooling, LastPooling, MeanPooling
 from arch.layers.positions import NoPosition
 from arch.models.base import Inputs
 from arch.models.embedder import Embedder

@@ -10,11 +10,11 @@ from flax import nnx
 from jaxtyping import TypeCheckError
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
-from arch.layers.mixers.linear_attention import LinearAttention
-from arch.layers.mixers.sinkhorn import Sinkhorn
-from arch.layers.sparse_masks import BigBird, Both, Longformer, Strided
+from arch.layers.attention.linear import LinearAttention
+from arch.layers.attention.masks import Bidirectional, Causal, LocalWindow, Mask, SlidingWindow
+from arch.layers.attention.sinkhorn import Sinkhorn
+from arch.layers.attention.softmax import Attention
+from arch.layers.attention.sparse_masks import BigBird, Both, Longformer, Strided
 from arch.models import base
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder

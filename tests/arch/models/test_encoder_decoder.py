@@ -10,11 +10,11 @@ from flax import nnx
 
 from arch.blocks import PreNorm
 from arch.cost import abstract, flops, parameters
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.masks import Bidirectional, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional, SlidingWindow
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder

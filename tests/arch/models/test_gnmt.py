@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from arch.layers.additive_attention import NormedAdditiveAttention
-from arch.layers.clip import ConstantClip
-from arch.layers.clipped_head import ClippedHead
-from arch.layers.lstm_cell import LSTMCell
+from arch.layers.attention.additive import NormedAdditiveAttention
+from arch.layers.heads.clipped import ClippedHead
+from arch.layers.recurrent.clip import ConstantClip
+from arch.layers.recurrent.lstm_cell import LSTMCell
 from arch.models.base import Inputs
 from arch.models.gnmt import GNMT
 from arch.models.recurrent import RecurrentDecoder, RecurrentEncoder

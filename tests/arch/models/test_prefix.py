@@ -7,11 +7,11 @@ import pytest
 
 from arch.blocks import PreNorm
 from arch.decode.generate import generate
-from arch.layers.attend import Sight
-from arch.layers.attention import Attention
+from arch.layers.attention.attend import Visibility
+from arch.layers.attention.linear import LinearAttention
+from arch.layers.attention.masks import Causal, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Causal, SlidingWindow
-from arch.layers.mixers.linear_attention import LinearAttention
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.params import merge
@@ -39,12 +39,14 @@ def network():
 
 
 def test_a_query_sees_what_came_before_and_the_prefix():
-    sight = Sight(Causal(), np.arange(T)[None], np.arange(T)[None], None, None, key_prefix=jnp.asarray(PREFIX))
+    visibility = Visibility(
+        Causal(), np.arange(T)[None], np.arange(T)[None], None, None, key_prefix=jnp.asarray(PREFIX)
+    )
     for row, length in enumerate(LENGTHS):
         expected = [[key <= query or key < length for key in range(T)] for query in range(T)]
-        np.testing.assert_array_equal(sight.dense()[row], expected)
-    assert sight.span is None
-    assert Sight(Causal(), np.arange(T)[None], np.arange(T)[None], None, None).span == (None, 0)
+        np.testing.assert_array_equal(visibility.dense()[row], expected)
+    assert visibility.span is None
+    assert Visibility(Causal(), np.arange(T)[None], np.arange(T)[None], None, None).span == (None, 0)
 
 
 def test_which_tokens_a_logit_depends_on(network):

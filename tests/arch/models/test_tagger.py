@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arch.layers.class_heads import LinearHead, MLPHead
-from arch.layers.masks import Bidirectional
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.heads.class_heads import LinearHead, MLPHead
 from arch.models.base import Tagging
 from arch.models.tagger import Tagger, tagger_of
 from arch.spec import SpecError

@@ -11,12 +11,12 @@ import torch
 import transformers
 
 from arch.blocks import Parallel, PreNorm, SandwichNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Embedding, Tied, Untied
 from arch.layers.feed_forward import MLP, GatedMLP
 from arch.layers.linear import Dense
-from arch.layers.masks import SlidingWindow
-from arch.layers.norms import LayerNorm, RMSNorm
+from arch.layers.norms.common import LayerNorm, RMSNorm
 from arch.layers.positions import ALiBi, Learned, NoPosition, Rotary
 from arch.models.decoder import Decoder
 from tests.arch import tiny

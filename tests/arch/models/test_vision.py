@@ -10,10 +10,10 @@ from flax import nnx
 
 from arch import cost
 from arch.blocks import PreNorm
-from arch.context import Keep
+from arch.context import Gates
 from arch.layers.convolution import Convolution
-from arch.layers.initializers import Normal
-from arch.layers.norms import NoNorm
+from arch.layers.init.initializers import Normal
+from arch.layers.norms.common import NoNorm
 from arch.models.base import Inputs
 from arch.models.conv_residual import ConvResidual
 from arch.models.mlp import DeepMLP
@@ -76,15 +76,15 @@ def test_gates_taps_and_dropout_reach_the_modules():
     spec = dataclasses.replace(CONV, block=block)
     forward, params = tiny.forward(spec)
     gates = np.array([True, False, True, False])
-    keep, tap = Keep(block=gates), Tap(save="attn_out|conv.pre|embed|logits")
-    run = tiny.jit(lambda p, key: forward(p, IMAGES, key=key, keep=keep, tap=tap).taps)
+    gates, tap = Gates(block=gates), Tap(save="attn_out|conv.pre|embed|logits")
+    run = tiny.jit(lambda p, key: forward(p, IMAGES, key=key, gates=gates, tap=tap).taps)
     taps = run(params, jax.random.key(0))
     assert taps["conv.pre"].shape == (4, 6, 5, 4, 4)
     assert (run(params, jax.random.key(1))["attn_out"] != taps["attn_out"]).any()
     few = jax.tree.map(lambda leaf: leaf[np.flatnonzero(gates)], params["stack"])
     two, _ = tiny.forward(dataclasses.replace(spec, depth=2))
     expected = tiny.jit(lambda p: two(p, IMAGES).logits)({**params, "stack": few})
-    tiny.close(tiny.jit(lambda p: forward(p, IMAGES, keep=keep).logits)(params), expected)
+    tiny.close(tiny.jit(lambda p: forward(p, IMAGES, gates=gates).logits)(params), expected)
 
 
 @pytest.mark.parametrize("loop", ["scan", "unroll"])
@@ -115,7 +115,7 @@ def test_initialisation_reaches_every_layer_and_layers_differ():
 
 @pytest.mark.parametrize("spec", [CONV, MLP], ids=["conv", "mlp"])
 def test_parameters_have_axes_the_mesh_knows(spec):
-    from train.mesh import AXES
+    from train.sharding.mesh import AXES
 
     for path, row in metadata(cost.abstract(spec)).items():
         assert all(axis is None or axis in AXES for axis in row["axes"]), path

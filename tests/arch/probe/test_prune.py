@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arch.context import Keep
+from arch.context import Gates
 from arch.cost import parameters
 from arch.probe.prune import prune
 from arch.spec import UserError
@@ -20,7 +20,7 @@ TOKENS = tiny.tokens(2, 5)
 def test_pruning_is_closing_gates(block):
     whole = tiny.decoder(block=block, depth=5)
     forward, params = tiny.forward(whole)
-    run = tiny.jit(lambda params, keep: forward(params, TOKENS, keep=Keep(block=keep)).logits)
+    run = tiny.jit(lambda params, gates: forward(params, TOKENS, gates=Gates(block=gates)).logits)
     once, once_params = prune(whole, params, [0, 1, 3, 4])
     twice, twice_params = prune(once, once_params, [1, 2, 3])
     for spec, pruned, kept in [(once, once_params, [0, 1, 3, 4]), (twice, twice_params, [1, 3, 4])]:

@@ -10,13 +10,13 @@ from flax import nnx
 from arch.answers import mean_over
 from arch.blocks import PreNorm
 from arch.bottlenecks.base import Bottleneck
-from arch.context import Context, Keep
-from arch.layers.attention import Attention
+from arch.context import Context, Gates
+from arch.layers.attention.masks import SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.initializers import Normal
-from arch.layers.masks import SlidingWindow
+from arch.layers.init.initializers import Normal
 from arch.models.decoder import Decoder
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.stacks import Sequential
 from arch.stacks.patterns import sections
 from arch.taps import Tap
@@ -90,18 +90,18 @@ class SqueezeLayer(nnx.Module):
         return jnp.tanh(x * self.gain[...][None, None])
 
 
-def by_hand(spec, params, tokens, keep=Keep(), save=""):
+def by_hand(spec, params, tokens, gates=Gates(), save=""):
     """Logits, and what taps saved of each layer: the layers called one after another, the rest written out."""
     x, saved = params["embedding"]["table"][tokens], []
     positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
     between = dict(spec.stack.between)
     for layer, (block, own) in enumerate(each_layer(spec, params)):
         x = bottleneck(between, layer, x, params)
-        make = Maker(jax.random.key(0), Normal(), spec.depth, layer)
+        make = ParamFactory(jax.random.key(0), Normal(), spec.depth, layer)
         graphdef = nnx.split(nnx.eval_shape(lambda block=block, make=make: block.build(D, make)))[0]
-        gates = Keep({name: jnp.asarray(gate)[layer] for name, gate in keep.items()})
+        gates = Gates({name: jnp.asarray(gate)[layer] for name, gate in gates.items()})
         tap = Tap(save=save).recorder()
-        ctx = Context(positions, None, positions, None, layer=layer, keep=gates, tap=tap)
+        ctx = Context(positions, None, positions, None, layer=layer, gates=gates, tap=tap)
         x = nnx.merge(graphdef, own)(x, ctx).x
         saved.append(tap.collect())
     x = bottleneck(between, spec.depth, x, params)

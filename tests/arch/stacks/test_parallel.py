@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.context import Keep
-from arch.layers.attention import Attention
-from arch.layers.initializers import Normal, ZeroOutput
-from arch.layers.norms import NoNorm, RMSNorm, RMSNormLayer
+from arch.context import Gates
+from arch.layers.attention.softmax import Attention
+from arch.layers.init.initializers import Normal, ZeroOutput
+from arch.layers.norms.common import NoNorm, RMSNorm, RMSNormLayer
 from arch.models.decoder import Decoder
 from arch.spec import SpecError
 from arch.stacks import Sequential
@@ -126,14 +126,14 @@ def test_gates_belong_to_the_layer():
     forward, params = tiny.forward(spec(ParallelStack(), norm=tiny.BIASED))
     three, _ = tiny.forward(spec(ParallelStack(), depth=3, norm=tiny.BIASED))
     tokens = tiny.tokens(B, T)
-    run = tiny.jit(lambda p, keep: forward(p, tokens, keep=keep).logits)
+    run = tiny.jit(lambda p, gates: forward(p, tokens, gates=gates).logits)
     kept = jax.tree.map(lambda leaf: leaf[np.array([0, 2, 3])], params["stack"])
     wanted = tiny.jit(lambda p: three(p, tokens).logits)({**params, "stack": kept})
     gates = np.array([True, False, True, True])
-    tiny.close(run(params, Keep(block=gates)), wanted)
-    tiny.close(run(params, Keep(mixer=gates, feed_forward=gates)), wanted)
-    tiny.close(run(params, Keep(block=np.broadcast_to(gates[:, None, None], (4, B, T)))), wanted)
-    assert np.abs(run(params, Keep(block=np.ones(4, bool))) - wanted).max() > 0.1
+    tiny.close(run(params, Gates(block=gates)), wanted)
+    tiny.close(run(params, Gates(mixer=gates, feed_forward=gates)), wanted)
+    tiny.close(run(params, Gates(block=np.broadcast_to(gates[:, None, None], (4, B, T)))), wanted)
+    assert np.abs(run(params, Gates(block=np.ones(4, bool))) - wanted).max() > 0.1
 
 
 def test_taps_and_dropout_belong_to_the_layer():

@@ -11,8 +11,8 @@ from flax import nnx
 
 from arch.blocks import PreNorm
 from arch.context import Context, Result
-from arch.layers.initializers import Normal
-from arch.params import Maker
+from arch.layers.init.initializers import Normal
+from arch.params import ParamFactory
 from arch.stacks import Sequential
 from arch.stacks.parallel import Grouped, ParallelStack
 
@@ -39,7 +39,7 @@ def linear_stack(stack, kernels, x):
     """The output of `stack` of linear blocks with these kernels [L, D, D] on x [B, D], in float64."""
     depth, width, _ = kernels.shape
     with jax.enable_x64(True):
-        module = stack.build(Linear(), width, depth, Maker(jax.random.key(0), Normal(1.0), depth))
+        module = stack.build(Linear(), width, depth, ParamFactory(jax.random.key(0), Normal(1.0), depth))
         module.blocks.kernel = nnx.Param(jnp.asarray(kernels), axes=("layers", "embed", None))
         places = np.zeros((1, 1), np.int32)
         y, _ = module(jnp.asarray(x), Context(places, None, places, None))

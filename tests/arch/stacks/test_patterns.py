@@ -11,11 +11,11 @@ from flax import nnx
 from arch.blocks import BareMixer, PostNorm, PreNorm
 from arch.blocks.depth_scaled import ScaledNorm
 from arch.blocks.mix_norm import MixNorm
-from arch.context import Keep
+from arch.context import Gates
 from arch.layers.caches import Growing, Window
 from arch.layers.feed_forward import GatedMLP
 from arch.spec import SpecError
-from arch.stacks import Cycle, FirstThen, Grouped, Kept, Listed, Split
+from arch.stacks import Cycle, FirstThen, Grouped, LayerSubset, Listed, Split
 from arch.stacks.patterns import sections
 from arch.taps import Tap
 from tests.arch import tiny
@@ -158,7 +158,7 @@ def test_a_split_of_norms_is_mix_norm():
     tiny.close(gradient, {**expected, "stack": together(spec, own, layers)["stack"]})
 
 
-KEEP = Keep(
+KEEP = Gates(
     block=np.array([True, True, False, True, True]),
     mixer=np.float32([1, 0.5, 1, 0, 1]),
     feed_forward=np.random.default_rng(0).random((5, B, T)) < 0.5,
@@ -176,8 +176,8 @@ def test_gates_and_taps_belong_to_the_layer(loop):
 
     @tiny.jit
     def run(params):
-        out = forward(params, tiny.tokens(B, T), keep=KEEP, tap=Tap(save=save))
-        plain = forward(params, tiny.tokens(B, T), keep=KEEP).logits
+        out = forward(params, tiny.tokens(B, T), gates=KEEP, tap=Tap(save=save))
+        plain = forward(params, tiny.tokens(B, T), gates=KEEP).logits
         indices = forward(params, tiny.tokens(B, T), tap=numbered).taps["attn_out"][:, 0, 0, 0]
         return out.logits, plain, out.taps, indices, by_hand(spec, params, tiny.tokens(B, T), KEEP, save)
 
@@ -206,22 +206,22 @@ def test_sites_of_different_shapes_are_a_tuple_and_missing_ones_are_left_out(loo
 def test_a_gate_that_one_kind_of_layer_has_is_known():
     spec = model(Cycle((pre(None), pre())))
     forward, params = tiny.forward(spec)
-    jax.eval_shape(lambda p: forward(p, tiny.tokens(B, T), keep=Keep(feed_forward=np.ones(4, bool))).logits, params)
-    with pytest.raises(ValueError, match="keep has gates for cross; the layers have block, feed_forward, mixer"):
-        forward(params, tiny.tokens(B, T), keep=Keep(cross=np.ones(4, bool)))
+    jax.eval_shape(lambda p: forward(p, tiny.tokens(B, T), gates=Gates(feed_forward=np.ones(4, bool))).logits, params)
+    with pytest.raises(ValueError, match="gates are given for cross; the layers have block, feed_forward, mixer"):
+        forward(params, tiny.tokens(B, T), gates=Gates(cross=np.ones(4, bool)))
 
 
 @pytest.mark.parametrize("loop", ["scan", "unroll"])
 def test_layers_that_are_kept_keep_their_block_and_index(loop):
     """Against the whole model with the gates of the others closed, where blocks and the factors depend on the layer."""
     whole = form(model(PATTERNS["depth"].block, depth=5), loop=loop)
-    cut = dataclasses.replace(form(whole, kept=Kept((0, 1, 3, 4), 5)), depth=4)
+    cut = dataclasses.replace(form(whole, kept=LayerSubset((0, 1, 3, 4), 5)), depth=4)
     forward, params = tiny.forward(whole)
     shallow, own = tiny.forward(cut)
     layers = [one for _, one in each_layer(whole, params)]
     pruned = {**params, "stack": together(cut, own, [layers[n] for n in (0, 1, 3, 4)])["stack"]}
-    keep = Keep(block=np.array([True, True, False, True, True]))
-    gated = tiny.jit(lambda p: forward(p, tiny.tokens(B, T), keep=keep).logits)(params)
+    gates = Gates(block=np.array([True, True, False, True, True]))
+    gated = tiny.jit(lambda p: forward(p, tiny.tokens(B, T), gates=gates).logits)(params)
     tiny.close(tiny.jit(lambda p: shallow(p, tiny.tokens(B, T)).logits)(pruned), gated)
 
 

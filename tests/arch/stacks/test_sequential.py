@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import TypeCheckError
 
 from arch.blocks import PreNorm
-from arch.context import Keep
+from arch.context import Gates
 from arch.spec import SpecError
 from arch.stacks import Sequential
 from arch.stacks.base import unstack
@@ -100,21 +100,21 @@ def test_a_closed_block_is_a_missing_layer(block, loop):
     kept = ((0, 2), 3)
     shallow, _ = tiny.forward(tiny.decoder(block=block, loop=loop, depth=2, norm=tiny.BIASED, kept=kept))
     tokens = tiny.tokens(B, T)
-    run = tiny.jit(lambda params, keep: forward(params, tokens, keep=keep).logits)
-    gated = run(params, Keep(block=np.array([True, False, True])))
+    run = tiny.jit(lambda params, gates: forward(params, tokens, gates=gates).logits)
+    gated = run(params, Gates(block=np.array([True, False, True])))
     without = tiny.jit(lambda params: shallow(params, tokens).logits)(pick(params, [0, 2]))
     tiny.close(gated, without, 1e-6, 1e-6)
     # The same program, all gates open, is the model without gates.
     full = tiny.jit(lambda params: forward(params, tokens).logits)(params)
-    tiny.close(run(params, Keep(block=np.ones(3, bool))), full, 1e-6, 1e-6)
+    tiny.close(run(params, Gates(block=np.ones(3, bool))), full, 1e-6, 1e-6)
     assert np.abs(gated - full).max() > 0.1
 
 
 def test_a_closed_block_has_no_gradient_and_leaves_the_others_theirs():
     forward, params = tiny.forward(tiny.decoder(depth=3))
     shallow, _ = tiny.forward(tiny.decoder(depth=2))
-    tokens, keep = tiny.tokens(B, T), Keep(block=np.array([True, False, True]))
-    gradient = tiny.jit(jax.grad(lambda p: jnp.sum(jnp.sin(forward(p, tokens, keep=keep).logits))))(params)
+    tokens, gates = tiny.tokens(B, T), Gates(block=np.array([True, False, True]))
+    gradient = tiny.jit(jax.grad(lambda p: jnp.sum(jnp.sin(forward(p, tokens, gates=gates).logits))))(params)
     expected = tiny.jit(jax.grad(lambda p: jnp.sum(jnp.sin(shallow(p, tokens).logits))))(pick(params, [0, 2]))
     tiny.close(pick(gradient, [0, 2]), expected)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(pick(gradient, [1])["stack"]))
@@ -123,15 +123,15 @@ def test_a_closed_block_has_no_gradient_and_leaves_the_others_theirs():
 def test_gates_may_be_written_as_lists():
     forward, params = tiny.forward(tiny.decoder(depth=3))
     tokens = tiny.tokens(1, 3)
-    run = tiny.jit(lambda params, gates: forward(params, tokens, keep=Keep(mixer=gates)).logits)
+    run = tiny.jit(lambda params, gates: forward(params, tokens, gates=Gates(mixer=gates)).logits)
     tiny.close(run(params, [True, False, True]), run(params, np.array([True, False, True])), 0, 0)
 
 
 @pytest.mark.parametrize("gates", [np.ones(2), np.ones((4, B, T)), np.float32(1)], ids=["two", "four", "scalar"])
 def test_gates_of_another_depth_are_refused(gates):
     forward, params = tiny.forward(tiny.decoder(depth=3))
-    with pytest.raises(ValueError, match=r"keep\.mixer has shape .* each of 3 layers"):
-        forward(params, tiny.tokens(B, T), keep=Keep(mixer=gates))
+    with pytest.raises(ValueError, match=r"gates\.mixer has shape .* each of 3 layers"):
+        forward(params, tiny.tokens(B, T), gates=Gates(mixer=gates))
 
 
 def test_layers_drop_different_places():

@@ -26,14 +26,14 @@ from experiments.config import render
 from experiments.config.load import load
 from tests.launching import launched
 from train.loop import train
-from train.opened import Opened, open_run
 from train.setup import prepare
+from train.trained import TrainedRun, open_run
 
 CONFIG = """
 from arch.blocks import PreNorm
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.several import PerHead
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from train.data.text import Text
@@ -255,7 +255,7 @@ def test_what_codes_refuses(launch, home, reader, tmp_path):
     bare = load(str(home / "mine.py:bare")).spec
     program = prepare(bare, reader.opened.dataset.description)
     with pytest.raises(UserError, match="this Decoder has no codebooks; put some in"):
-        Reader(Opened(program, program.start(), reader.opened.dataset, 0))
+        Reader(TrainedRun(program, program.start(), reader.opened.dataset, 0))
     status, _, err = launch("codes", "one", "two")
     assert "codes takes one run folder" in err
     blocked = tmp_path / "file"

@@ -20,7 +20,7 @@ from train.run import Run
 EVIL = """
 import pathlib
 pathlib.Path({mark!r}).write_text("ran")
-from arch.layers.norms import RMSNorm as Norm
+from arch.layers.norms.common import RMSNorm as Norm
 class Evil(Norm): pass
 def panel(*_): return {{}}
 """
@@ -95,11 +95,11 @@ def test_it_is_taken_when_it_is_trusted(sent, tmp_path):
         ("shutil:rmtree", "is code of"),
         ("os:system", "is code of"),
         ("experiments.config.render:write", "is not a Spec"),
-        ("arch.layers.norms:dataclasses.os.system", "no longer has"),
+        ("arch.layers.norms.common:dataclasses.os.system", "no longer has"),
         ("train.run:jax.Array", "no longer has"),
-        ("arch.layers.norms:RMSNorm.__init__", "is not a Spec"),
+        ("arch.layers.norms.common:RMSNorm.__init__", "is not a Spec"),
         ("train.run:Run", "has no such field"),
-        ("arch.layers.norms:Norm.mro", "no longer has"),
+        ("arch.layers.norms.common:Norm.mro", "no longer has"),
         ("arch..layers:X", "is gone"),
         ("arch.layers.no_such:X", "is gone"),
         ("", "is code of"),
@@ -119,10 +119,10 @@ def test_only_parts_are_made(sent, reference, said):
     [
         ("model", {"class": "train.optim.optimizers:SGD", "fields": {}}),
         ("data", 3),
-        ("data", {"class": "experiments.study.ray_executor:Ray", "fields": {}}),
+        ("data", {"class": "experiments.study.work.ray_executor:Ray", "fields": {}}),
         ("steps", "many"),
         ("steps", [3]),
-        ("reports", {"mapping": []}),
+        ("logging", {"mapping": []}),
         ("optimizer", {"enum": "train.data.base:Progress", "name": "X"}),
         ("precision", "float8"),
         ("start", "runs/a"),

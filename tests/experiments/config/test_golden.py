@@ -17,7 +17,7 @@ import dataclasses
 
 from arch.models.decoder import Decoder
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.spec import Spec
 from train.optim.optimizers import AdamW, Optimizer
 from train.optim.rules import Rules

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arch.layers.norms import Norm
+from arch.layers.norms.common import Norm
 from experiments.config import parts
 from experiments.config.errors import place
 from experiments.config.parts import UnfitError, split

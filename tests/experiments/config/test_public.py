@@ -9,7 +9,7 @@ import experiments
 from experiments.config import public
 from experiments.config.errors import ConfigError
 from experiments.config.load import ROOT, load
-from train import code
+from train.record import code
 
 
 def test_the_lists_say_what_the_code_says():

@@ -68,7 +68,7 @@ class Attention(Spec):
 
     def build(self, width: int) -> int:
         if width % self.heads:
-            raise self.refuse("heads", f"must divide the width {width}")
+            raise self.invalid("heads", f"must divide the width {width}")
         return width // self.heads
 
 

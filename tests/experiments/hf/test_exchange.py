@@ -22,11 +22,11 @@ from train.data.tokenizers import END, PROBES, BPETokenizer, ByteTokenizer, trai
 
 CONFIG = """
 from arch.blocks.depth_scaled import ScaledNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
 from train.run import Reports, Run
-from train.start import FromRun
+from train.starts.start import FromRun
 
 def get_config(form=""):
     return Run(

@@ -18,10 +18,10 @@ from experiments.hf.imports import import_
 from tests.arch.hf.gguf_files import METADATA, D, content, logits, stored, weights
 from train.data import LocalText, cache
 from train.data.tokenizers import PROBES, train_bpe
-from train.opened import open_run
 from train.run import Run
 from train.setup import prepare
-from train.start import FromRun, begin
+from train.starts.start import FromRun, begin
+from train.trained import open_run
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

@@ -10,7 +10,7 @@ import pytest
 
 from arch.hf.family import Facts
 from arch.hf.folder import write
-from arch.layers.norms import RMSNorm
+from arch.layers.norms.common import RMSNorm
 from arch.models.classifier import Classifier
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.spec import UserError
@@ -24,14 +24,14 @@ from train import loop
 from train.data.without_rows import WithoutRows
 from train.objectives.classification import Classification
 from train.objectives.next_token import NextToken
-from train.opened import open_run
 from train.run import Run
+from train.trained import open_run
 
 CONFIG = """
 from arch.blocks.post_norm import PostNorm
 from arch.bottlenecks.codebook import Codebook
-from arch.layers.attention import Attention
-from arch.layers.norms import RMSNorm
+from arch.layers.attention.softmax import Attention
+from arch.layers.norms.common import RMSNorm
 from arch.layers.positions import ALiBi
 from arch.models.decoder import Decoder
 from arch.stacks.sequential import Sequential

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.study.engine import RATE
 from experiments.study.results import Cell
-from experiments.study.tasks import from_task
+from experiments.study.work.tasks import from_task
 
 METRIC = "val/bits_per_byte"
 Loss = Callable[[str, int, float], float]

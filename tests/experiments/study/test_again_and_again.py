@@ -19,7 +19,7 @@ def test_equal_arms_with_rates_of_their_own_are_seldom_decided(rates):
 
 def test_without_the_error_of_rates_they_would_be(monkeypatch):
     """What the test above is there for: seeds alone do not show a wrong rate."""
-    monkeypatch.setattr("experiments.study.spread.regrets", lambda results: {})
+    monkeypatch.setattr("experiments.study.claims.spread.regrets", lambda results: {})
     rng, studies = np.random.default_rng(1), 200
     assert sum(bench.tuned(rng, 8, 3) for _ in range(studies)) > 0.06 * studies
 

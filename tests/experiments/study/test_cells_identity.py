@@ -11,18 +11,18 @@ import pytest
 
 from arch.spec import UserError, flatten
 from experiments.config.load import ROOT
-from experiments.study import tasks
-from experiments.study.cells import Cells, Group, name
 from experiments.study.engine import run_study
 from experiments.study.results import Cell, Results, plain
+from experiments.study.work import tasks
+from experiments.study.work.cells import Cells, Group, name
 from tests.experiments.study import toy
 from tests.train import toys
-from train.lock import LockedError
+from train.record.lock import LockedError
 
 NORM = '''
 import dataclasses
 
-from arch.layers import norms
+from arch.layers.norms import common as norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,7 @@ def test_cells_of_before_code_was_noted(ask, tmp_path):
 
 def test_the_name_of_before_is_what_it_was():
     """A SHA-256 of format, fields by bare names, panels and content, without the fields that change no number."""
-    free = ("mesh", "reports.keep", "reports.checkpoint", "reports.prompt")
+    free = ("mesh", "logging.keep", "logging.checkpoint", "logging.prompt")
     fields = {path: str(value) for path, value in flatten(toys.run()).items() if not path.startswith(free)}
     told = json.dumps([3, fields, ["depth"], []], sort_keys=True)
     assert name(toys.run(), ("depth",)).old == hashlib.sha256(told.encode()).hexdigest()[:20]
@@ -177,9 +177,9 @@ def test_the_name_of_before_is_what_it_was():
 
 def test_panels_count_among_the_code():
     bare, looked_at = name(toys.run(), ()), name(toys.run(), ("depth",))
-    assert "experiments.study.diagnostics" in looked_at.code
+    assert "experiments.study.panels.diagnostics" in looked_at.code
     assert "arch.probe.depth" in looked_at.code
-    assert not {"experiments.study.diagnostics", "arch.probe.depth"} & set(bare.code)
+    assert not {"experiments.study.panels.diagnostics", "arch.probe.depth"} & set(bare.code)
 
 
 def test_a_task_made_by_other_code_is_refused(tmp_path, norm):

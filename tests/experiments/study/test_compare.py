@@ -7,23 +7,23 @@ import statistics
 import pytest
 from rich.console import Console
 
-from arch.layers.norms import LayerNorm
+from arch.layers.norms.common import LayerNorm
 from arch.spec import Spec
 from experiments.config import render
 from experiments.config.errors import ConfigError
 from experiments.config.overrides import Override, apply
+from experiments.study.claims.verdicts import Verdict
 from experiments.study.compare import changed, gather
-from experiments.study.compare_table import compare, table
+from experiments.study.report.compare_table import compare, table
 from experiments.study.results import Results
-from experiments.study.verdicts import Verdict
 from tests.train import toys
 from train.data.sources import LocalText
 from train.data.text import Text
 from train.data.tokenizers import BPE
-from train.metrics import Metrics
 from train.objectives.classification import Classification
 from train.objectives.next_token import NextToken
-from train.run import Reports, Run
+from train.record.metrics import Metrics
+from train.run import Logging, Run
 
 BITS = "val/bits_per_byte"
 
@@ -98,7 +98,7 @@ def test_a_cell_holds_what_was_measured(made):
 def test_parts_are_named_without_their_fields_and_other_reports_are_no_difference(made):
     changed_norm = apply(base(), [Override("model.block.norm", "LayerNorm")])
     assert isinstance(changed_norm.model.block.norm, LayerNorm)
-    results, _ = gather([made("a", base()), made("b", changed_norm), made("c", base(seed=1, reports=Reports(log=7)))])
+    results, _ = gather([made("a", base()), made("b", changed_norm), made("c", base(seed=1, logging=Logging(log=7)))])
     assert [arm.name for arm in results.arms] == ["norm=RMSNorm", "norm=LayerNorm"]
     assert results.values("norm=RMSNorm") == {0: 2.0, 1: 2.0}
     assert results.verdicts == []

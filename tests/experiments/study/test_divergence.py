@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.study.claims import AtLeast, AtMost, Better, Equivalent, RatioBelow
+from experiments.study.claims.claims import AtLeast, AtMost, Better, Equivalent, RatioBelow
 from tests.experiments.study import fake
 
 NAN = math.nan

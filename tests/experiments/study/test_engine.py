@@ -5,19 +5,20 @@ import dataclasses
 import pytest
 
 from arch.spec import SpecError, UserError
-from experiments.study import tasks
-from experiments.study.cells import Cells, Group, name
 from experiments.study.engine import run_study
 from experiments.study.match import Match
 from experiments.study.results import Results
 from experiments.study.study import TUNING_SEED
+from experiments.study.work import tasks
+from experiments.study.work.cells import Cells, Group, name
 from tests.experiments.study import toy
 from tests.train import toys
 from tests.train.test_loop import signal_at
-from train import identity, loop
+from train import loop
 from train.data import LocalText, Text
 from train.optim import AdamW, Constant
-from train.signals import Stopped
+from train.record import identity
+from train.runtime.signals import Stopped
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,9 @@ def trained(monkeypatch):
     """The members of every program that is trained from now on."""
     seen, train = [], loop.train
 
-    def counted(run, folder, members=None, **rest):
-        seen.append([dict(row) for row in members.rows])
-        return train(run, folder, members=members, **rest)
+    def counted(run, folder, ensemble=None, **rest):
+        seen.append([dict(row) for row in ensemble.rows])
+        return train(run, folder, ensemble=ensemble, **rest)
 
     monkeypatch.setattr(loop, "train", counted)
     return seen
@@ -127,7 +128,7 @@ def key(run, diagnostics) -> str:
 
 def test_names_of_cells_follow_what_is_measured():
     run = toys.run()
-    same = dataclasses.replace(run, reports=dataclasses.replace(run.reports, keep=5, prompt="x"))
+    same = dataclasses.replace(run, logging=dataclasses.replace(run.logging, keep=5, prompt="x"))
     assert key(run, ()) == key(same, ())
     others = [dataclasses.replace(run, seed=1), dataclasses.replace(run, steps=7)]
     assert len({key(run, ()), key(run, ("depth",)), *(key(other, ()) for other in others)}) == 4

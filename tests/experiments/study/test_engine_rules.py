@@ -6,11 +6,11 @@ import math
 import pytest
 
 from arch.spec import SpecError
-from experiments.study.claims import Better, NoWorse
+from experiments.study.claims.claims import Better, NoWorse
+from experiments.study.claims.until import Until
 from experiments.study.engine import run_study
 from experiments.study.results import Results
 from experiments.study.study import EXTENSIONS, TUNING_SEED
-from experiments.study.until import Until
 from tests.experiments.study import toy
 from tests.experiments.study.simulated import METRIC, Simulated, noisy
 

@@ -7,7 +7,7 @@ from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.lookup_free import LookupFree
 from arch.bottlenecks.residual import Residual
 from arch.bottlenecks.several import Grouped, PerHead
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from arch.spec import UserError

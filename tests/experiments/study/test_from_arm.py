@@ -8,20 +8,20 @@ import pytest
 
 from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.spec import SpecError, UserError
-from experiments.study.cells import Cells
 from experiments.study.engine import run_study
 from experiments.study.from_arm import FromArm, generations, settled, within
 from experiments.study.study import TUNING_SEED
+from experiments.study.work.cells import Cells
 from experiments.suites.likelihood import NextToken
 from tests.experiments.study import toy
 from tests.train import toys
 from train import loop
-from train.codes_from_data import KMeansCodes
-from train.members import Members
-from train.run import Reports
-from train.start import FromRun
+from train.ensemble import Ensemble
+from train.run import Logging
+from train.starts.codes_from_data import KMeansCodes
+from train.starts.start import FromRun
 
-BASE = toys.run(model=toys.model(depth=1), steps=3, reports=Reports(log=3, evaluate=0, checkpoint=0, keep=1))
+BASE = toys.run(model=toys.model(depth=1), steps=3, logging=Logging(log=3, evaluate=0, checkpoint=0, keep=1))
 CODES = VectorQuantized(codes=4)
 ARMS = {
     "first": BASE,
@@ -42,9 +42,9 @@ def done(study, tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("study"), []
     trained, train = [], loop.train
 
-    def seen(run, at, members=None, **rest):
-        result = train(run, at, members=members, **rest)
-        trained.append((run, members, jax.device_get(result.params)))
+    def seen(run, at, ensemble=None, **rest):
+        result = train(run, at, ensemble=ensemble, **rest)
+        trained.append((run, ensemble, jax.device_get(result.params)))
         return result
 
     loop.train = seen
@@ -59,12 +59,12 @@ def test_a_seed_starts_from_the_same_seed_of_the_other_arm(done, study):
     assert [arm.name for arm in results.arms] == list(ARMS)
     rate = {arm.name: arm.learning_rate for arm in results.arms}
     store = Cells(folder)
-    for run, members, _ in trained:
+    for run, ensemble, _ in trained:
         if not isinstance(run.start, FromRun):
             continue
         child = next(name for name, arm in ARMS.items() if arm.start is not None and arm.steps == run.steps)
         above = ARMS[child].start.arm
-        for row in members.rows:
+        for row in ensemble.rows:
             told = store.folder / "groups"
             assert run.start.folder.startswith(str(told.resolve()))
             seed = row["seed"] - TUNING_SEED if row["seed"] >= TUNING_SEED else row["seed"]
@@ -80,11 +80,11 @@ def test_a_seed_starts_from_the_same_seed_of_the_other_arm(done, study):
 def test_what_it_starts_from_is_what_was_trained(done, tmp_path):
     """A step that changes nothing, from the second replica, ends at its parameters."""
     _, trained, _ = done
-    run, members, _ = next(t for t in trained if isinstance(t[0].start, FromRun) and len(t[1].rows) == 2)
+    run, ensemble, _ = next(t for t in trained if isinstance(t[0].start, FromRun) and len(t[1].rows) == 2)
     above = next(params for r, m, params in trained if r.steps == 3 and len(m.rows) == 2)
     still = dataclasses.replace(run, steps=1, optimizer=dataclasses.replace(run.optimizer, learning_rate=0.0))
-    rows = tuple({**row, "optimizer.learning_rate": 0.0} for row in reversed(members.rows))
-    after = loop.train(still, tmp_path / "run", members=Members(rows)).params
+    rows = tuple({**row, "optimizer.learning_rate": 0.0} for row in reversed(ensemble.rows))
+    after = loop.train(still, tmp_path / "run", ensemble=Ensemble(rows)).params
     order = [int(row["start.replica"]) for row in rows]
     wanted = jax.tree.map(lambda old: old[np.array(order)], above)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(after), wanted)
@@ -135,7 +135,7 @@ def test_an_arm_within_another_start(study):
     assert settled(codes.start, "there") == dataclasses.replace(codes.start, start=there)
     assert settled(codes.start.start, "there") == there
     run = dataclasses.replace(codes, start=settled(codes.start, "there"))
-    assert Members(({"start.start.replica": 1},)).lone(run, 0).start.start.replica == 1
+    assert Ensemble(({"start.start.replica": 1},)).lone(run, 0).start.start.replica == 1
     with pytest.raises(SpecError, match=r"is no arm; there are first"):
         toy.study(arms={"first": dataclasses.replace(BASE, start=KMeansCodes(FromArm("nobody")))}, claims=())
 

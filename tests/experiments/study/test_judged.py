@@ -8,18 +8,18 @@ import pytest
 from rich.console import Console
 
 from arch.spec import SpecError
-from experiments.study.claims import AtLeast, AtMost, Best, Better, Equivalent, Monotone, NoWorse, RatioBelow
+from experiments.study.claims.claims import AtLeast, AtMost, Best, Better, Equivalent, Monotone, NoWorse, RatioBelow
+from experiments.study.claims.judge import judge_all
+from experiments.study.claims.on_average import OnAverage
 from experiments.study.engine import run_study
-from experiments.study.judge import judge_all
-from experiments.study.on_average import OnAverage
-from experiments.study.page import page
-from experiments.study.rate_plot import sweep
-from experiments.study.report import terminal_table, write_report
+from experiments.study.report.page import page
+from experiments.study.report.rate_plot import sweep
+from experiments.study.report.report import terminal_table, write_report
+from experiments.study.report.tables import finals
 from experiments.study.results import Results
-from experiments.study.tables import finals
 from tests.experiments.study import fake, toy
 from tests.train import toys
-from train.run import Reports
+from train.run import Logging
 
 VALIDATION, TEST = "val/bits_per_byte", "test/bits_per_byte"
 STORED = sorted((Path(__file__).parents[3] / "experiments" / "results").glob("*/results.json"))
@@ -90,7 +90,7 @@ def test_what_was_judged_on_is_said(judged_on, line):
 
 def test_a_study_is_tuned_on_validation_and_judged_on_test(tmp_path):
     data = toys.Toy(rows=24, held_out=5, test=83)
-    run = toys.run(model=toys.model(depth=1), data=data, steps=2, reports=Reports(log=0, evaluate=1, checkpoint=2))
+    run = toys.run(model=toys.model(depth=1), data=data, steps=2, logging=Logging(log=0, evaluate=1, checkpoint=2))
     study = toy.study(arms={"a": run}, claims=(AtMost("a", "val/loss", 99.0), AtMost("a", "val/loss", 0.1)))
     found = run_study(study, "toy", tmp_path)
     assert (found.metric, found.tuned_by, found.judged_on) == (TEST, VALIDATION, "test")

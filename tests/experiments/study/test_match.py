@@ -7,13 +7,13 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Causal, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Tied
 from arch.layers.feed_forward import MLP, FeedForward, GatedMLP
-from arch.layers.masks import Causal, SlidingWindow
-from arch.layers.norms import Norm
+from arch.layers.norms.common import Norm
 from arch.models.decoder import Decoder
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import UserError
 from arch.stacks import Cycle
 from experiments.study.match import Match, count, match, mismatch, shape
@@ -158,7 +158,7 @@ class Fixed(Decoder):
     """As wide as it is, whatever `width` says."""
 
     def build(self, *, rngs):
-        return FixedNetwork(self.depth, Maker(rngs.params(), self.init))
+        return FixedNetwork(self.depth, ParamFactory(rngs.params(), self.init))
 
 
 def test_a_width_without_influence_is_told():

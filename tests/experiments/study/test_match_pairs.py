@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
-from arch.layers.cross_attention import CrossAttention
+from arch.layers.attention.cross import CrossAttention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.masks import Bidirectional
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.trunk import Trunk
 from arch.spec import UserError
 from arch.stacks import Cycle
-from experiments.study.dials import depth_of, turned
 from experiments.study.match import Match, at_equal_flops, count, match, mismatch, shape, step_flops, steps_for
+from experiments.study.sweeps.dials import depth_of, turned
 from tests.train import toys
 from train.data.base import Data
 from train.data.description import Description

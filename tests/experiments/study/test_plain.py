@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from arch.spec import UserError
-from experiments.study.cells import Cells, Group
 from experiments.study.plain import back, plain
 from experiments.study.results import Arm, Cell, Results
+from experiments.study.work.cells import Cells, Group
 from tests.train import toys
 
 WORDS = ("inf", "nan", "-inf", "NaN", "Infinity", "'inf'", "''nan''", "'-inf", "text")

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from arch.spec import UserError
-from experiments.study import ray_executor
-from experiments.study.executors import Failure, InProcess
-from experiments.study.ray_executor import ROOT, Ray
+from experiments.study.work import ray_executor
+from experiments.study.work.executors import Failure, InProcess
+from experiments.study.work.ray_executor import ROOT, Ray
 from tests.experiments.study.ray_work import environment, task, work
 
 ray = pytest.importorskip("ray")

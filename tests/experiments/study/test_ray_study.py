@@ -8,8 +8,8 @@ import signal
 import pytest
 
 from experiments.study.engine import run_study
-from experiments.study.ray_executor import Ray
 from experiments.study.results import Results
+from experiments.study.work.ray_executor import Ray
 from tests.experiments.study import toy
 from tests.experiments.study.deadly import Deadly
 

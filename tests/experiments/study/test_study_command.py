@@ -24,7 +24,7 @@ import dataclasses
 import jax.numpy as jnp
 from flax import nnx
 
-from arch.layers.norms import Norm
+from arch.layers.norms.common import Norm
 from arch.layers.shapes import align
 
 
@@ -52,15 +52,15 @@ STUDY = '''
 import dataclasses
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import GatedMLP
 from arch.models.decoder import Decoder
-from experiments.study.claims import NoWorse
+from experiments.study.claims.claims import NoWorse
 from experiments.study.match import Match, match
 from experiments.study.study import Study
 from peak_norm import PeakNorm
 from train.data import LocalText, Text
-from train.mesh import Mesh
+from train.sharding.mesh import Mesh
 from train.run import Reports, Run
 
 

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from arch.spec import UserError
-from experiments.study.folder import FILE, claim
+from experiments.study.work.folder import FILE, claim
 from tests.experiments.study import toy
 from tests.train import toys
-from train import folder as run_folder
+from train.record import folder as run_folder
 
 
 def test_a_study_goes_on_in_its_folder_though_it_has_grown(tmp_path):

@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from experiments.study.claims import Better
+from experiments.study.claims.claims import Better
 from experiments.study.study import Study
 from tests.train import toys
-from train.run import Reports
+from train.run import Logging
 
 
 def study(**fields) -> Study:
-    base = toys.run(reports=Reports(log=1, evaluate=3, checkpoint=2, keep=1))
+    base = toys.run(logging=Logging(log=1, evaluate=3, checkpoint=2, keep=1))
     arms = {f"depth={depth}": dataclasses.replace(base, model=toys.model(depth=depth)) for depth in (1, 2)}
     return Study(**{
         "question": "Does a toy need depth?",

@@ -5,8 +5,8 @@ import numpy as np
 
 from arch.models.base import Inputs
 from tests.train import toys
-from train.opened import Opened
 from train.setup import prepare
+from train.trained import TrainedRun
 
 
 class Letters:
@@ -35,7 +35,7 @@ def opened(model, params=None, **fields):
     program = prepare(run, dataset.description)
     if params is None:
         params = jax.tree.map(lambda x: x * 8.0 if x.ndim > 1 else x, program.start()["params"])
-    return Opened(program, {"params": params, "buffers": {}}, dataset, 0)
+    return TrainedRun(program, {"params": params, "buffers": {}}, dataset, 0)
 
 
 def read(model, tokens):

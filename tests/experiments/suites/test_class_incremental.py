@@ -47,6 +47,6 @@ def test_a_phase_that_was_not_evaluated_is_told():
 def test_it_is_refused_where_phases_are_not_evaluated_and_says_nothing_without_phases():
     run = get_config("tiny").arms["linear probe"]
     assert ClassIncremental(5).refusal(run) == ""
-    rare = dataclasses.replace(run, reports=dataclasses.replace(run.reports, evaluate=8))
+    rare = dataclasses.replace(run, logging=dataclasses.replace(run.logging, evaluate=8))
     assert "every 4 steps" in ClassIncremental(5).refusal(rare)
     assert ClassIncremental(5).refusal(dataclasses.replace(rare, data=run.data.data.data)) == ""

@@ -8,10 +8,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
-from arch.layers.pooling import LastPooling, MeanPooling
+from arch.layers.heads.pooling import LastPooling, MeanPooling
 from arch.models.base import Inputs
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
@@ -27,8 +27,8 @@ from tests.train import toys
 from train.data.reversal import Reversed
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.sequence_to_sequence import SequenceToSequence
-from train.opened import Opened
 from train.setup import prepare
+from train.trained import TrainedRun
 
 V = toys.VOCAB
 BLOCK = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=24))
@@ -45,7 +45,7 @@ def opened(run, scale=1.0):
     dataset = run.data.build()
     program = prepare(run, dataset.description)
     state = jax.device_get(program.start())
-    return Opened(
+    return TrainedRun(
         program, {**state, "params": jax.tree.map(lambda x: x * np.float32(scale), state["params"])}, dataset, 0
     )
 

@@ -10,11 +10,11 @@ import transformers
 
 from arch.blocks import PreNorm
 from arch.decode.sampling import Greedy, Sample
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.embeddings import Untied
 from arch.layers.feed_forward import GatedMLP
-from arch.layers.masks import Bidirectional
-from arch.layers.norms import RMSNorm
+from arch.layers.norms.common import RMSNorm
 from arch.layers.positions import Learned, NoPosition
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
 from arch.layers.positions import Learned, NoPosition
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder

@@ -15,9 +15,9 @@ from experiments.suites.base import exhibits, score
 from experiments.suites.prototypes import PrototypeExplanation
 from train.data import Digits
 from train.objectives.classification import WeightedClassification
-from train.opened import Opened
 from train.run import Run
 from train.setup import prepare
+from train.trained import TrainedRun
 
 ENCODER = ConvEncoder((3, 2))
 MODEL = PrototypeNetwork((8, 8, 1), 10, ENCODER, prototypes=PrototypeLayer(3))
@@ -38,7 +38,7 @@ def opened():
     for row, label in enumerate((near, (near + 1) % 10, near)):
         weights[row, label] = -1.0
     params["head"] = {"kernel": weights}
-    return Opened(program, {**state, "params": params}, dataset, 1), near
+    return TrainedRun(program, {**state, "params": params}, dataset, 1), near
 
 
 def test_the_numbers_by_hand(opened):
@@ -61,7 +61,7 @@ def test_the_numbers_by_hand(opened):
 def test_of_models_without_prototypes_it_says_nothing():
     run, dataset = Run(FeatureClassifier(encoder=ENCODER), DATA, WeightedClassification(), batch=8), DATA.build()
     program = prepare(run, dataset.description)
-    one = Opened(program, jax.device_get(program.start()), dataset, 1)
+    one = TrainedRun(program, jax.device_get(program.start()), dataset, 1)
     assert score((PrototypeExplanation(),), one, "test") == {}
     assert exhibits((PrototypeExplanation(),), one, "test") == []
     bare = dataclasses.replace(MODEL, prototypes=None).build(rngs=nnx.Rngs(0))

@@ -13,7 +13,7 @@ from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.several import PerHead
 from arch.bottlenecks.top_k import TopK
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
@@ -26,10 +26,10 @@ from experiments.suites.recovery import Recovery
 from train.data.description import Description
 from train.data.reversal import Reversed
 from train.objectives.next_token import NextToken
-from train.opened import Opened
 from train.optim import AdamW, Constant
-from train.run import Reports, Run
+from train.run import Logging, Run
 from train.setup import prepare
+from train.trained import TrainedRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def opened(at, stack=None, block=None):
     model = Decoder(VOCAB, 8, 2, block, **({} if stack is None else {"stack": stack}))
     optimizer = AdamW(learning_rate=1e-2, schedule=Constant())
     run = Run(model=model, data=Reversed(), objective=NextToken(), optimizer=optimizer, batch=2, steps=1,
-              reports=Reports(log=1, evaluate=0, checkpoint=0))  # fmt: skip
+              logging=Logging(log=1, evaluate=0, checkpoint=0))  # fmt: skip
     arrays = dict.fromkeys(("tokens", "segments"), ((LENGTH + 1,), np.int32))
     description = Description(arrays, ("train", "validation"), vocab=VOCAB)
     program = prepare(run, description)
@@ -92,7 +92,7 @@ def opened(at, stack=None, block=None):
 
     dataset = Data()
     dataset.description, dataset.rows = description, {"validation": Rows({"tokens": rows, "segments": segments})}
-    return Opened(program, program.start(), dataset, 0)
+    return TrainedRun(program, program.start(), dataset, 0)
 
 
 def measured(at, **fields):

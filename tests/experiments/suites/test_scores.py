@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Bidirectional
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
@@ -28,9 +28,9 @@ from train.loop import train
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.next_token import NextToken as Predicts
 from train.objectives.sequence_to_sequence import SequenceToSequence
-from train.opened import Opened
-from train.run import Reports
+from train.run import Logging
 from train.setup import prepare
+from train.trained import TrainedRun
 
 V = toys.VOCAB
 BLOCK = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=24))
@@ -44,7 +44,7 @@ RUNS = {
 def opened(run):
     dataset = run.data.build()
     program = prepare(run, dataset.description)
-    return Opened(program, jax.tree.map(lambda x: x * 8.0 if x.ndim > 1 else x, program.start()), dataset, 0)
+    return TrainedRun(program, jax.tree.map(lambda x: x * 8.0 if x.ndim > 1 else x, program.start()), dataset, 0)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +107,9 @@ def test_all_scores_of_both_families(models):
 
 def test_a_trained_decoder_tells_continuations_apart(tmp_path):
     """Rows count up: behind a beginning there is one that goes on."""
-    run = dataclasses.replace(RUNS["decoder"], steps=60, reports=Reports(log=60, evaluate=0, checkpoint=0))
+    run = dataclasses.replace(RUNS["decoder"], steps=60, logging=Logging(log=60, evaluate=0, checkpoint=0))
     done = train(run, tmp_path / "run")
-    trained = Opened(done.program, done.state, done.dataset, run.steps)
+    trained = TrainedRun(done.program, done.state, done.dataset, run.steps)
     found = score((Choice(rows=16), NextToken(rows=16)), trained, "validation")
     assert found["choice_accuracy"] > 0.9
     assert found["next_token_accuracy"] > 0.5

@@ -10,7 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from arch.blocks import PreNorm
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.several import PerHead
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
@@ -28,10 +28,10 @@ from experiments.suites.state_machine import (
 from experiments.suites.state_steering import StateSteering, _Pairs, _steered, beside, distance, profiles
 from train.data.reversal import Reversed
 from train.data.state_machine import Machine, StateMachine
-from train.opened import Opened
 from train.optim import AdamW, Constant
 from train.run import Run
 from train.setup import prepare
+from train.trained import TrainedRun
 
 MACHINE = Machine(np.array([[1, 2], [0, 3], [2, 3], [0, 1]]))
 
@@ -106,7 +106,7 @@ def opened():
     program = prepare(run, dataset.description)
     state = program.start()
     params = jax.tree.map(lambda x: x * 8.0 if x.ndim > 1 else x, state["params"])
-    return Opened(program, {**state, "params": params}, dataset, 0)
+    return TrainedRun(program, {**state, "params": params}, dataset, 0)
 
 
 def test_activating_what_is_active_changes_nothing_and_else_the_rest_of_the_row_does_not(opened):

@@ -10,7 +10,7 @@ import pytest
 from arch.blocks import PreNorm
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.several import Grouped
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from experiments.suites.base import Asked
@@ -18,10 +18,10 @@ from experiments.suites.topics import TopicSteering, _table, controls, named_cod
 from train.data.pydoc_sections import PydocSections
 from train.data.text import Text
 from train.data.tokenizers import Bytes
-from train.opened import Opened
 from train.optim import AdamW, Constant
 from train.run import Run
 from train.setup import prepare
+from train.trained import TrainedRun
 
 
 def test_words_of_a_topic_by_hand():
@@ -63,7 +63,7 @@ def opened(monkeypatch):
     program = prepare(run, dataset.description)
     state = program.start()
     params = jax.tree.map(lambda x: x * 8.0 if x.ndim > 1 else x, state["params"])
-    return Opened(program, {**state, "params": params}, dataset, 0)
+    return TrainedRun(program, {**state, "params": params}, dataset, 0)
 
 
 def test_counts_are_of_the_tokens_of_each_topic_and_all_modes_are_written(opened):

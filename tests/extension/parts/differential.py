@@ -15,15 +15,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.context import Context, Result
-from arch.layers.attend import Scores, Sight, attend
-from arch.layers.attention import remember
+from arch.layers.attention.attend import Scores, Visibility, attend
+from arch.layers.attention.masks import Causal, Mask
+from arch.layers.attention.softmax import remember
 from arch.layers.caches import Growing, Room
 from arch.layers.linear import Dense, Linear
-from arch.layers.masks import Causal, Mask
-from arch.layers.norms import Norm, RMSNorm
+from arch.layers.norms.common import Norm, RMSNorm
 from arch.layers.positions import Position, Rotary
 from arch.layers.sublayer import Mixer
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least
 
 
@@ -46,12 +46,12 @@ class Differential(Mixer):
 
     def build(self, width, make):
         if width % (2 * self.heads):
-            raise self.refuse("heads", f"must divide half the width {width}")
+            raise self.invalid("heads", f"must divide half the width {width}")
         return DifferentialLayer(self, width, make)
 
 
 class DifferentialLayer(nnx.Module):
-    def __init__(self, spec: Differential, width: int, make: Maker):
+    def __init__(self, spec: Differential, width: int, make: ParamFactory):
         self.heads, self.head_dim = spec.heads, width // (2 * spec.heads)
         self.mask, self.scores = spec.mask, Scores(self.head_dim**-0.5)
         embed, pairs, wide = (width, "embed"), (2 * self.heads, "heads"), (2 * self.head_dim, "head_dim")
@@ -77,9 +77,11 @@ class DifferentialLayer(nnx.Module):
         bias = self.position.bias(ctx.positions, ctx.key_positions)
         if ctx.bias is not None:
             bias = ctx.bias if bias is None else bias + ctx.bias
-        sight = Sight(self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, cache is not None)
+        visibility = Visibility(
+            self.mask, ctx.positions, ctx.key_positions, ctx.segments, ctx.key_segments, cache is not None
+        )
         # Heads 2n and 2n + 1 of queries and keys are the two of pair n; both read value head n.
-        z = attend(q, k, jnp.repeat(v, 2, axis=2), sight=sight, bias=bias, scores=self.scores, tap=ctx.tap)
+        z = attend(q, k, jnp.repeat(v, 2, axis=2), visibility=visibility, bias=bias, scores=self.scores, tap=ctx.tap)
         a1, b1, a2, b2 = self.lambdas[...].astype(jnp.float32)
         first = 0.8 - 0.6 * jnp.exp(-0.3 * jnp.asarray(ctx.layer, jnp.float32))
         balance = ctx.tap("attn.lambda", jnp.exp(jnp.dot(a1, b1)) - jnp.exp(jnp.dot(a2, b2)) + first)

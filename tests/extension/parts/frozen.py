@@ -15,7 +15,7 @@ from flax import nnx
 from arch.context import Context, Result
 from arch.layers.feed_forward import ACTIVATIONS, Activation
 from arch.layers.sublayer import FeedForward
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, at_least
 
 FREEZE = r"^(?!.*\.adapter)"
@@ -37,7 +37,7 @@ class Adapter(FeedForward):
 
 
 class AdapterLayer(nnx.Module):
-    def __init__(self, spec: Adapter, width: int, make: Maker):
+    def __init__(self, spec: Adapter, width: int, make: ParamFactory):
         self.activation = spec.activation
         self.down = make.weight("down", [(width, "embed")], [(spec.rank, None)])
         self.up = make.array([(spec.rank, None), (width, "embed")], 0.0, "zero", role="linear")

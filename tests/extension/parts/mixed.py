@@ -7,7 +7,7 @@ import dataclasses
 from arch.blocks.base import Block, BlockLayer
 from arch.context import Result
 from arch.layers.shapes import align
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ReZero(Block):
 
 
 class ReZeroLayer(BlockLayer):
-    def __init__(self, spec: ReZero, width: int, make: Maker):
+    def __init__(self, spec: ReZero, width: int, make: ParamFactory):
         super().__init__(spec, width, make)
         self.add_beside("alpha", lambda name: make.constant([(1, None)], spec.start))
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from arch.context import Context
-from arch.layers.norms import Norm
+from arch.layers.norms.common import Norm
 from arch.layers.shapes import align
-from arch.params import Maker
+from arch.params import ParamFactory
 from arch.spec import Problem, above
 
 
@@ -30,7 +30,7 @@ class DynamicTanh(Norm):
 
 
 class DynamicTanhLayer(nnx.Module):
-    def __init__(self, spec: DynamicTanh, width: int, make: Maker, axis: str | None):
+    def __init__(self, spec: DynamicTanh, width: int, make: ParamFactory, axis: str | None):
         self.alpha = make.constant([(1, None)], spec.alpha)
         self.gain = make.constant([(width, axis)], 1.0)
         self.bias = make.constant([(width, axis)], 0.0)

@@ -10,7 +10,7 @@ import numpy as np
 from arch.cost import abstract
 from arch.models.base import Model
 from arch.params import split
-from train.start import Start
+from train.starts.start import Start
 
 
 @dataclasses.dataclass(frozen=True)

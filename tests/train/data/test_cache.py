@@ -15,14 +15,14 @@ def write(text):
     return make
 
 
-def refuse(folder):
+def invalid(folder):
     raise AssertionError("made again")
 
 
 def test_an_entry_is_made_once(cache_folder):
     folder = cache.entry("kind", "key", write("content"))
     assert folder == cache_folder / "kind" / "key"
-    assert cache.entry("kind", "key", refuse) == folder
+    assert cache.entry("kind", "key", invalid) == folder
     assert (folder / "sub" / "file").read_text() == "content"
 
 
@@ -41,7 +41,7 @@ def test_a_damaged_entry_is_made_again_and_said(harm, caplog):
         cache.entry("kind", "key", write("content"))
     assert file.read_text() == "content"
     assert "damaged" in caplog.text
-    cache.entry("kind", "key", refuse)
+    cache.entry("kind", "key", invalid)
 
 
 def test_a_make_that_fails_leaves_nothing(cache_folder):

@@ -166,10 +166,10 @@ def test_paths_that_name_nothing(tmp_path):
 
 
 def test_a_file_that_cannot_be_read(local, monkeypatch):
-    def refuse(path):
+    def invalid(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("train.data.cache.file_sha256", refuse)
+    monkeypatch.setattr("train.data.cache.file_sha256", invalid)
     with pytest.raises(UserError, match=r"cannot read .*lines\.txt: Permission denied"):
         LocalText(str(local)).identity()
 

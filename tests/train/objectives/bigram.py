@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from arch.layers.initializers import Normal
+from arch.layers.init.initializers import Normal
 from arch.models.base import Cache, Model, Network, Output, Seq2Seq
-from arch.params import Maker
+from arch.params import ParamFactory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Bigram(Model, Seq2Seq):
         return self.vocab
 
     def build(self, *, rngs):
-        return BigramNetwork(self, Maker(rngs.params(), Normal(1.0)))
+        return BigramNetwork(self, ParamFactory(rngs.params(), Normal(1.0)))
 
 
 class BigramNetwork(Network):
     reads = ("tokens", "positions", "segments", "source")
 
-    def __init__(self, spec: Bigram, make: Maker):
+    def __init__(self, spec: Bigram, make: ParamFactory):
         self.table = make.weight("table", [(2, None), (spec.vocab, None)], [(spec.vocab, None)])
 
     def init_cache(self, batch, length, dtype=jnp.float32, snapshots=0):

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.linear import LinearAttention
+from arch.layers.attention.masks import Causal, SlidingWindow
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
-from arch.layers.masks import Causal, SlidingWindow
-from arch.layers.mixers.linear_attention import LinearAttention
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from tests.train import toys
@@ -38,8 +38,8 @@ def texts(batch, row):
 def packed():
     """The first two pairs in one row, and the third in another."""
     rows = {"source": [], "source_segments": [], "source_positions": [], "tokens": [], "segments": [], "positions": []}
-    for members in ([0, 1], [2]):
-        parts = [tuple(texts(PAIRS, row)) for row in members]
+    for ensemble in ([0, 1], [2]):
+        parts = [tuple(texts(PAIRS, row)) for row in ensemble]
         for side, name, width in ((0, "source", 14), (1, "tokens", 16)):
             pieces = [part[side] for part in parts]
             told = {

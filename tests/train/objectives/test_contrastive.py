@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from arch.layers.pooling import LastPooling
+from arch.layers.heads.pooling import LastPooling
 from arch.models.base import Output
 from arch.models.embedder import Embedder
 from arch.sharding import RowsCoupled, activations
 from tests.train import toys
 from train.data.description import Description
-from train.mesh import Mesh, MeshPlacement
 from train.objectives.contrastive import Contrastive
+from train.sharding.mesh import Mesh, MeshPlacement
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.standard_normal((6, 2, 5))

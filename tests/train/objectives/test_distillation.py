@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 
 from arch.blocks import PreNorm
 from arch.cost import abstract
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.base import Output
 from arch.models.decoder import Decoder
@@ -20,22 +20,22 @@ from tests.arch import tiny
 from tests.extension.parts.teacher import Drawn
 from tests.train import toys
 from tests.train.objectives.test_concatenated import PAIRS, packed
-from train.beside import graphs
-from train.checkpoint import Checkpoints
 from train.data.reversal import Reversed
 from train.forward import Forward, numbered
-from train.frozen import Pretrained, load, placed
-from train.identity import identify
-from train.mesh import Mesh
 from train.objectives.concatenated import Concatenated, PrefixConcatenated
 from train.objectives.distillation import Distill, aligned
 from train.objectives.divergences import ForwardKL, JensenShannon, ReverseKL
 from train.objectives.next_token import NextToken
 from train.objectives.policy_gradient import PolicyGradient
 from train.objectives.sequence_to_sequence import SequenceToSequence
+from train.record.checkpoint import Checkpoints
+from train.record.identity import identify
 from train.setup import prepare
-from train.start import FromRun
-from train.step import Learner
+from train.sharding.mesh import Mesh
+from train.starts.beside import graphs
+from train.starts.frozen import Pretrained, load, placed
+from train.starts.start import FromRun
+from train.step import StepFunctions
 
 DATA = Reversed(length=6, vocab=16).describe()
 RNG = np.random.default_rng(0)
@@ -164,7 +164,7 @@ def test_a_student_that_is_its_teacher_learns_nothing():
     def learn(params, frozen):
         def total(params):
             sums, _ = forward.holding(frozen)(params, {}, numbered(batch), None, jax.random.key(0), training=True)
-            return Learner.total(sums), sums.losses["distillation"].value
+            return StepFunctions.total(sums), sums.losses["distillation"].value
 
         return jax.grad(total, has_aux=True)(params)
 

@@ -16,12 +16,12 @@ from tests.train.objectives.bigram import Bigram, spec_and_params
 from train.data.description import Description
 from train.data.reversal import Reversed
 from train.forward import Forward, numbered
-from train.mesh import Mesh
 from train.objectives.continuations import continuations
 from train.objectives.policy_gradient import PolicyGradient
 from train.objectives.rewards import gleu
 from train.optim import AdamW, Constant
 from train.run import Run
+from train.sharding.mesh import Mesh
 
 ROWS, GROUPS = 400, 16
 GRAPH, PARAMS = spec_and_params()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from experiments.config.errors import ConfigError

@@ -5,9 +5,9 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.layers.attention import Attention
+from arch.layers.attention.softmax import Attention
+from arch.layers.attention.synthesizer import RandomSynthesizer
 from arch.layers.linear import Dense
-from arch.layers.mixers.synthesizer import RandomSynthesizer
 from arch.layers.positions import Learned, T5Relative
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
@@ -35,14 +35,16 @@ HIDDEN = {
 
 def test_kernels_decay_and_nothing_else(model):
     params, axes, roles = model
-    decaying = {path for path, treatment in AdamW().treatments(params, axes, roles=roles).items() if treatment.decay}
+    decaying = {
+        path for path, param_group in AdamW().param_groups(params, axes, roles=roles).items() if param_group.decay
+    }
     assert decaying == HIDDEN | {"head.kernel"}
 
 
 def test_muon_takes_the_kernels_of_the_blocks(model):
     params, axes, roles = model
-    treatments = Muon(others=Others(multiplier=0.5)).treatments(params, axes, roles=roles)
-    assert {path for path, treatment in treatments.items() if treatment.multiplier == 1.0} == HIDDEN
+    param_groups = Muon(others=Others(multiplier=0.5)).param_groups(params, axes, roles=roles)
+    assert {path for path, param_group in param_groups.items() if param_group.multiplier == 1.0} == HIDDEN
     state = jax.eval_shape(Muon().build(params, 10, roles=roles, axes=axes).init, params)
     sizes = sum(leaf.size for leaf in jax.tree.leaves(state))
     rest = sum(leaf.size for path, leaf in leaves_by_path(params).items() if path not in HIDDEN)
@@ -62,13 +64,13 @@ def test_tables_of_positions_do_not_decay_and_the_heads_of_classes_do():
     params, axes, roles = described(spec)
     hidden = HIDDEN | {"head.up.kernel"}
     for optimizer in (AdamW(), Muon(others=Others(multiplier=0.5))):
-        treatments = optimizer.treatments(params, axes, roles=roles)
-        assert {path for path, treatment in treatments.items() if treatment.decay} == hidden | {"head.out.kernel"}
-    assert {path for path, treatment in treatments.items() if treatment.multiplier == 1.0} == hidden
+        param_groups = optimizer.param_groups(params, axes, roles=roles)
+        assert {path for path, param_group in param_groups.items() if param_group.decay} == hidden | {"head.out.kernel"}
+    assert {path for path, param_group in param_groups.items() if param_group.multiplier == 1.0} == hidden
 
 
 def test_a_learned_pattern_of_attention_is_a_matrix_of_its_layer():
     mixer = RandomSynthesizer(heads=2, head_dim=4, length=6)
     spec = Classifier(vocab=16, width=8, depth=2, block=PreNorm(mixer=mixer))
     params, axes, roles = described(spec)
-    assert AdamW().treatments(params, axes, roles=roles)["stack.blocks.mixer.pattern"].decay == 1.0
+    assert AdamW().param_groups(params, axes, roles=roles)["stack.blocks.mixer.pattern"].decay == 1.0

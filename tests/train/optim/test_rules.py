@@ -56,18 +56,18 @@ DECAYING = {
 
 @pytest.mark.parametrize("with_axes", [True, False])
 def test_matrices_decay_by_default(params, axes, roles, with_axes):
-    treatments = AdamW().treatments(params, axes if with_axes else None, roles=roles)
-    assert {path for path, treatment in treatments.items() if treatment.decay} == DECAYING
-    assert all(treatment.multiplier == 1.0 and not treatment.frozen for treatment in treatments.values())
+    param_groups = AdamW().param_groups(params, axes if with_axes else None, roles=roles)
+    assert {path for path, param_group in param_groups.items() if param_group.decay} == DECAYING
+    assert all(param_group.multiplier == 1.0 and not param_group.frozen for param_group in param_groups.values())
 
 
 def test_a_stacked_vector_is_no_matrix():
     """Whatever its name: with the axes known, a vector for each layer does not decay."""
     roles = {"gate": "linear"}
-    treatments = AdamW().treatments({"gate": _array(3, 8)}, {"gate": ("layers", "embed")}, roles=roles)
-    assert treatments["gate"].decay == 0.0
-    treatments = AdamW().treatments({"gate": _array(3, 8)}, {"gate": ("embed", "mlp")}, roles=roles)
-    assert treatments["gate"].decay == 1.0
+    param_groups = AdamW().param_groups({"gate": _array(3, 8)}, {"gate": ("layers", "embed")}, roles=roles)
+    assert param_groups["gate"].decay == 0.0
+    param_groups = AdamW().param_groups({"gate": _array(3, 8)}, {"gate": ("embed", "mlp")}, roles=roles)
+    assert param_groups["gate"].decay == 1.0
 
 
 MADE = {
@@ -92,9 +92,9 @@ def test_the_role_decides_and_not_the_name(path):
     params, axes = _array(8, 6), ("embed", "mlp")
     for key in reversed(path.split(".")):
         params, axes = {key: params}, {key: axes}
-    (found,) = AdamW().treatments(params, axes, roles={path: role}).values()
+    (found,) = AdamW().param_groups(params, axes, roles={path: role}).values()
     assert found.decay == float(decays)
-    (found,) = Muon(others=Others(multiplier=0.5)).treatments(params, axes, roles={path: role}).values()
+    (found,) = Muon(others=Others(multiplier=0.5)).param_groups(params, axes, roles={path: role}).values()
     assert (found.decay, found.multiplier) == (float(decays), 1.0 if muons else 0.5)
 
 

@@ -1,0 +1,1 @@
+"""Attention, softmax and other, and its masks."""

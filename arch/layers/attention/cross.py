@@ -1,0 +1,118 @@
+"""Cross-attention: a target reads a memory, such as an encoder's output (arXiv 1706.03762, section 3.2.3).
+
+Keys and values are made of the memory once; a cached generation keeps them as they are (`Fixed`), beside the growing
+keys and values of self-attention.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from arch.context import Context, Memory, Result
+from arch.layers.attention.attend import Scores, Visibility, attend
+from arch.layers.attention.masks import Bidirectional
+from arch.layers.caches import Fixed, Room
+from arch.layers.linear import Dense, Linear
+from arch.layers.norms.common import Norm
+from arch.layers.sublayer import Sublayer
+from arch.params import ParamFactory
+from arch.spec import Problem, UserError, above, at_least
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossAttention(Sublayer):
+    """Attention to `ctx.memory`, without positions. Heads, head width and key-value heads are its own.
+
+    A document of the target sees the document of the same number in the memory, and never padding.
+
+    Attributes:
+      heads: N, query heads.
+      head_dim: K; None: width // heads.
+      kv_heads: H, key-value heads, a divisor of `heads`; None: as many as heads.
+      memory_width: width of the memory; None: that of the model.
+      qk_norm: a norm on each query and key head, or None.
+      softcap: scores become softcap * tanh(scores / softcap), or None.
+      scale: what scores are multiplied by; None: 1 / sqrt(head_dim).
+      linear: the kind of all four projections.
+    """
+
+    heads: int = 8
+    head_dim: int | None = None
+    kv_heads: int | None = None
+    memory_width: int | None = None
+    qk_norm: Norm | None = None
+    softcap: float | None = None
+    scale: float | None = None
+    linear: Linear = Dense()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 1, "heads", "head_dim", "kv_heads", "memory_width")
+        yield from above(self, 0, "softcap", "scale")
+        if self.kv_heads and self.heads > 0 and self.kv_heads > 0 and self.heads % self.kv_heads:
+            yield Problem("kv_heads", self.kv_heads, f"must divide heads={self.heads}")
+
+    @property
+    def causal(self):
+        return True  # of the target, a token sees itself alone
+
+    def build(self, width, make):
+        if self.head_dim is None and width % self.heads:
+            divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
+            raise self.invalid("heads", f"must divide the width {width} ({divisors}), or give head_dim")
+        return CrossAttentionLayer(self, width, make)
+
+
+class CrossAttentionLayer(nnx.Module):
+    def __init__(self, spec: CrossAttention, width: int, make: ParamFactory):
+        self.heads = spec.heads
+        self.kv_heads = spec.kv_heads or spec.heads
+        self.head_dim = spec.head_dim or width // spec.heads
+        self.scores = Scores(spec.scale or self.head_dim**-0.5, spec.softcap)
+        target, memory = (width, "embed"), (spec.memory_width or width, "embed")
+        heads, kv_heads = (self.heads, "heads"), (self.kv_heads, "kv")
+        head = (self.head_dim, "head_dim")
+        self.q = spec.linear.build([target], [heads, head], make, name="q")
+        self.k = spec.linear.build([memory], [kv_heads, head], make, name="k")
+        self.v = spec.linear.build([memory], [kv_heads, head], make, name="v", role="value")
+        self.o = spec.linear.build([heads, head], [target], make, name="o", role="residual")
+        if spec.qk_norm is not None:
+            self.q_norm = spec.qk_norm.build_heads(heads, self.head_dim, make.at("q_norm"))
+            self.k_norm = spec.qk_norm.build_heads(kv_heads, self.head_dim, make.at("k_norm"))
+
+    def init_cache(self, room: Room) -> Fixed:
+        """Of no length: the first call brings the memory."""
+        head = (room.batch, 0, self.kv_heads, self.head_dim)
+        nothing = jnp.zeros((room.batch, 0), jnp.int32)
+        return Fixed({"k": jnp.zeros(head, room.dtype), "v": jnp.zeros(head, room.dtype), "segments": nothing})
+
+    def __call__(self, x_BTD: Float[Array, "B T D"], ctx: Context) -> Result:
+        """Raises UserError where there is neither a memory nor a cache that holds one."""
+        q_BTNK = self.q(x_BTD)
+        if hasattr(self, "q_norm"):
+            q_BTNK = self.q_norm(q_BTNK, ctx)
+        q_BTNK = ctx.tap("attn.q", q_BTNK)
+        made = self.made(ctx)
+        own = jnp.ones(x_BTD.shape[:2], jnp.int32) if ctx.segments is None else ctx.segments
+        places = jnp.arange(made["k"].shape[1], dtype=jnp.int32)[None]
+        visibility = Visibility(Bidirectional(), ctx.positions, places, own, made["segments"], cached=True)
+        z_BTNK = attend(q_BTNK, made["k"], made["v"], visibility=visibility, bias=None, scores=self.scores, tap=ctx.tap)
+        return Result(self.o(ctx.tap("attn.z", z_BTNK)), None if ctx.cache is None else Fixed(made))
+
+    def made(self, ctx: Context) -> dict[str, jax.Array]:
+        """Keys, values [B, S, H, K] and segments [B, S]: of the memory, or those in the cache."""
+        memory: Memory | None = ctx.memory
+        if memory is None:
+            if ctx.cache is None:
+                raise UserError("CrossAttention has nothing to read: it belongs into the decoder of an EncoderDecoder")
+            return dict(ctx.cache.entries)
+        k_BSHK, v_BSHK = self.k(memory.x), self.v(memory.x)
+        if hasattr(self, "k_norm"):
+            k_BSHK = self.k_norm(k_BSHK, ctx)
+        segments = jnp.ones(memory.x.shape[:2], jnp.int32) if memory.segments is None else memory.segments
+        return {"k": ctx.tap("attn.k", k_BSHK), "v": ctx.tap("attn.v", v_BSHK), "segments": segments}

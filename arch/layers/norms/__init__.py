@@ -1,0 +1,1 @@
+"""Norms over the model width."""

@@ -1,0 +1,1 @@
+"""From what was claimed and measured to verdicts."""

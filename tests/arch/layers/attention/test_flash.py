@@ -1,0 +1,129 @@
+"""Fused kernels against the plain form, and when they are chosen. No accelerator: Pallas is interpreted."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arch.layers.attention import flash
+from arch.layers.attention.attend import Scores, Visibility, attend, plain, plain_form
+from arch.layers.attention.masks import Bidirectional, Causal, LocalWindow, SlidingWindow
+from arch.sharding import activations
+from arch.taps import NoTap, Tap
+
+B, T, N, H, K = 2, 128, 2, 1, 32
+RNG = np.random.default_rng(0)
+SEGMENTS = jnp.asarray(np.repeat([[1, 2, 2, 0], [1, 1, 1, 1]], T // 4, axis=1), jnp.int32)
+POSITIONS = jnp.arange(T, dtype=jnp.int32)[None]
+MASKS = [Causal(), Bidirectional(), SlidingWindow(16), LocalWindow(7)]
+
+
+def qkv(dtype=jnp.float32):
+    return tuple(jnp.asarray(RNG.standard_normal((B, T, n, K)), dtype) for n in (N, H, H))
+
+
+def visibility(mask, segments=None, cached=False):
+    return Visibility(mask, POSITIONS, POSITIONS, segments, segments, cached)
+
+
+def agree(fused, mask, segments, softcap=None):
+    """Outputs and gradients of `fused` and of the plain form, padding left out."""
+    arguments, scores = qkv(), Scores(0.3, softcap)
+    weight = jnp.asarray(RNG.standard_normal((B, T, N, K)), jnp.float32)
+    weight = weight if segments is None else weight * (segments > 0)[:, :, None, None].astype(jnp.float32)
+
+    def reference(q, k, v):
+        return plain(q, k, v, visible=visibility(mask, segments).dense(), bias=None, scores=scores, tap=NoTap())
+
+    def outputs(fn):
+        def total(*a):
+            z = fn(*a) * weight
+            return z.sum(), z
+
+        return jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))(*arguments)
+
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5), outputs(fused), outputs(reference))
+
+
+@pytest.mark.parametrize(
+    ("mask", "segments"),
+    [(Causal(), None), *((mask, SEGMENTS) for mask in MASKS)],
+    ids=["causal, one document", *(f"{type(mask).__name__}, packed" for mask in MASKS)],
+)
+def test_splash_is_plain_attention(mask, segments):
+    fused = partial(flash.splash, span=mask.span, segments=segments, scale=0.3, softcap=None, interpret=True)
+    agree(fused, mask, segments)
+
+
+def test_splash_caps_scores():
+    agree(
+        partial(flash.splash, span=(None, 0), segments=None, scale=0.3, softcap=1.5, interpret=True),
+        Causal(),
+        None,
+        softcap=1.5,
+    )
+
+
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one document", "packed"])
+@pytest.mark.parametrize("mask", MASKS[:3], ids=lambda mask: type(mask).__name__)
+def test_the_call_of_cudnn_means_plain_attention(mask, segments):
+    """The same call, carried out by JAX in place of cuDNN."""
+    agree(partial(flash.cudnn, span=mask.span, segments=segments, scale=0.3, implementation="xla"), mask, segments)
+
+
+class Devices:
+    """A placement of one device of `platform`."""
+
+    def __init__(self, platform):
+        self.platform = platform
+
+    def __call__(self, x, axes):
+        return x
+
+    def couple_rows(self):
+        pass
+
+    def parts(self, axis):
+        return 1
+
+    def split(self, fn, inputs, output):
+        return fn
+
+
+CASES = {
+    "tpu": ("tpu", {}, "splash"),
+    "gpu": ("gpu", {"dtype": jnp.bfloat16}, "cudnn"),
+    "gpu in float32": ("gpu", {}, None),
+    "cpu": ("cpu", {}, None),
+    "a cached step": ("tpu", {"cached": True}, None),
+    "a biased score": ("tpu", {"bias": True}, None),
+    "a tapped pattern": ("tpu", {"tap": True}, None),
+    "a capped score on a gpu": ("gpu", {"dtype": jnp.bfloat16, "softcap": 2.0}, None),
+    "a two-sided window on a gpu": ("gpu", {"dtype": jnp.bfloat16, "mask": LocalWindow(3)}, None),
+    "counting": ("tpu", {"counting": True}, None),
+}
+
+
+@pytest.mark.parametrize(("platform", "case", "expected"), CASES.values(), ids=CASES)
+def test_the_kernel_suits_the_platform_and_the_case(platform, case, expected, monkeypatch):
+    chosen = []
+    for name in ("splash", "cudnn"):
+        monkeypatch.setattr(flash, name, lambda q, k, v, name=name, **rest: chosen.append(name) or q)
+    tap = Tap(save="attn.pattern").recorder() if case.get("tap") else NoTap()
+    bias = jnp.zeros((1, N, T, T)) if case.get("bias") else None
+    run = partial(
+        attend,
+        visibility=visibility(case.get("mask", Causal()), cached=case.get("cached", False)),
+        bias=bias,
+        scores=Scores(1.0, case.get("softcap")),
+        tap=tap,
+    )
+    with activations(Devices(platform)):
+        if case.get("counting"):
+            with plain_form():
+                jax.eval_shape(run, *qkv())
+        else:
+            jax.eval_shape(run, *qkv(case.get("dtype", jnp.float32)))
+    assert chosen == ([expected] if expected else [])

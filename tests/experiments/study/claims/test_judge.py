@@ -1,0 +1,65 @@
+"""Several claims of one study: what is counted, what goes first, and what stands below its baseline."""
+
+import numpy as np
+
+from experiments.study.claims.claims import AtMost, Better, Equivalent, NoWorse
+from experiments.study.claims.judge import judge_all
+from tests.experiments.study import fake
+
+LOW, HIGH = [1.00, 1.01, 0.99], [1.20, 1.22, 1.19]
+
+
+def test_claims_on_one_comparison_share_its_interval():
+    """A second claim on the same difference, from either side, costs nothing."""
+    arms = {"a": [1.0, 1.03, 0.99, 1.01], "b": [1.05, 1.04, 1.06, 1.05]}
+    found = fake.results(arms)
+    alone = Better("a", "b").judge(found)
+    assert (alone.verdict, alone.role) == ("supported", "primary")
+    crowd = [Better("a", "b"), *[NoWorse("b", "a", 0.001 * index) for index in range(1, 9)], Equivalent("a", "b", 0.1)]
+    together = judge_all(crowd, found)
+    assert together[0] == alone
+    assert {verdict.level for verdict in together} == {0.95}
+
+
+def test_the_primary_claim_goes_first_and_the_others_behind_it():
+    rng = np.random.default_rng(0)
+    shift = {"a": 0.0, "b": 0.05, "c": 1.0, "d": 1.0}
+    values = {arm: by + 0.02 * rng.normal(size=6) for arm, by in shift.items()}
+    found = fake.results(values)
+    clear, doubtful, small = Better("a", "c"), Better("a", "b", margin=0.04), Better("a", "b")
+    first, *rest = judge_all([clear, small, Better("c", "d")], found)
+    assert (first.role, first.level) == ("primary", 0.95)
+    assert [v.role for v in rest] == ["secondary"] * 2
+    assert {v.level for v in rest} == {0.975}, "two others, which hold together"
+    assert "corrected for 2 comparisons" in rest[0].note
+    shut = judge_all([doubtful, clear, small], found)
+    assert [v.verdict for v in shut] == ["undecided", "undecided", "supported"], (
+        "the third is on the primary comparison"
+    )
+    assert "stands behind the primary claim, which is undecided" in shut[1].note
+    together = judge_all([doubtful, clear], found, primary=False)
+    assert together[1].verdict == "supported"
+    assert {v.role for v in together} == {"secondary"}
+
+
+def test_bars_are_not_counted_and_are_not_primary():
+    arms = {"a": [1.0, 1.03, 0.99, 1.01], "b": [1.05, 1.04, 1.06, 1.05]}
+    bars = [AtMost("a", fake.METRIC, 5.0 + index) for index in range(8)]
+    verdicts = judge_all([*bars, Better("a", "b")], fake.results(arms))
+    assert [v.role for v in verdicts] == ["bar"] * 8 + ["primary"]
+    assert verdicts[-1].p == Better("a", "b").judge(fake.results(arms)).p
+
+
+def test_below_the_baseline_nothing_is_concluded():
+    """No arm of the claim is better than what a model has to beat; one that is suffices."""
+    bars = [{"data": "", "name": "bigram", "bar": True, "values": {fake.METRIC: 1.1}}]
+    arms = {"a": LOW, "b": HIGH, "c": [1.3, 1.31, 1.29]}
+    found = fake.results(arms, baselines=bars)
+    assert Better("a", "b").judge(found).verdict == "supported"
+    below = Better("b", "c").judge(found)
+    assert below.verdict == "undecided"
+    assert "no conclusion: no arm beats the baseline: bigram (1.1)" in below.note
+    assert Better("b", "c").judge(fake.results(arms)).verdict == "supported"
+    assert AtMost("c", fake.METRIC, 2.0).judge(found).verdict == "supported", "a bar is about the arm alone"
+    other = [{**bars[0], "data": "elsewhere"}]
+    assert Better("b", "c").judge(fake.results(arms, baselines=other)).verdict == "supported"

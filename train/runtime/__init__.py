@@ -1,0 +1,1 @@
+"""The machine: hardware, hosts, compilation, signals, profiles."""

@@ -1,0 +1,1 @@
+"""How devices are laid out, and where the axes of arrays go on them."""

@@ -1,0 +1,1 @@
+"""What a run begins with or reads besides its data: other runs, arrays, frozen models."""

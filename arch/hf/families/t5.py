@@ -113,6 +113,7 @@ class T5(Family):
             position=T5Relative(**buckets),
             norm=one,
         )
+        settings.only("scale_decoder_outputs", None, settings.flag("tie_word_embeddings"))
         head = ScaledTied() if settings.flag("tie_word_embeddings") else Untied()
         return EncoderDecoder(encoder=encoder, decoder=decoder, head=head)
 

@@ -79,7 +79,7 @@ def older(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", home], check=True, timeout=200)
     torch = re.search(r"^torch==\S+", Path("requirements-dev.txt").read_text(), re.M)[0]
     command = [home / "bin" / "python", "-m", "pip", "install", "--quiet", torch, f"transformers=={RELEASE}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     if done.returncode:
         pytest.skip(f"transformers=={RELEASE} cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     return str(home / "bin" / "python")
@@ -119,7 +119,7 @@ def keep(folder, tokens, source, logits):
     np.savez(folder / "expected.npz", **(told if source is None else {**told, "source": source}))
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", [*map(plain, [*NATIVE, *WIDE]), *(f"code_{plain(name)}" for name in CODE)])
 def test_logits_there(name, found):
     one = found[name]

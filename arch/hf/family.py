@@ -66,6 +66,7 @@ class Family(abc.ABC):
     native: constants that are fields here, not folded (`arch.hf.plain`).
     defaults: of the fields of `config.json`, as in Transformers.
     ignored: regular expressions; tensors of published checkpoints that the function does not depend on.
+    since: the first release of Transformers that computes the same, where that is no 5.0.
     base: what the names of tensors begin with, which checkpoints of the bare model lack.
     """
 
@@ -73,6 +74,7 @@ class Family(abc.ABC):
     architecture: ClassVar[str]
     native: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Mapping[str, Any]] = {}
+    since: ClassVar[str] = ""
     base: ClassVar[str] = ""
     ignored: ClassVar[tuple[str, ...]] = (r"rotary_emb\.inv_freq$", r"position_ids$")
 

@@ -63,6 +63,7 @@ class Fold:
                 refusals.append((family.distance(found, facts), str(error)))
                 continue
             folded = f", {'; '.join(found.folded)}" if found.folded else ", as it is"
+            folded += f", in Transformers {family.since} and later" if family.since else ""
             told = {"model_type": family.model_type, "architectures": [family.architecture], **config}
             return Plan(
                 self.name, f"opens as {family.architecture}{folded}", told, family.planned(found, target, lacking)

@@ -71,7 +71,7 @@ def card(told: Told) -> str:
         "parameters": f"{counts.total:,}: embedding {counts.embedding:,}, body {counts.body:,}, head {counts.head:,}",
     }
     if run.start is not None:
-        facts["started from"] = str(getattr(run.start, "folder", type(run.start).__name__))
+        facts["started from"] = Path(getattr(run.start, "folder", type(run.start).__name__)).name
     lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in facts.items())]
     if told.metrics:
         lines += ["", "## What it reached", "", "| metric | value |", "|---|---|"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
 from typing import Any
 
@@ -27,10 +28,29 @@ KIND = "strata"
 
 
 def text(run: Run) -> str:
-    """The contents of `strata.json`: the configuration without what it started from, for the numbers are beside it, and
-    without the places of files."""
+    """The contents of `strata.json`: the configuration without what it started from, for the numbers are beside it.
+    Of files and folders here, also those of data, the names stay and the places do not."""
     told = json.loads(to_json(dataclasses.replace(run, start=None)))
+    fields = told["config"]["fields"]
+    for name in fields.keys() - {"model"}:  # the model is what comes back
+        fields[name] = placeless(fields[name])
     return json.dumps({**told, "files": {}}, indent=2) + "\n"
+
+
+def placeless(value: Any) -> Any:
+    """`value`, as JSON has it, with each text that is the place of a file or folder here cut to its name."""
+    if isinstance(value, list):
+        return [placeless(item) for item in value]
+    if isinstance(value, dict):
+        return {key: item if key in ("class", "enum") else placeless(item) for key, item in value.items()}
+    if not isinstance(value, str) or "://" in value or not re.search(r"[/\\]", value):
+        return value
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if _is_place(value) else value
+
+
+def _is_place(text: str) -> bool:
+    anywhere = PurePosixPath(text), PureWindowsPath(text)
+    return text.startswith("~") or any(path.is_absolute() for path in anywhere) or Path(text).exists()
 
 
 def is_own(folder: Path) -> bool:

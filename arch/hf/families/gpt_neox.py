@@ -52,6 +52,7 @@ class GPTNeoX(Family):
             "hidden_act": THEIRS[feed_forward.activation],
             "layer_norm_eps": want(block.norm, LayerNorm, "norm").eps,
             "rope_parameters": rope(position.base, partial_rotary_factor=position.fraction),
+            "rotary_pct": position.fraction,  # what 5.0 reads; it does not look at the field above
             "use_parallel_residual": type(block) is Parallel,
             "attention_bias": has_bias(mixer.linear),
             "max_position_embeddings": facts.context,

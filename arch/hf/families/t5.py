@@ -73,6 +73,7 @@ class T5(Family):
             "layer_norm_epsilon": want(block.norm, RMSNorm, "encoder.layer 0 norm").eps,
             "feed_forward_proj": found[0],
             "tie_word_embeddings": type(model.head) is ScaledTied,
+            "scale_decoder_outputs": type(model.head) is ScaledTied,  # 5.0 finds it out of the field above, wrongly
             "decoder_start_token_id": facts.bos,
             "bos_token_id": facts.bos,
             "eos_token_id": facts.eos,
@@ -112,6 +113,7 @@ class T5(Family):
             position=T5Relative(**buckets),
             norm=one,
         )
+        settings.only("scale_decoder_outputs", None, settings.flag("tie_word_embeddings"))
         head = ScaledTied() if settings.flag("tie_word_embeddings") else Untied()
         return EncoderDecoder(encoder=encoder, decoder=decoder, head=head)
 

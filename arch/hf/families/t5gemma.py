@@ -2,7 +2,8 @@
 scores and logits, tables for each half multiplied by sqrt(D). A gain is 1 plus the tensor.
 
 A local layer of the encoder sees `sliding_window` tokens on either side; one of the decoder itself and those before it,
-`sliding_window` in all.
+`sliding_window` in all. Before Transformers
+5.4 one of the encoder saw `sliding_window - 1`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ HALF = {
 class T5Gemma(Family):
     model_type, architecture = "t5gemma", "T5GemmaForConditionalGeneration"
     native = frozenset((ATTENTION, EMBEDDING))
+    since = "5.4"
     defaults: ClassVar = {"tie_word_embeddings": True}
 
     def config(self, model: Any, facts: Facts) -> dict[str, Any]:

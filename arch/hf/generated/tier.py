@@ -33,7 +33,7 @@ from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
 from arch.stacks.sequential import Sequential
 
-CONFIGURATION, MODELING = "configuration_strata", "modeling_strata"
+CONFIGURATION, MODELING, LENS = "configuration_strata", "modeling_strata", "lens_strata"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,7 +269,8 @@ def files(teller: Teller, task: Task, tied: bool, shared: bool, capped: bool) ->
     sources = [*(twin.source for twin in teller.kinds.values()), task.source]
     title = f"A model written by Strata, made of {', '.join(sorted(kinds))}. PyTorch and Transformers alone."
     modeling = compose(sources, _wrapped(title), kinds, constants)
-    return {f"{CONFIGURATION}.py": text_of("configuration"), f"{MODELING}.py": modeling}
+    lens = {f"{LENS}.py": text_of("lens")} if task.auto == "AutoModelForCausalLM" else {}
+    return {f"{CONFIGURATION}.py": text_of("configuration"), f"{MODELING}.py": modeling, **lens}
 
 
 def _wrapped(title: str) -> str:

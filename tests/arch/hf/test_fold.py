@@ -96,6 +96,11 @@ def test_a_scale_of_normed_queries(tmp_path):
     assert same(spec, params, tmp_path / "out").config["model_type"] == "qwen3"
 
 
+def test_a_release_is_told_where_older_ones_differ():
+    found = plan(*cases.drawn("t5gemma"), cases.FACTS)
+    assert found.reason == "opens as T5GemmaForConditionalGeneration, as it is, in Transformers 5.4 and later"
+
+
 def test_a_norm_within_a_norm_is_no_norm_of_the_block():
     """The factor of the depth goes into the gains behind the sublayers, and not into those of queries and keys."""
     mixer = Attention(heads=N, kv_heads=2, scale=0.7, qk_norm=AcrossHeads(RMSNorm(EPS)))

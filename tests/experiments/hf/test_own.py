@@ -1,5 +1,6 @@
 """Exports in a training, and folders with code of their own as runs again; neither needs torch."""
 
+import dataclasses
 import json
 import shutil
 import types
@@ -16,6 +17,7 @@ from arch.models.encoder_decoder import EncoderDecoder
 from arch.spec import UserError
 from experiments.config import load, render
 from experiments.hf import every, own
+from experiments.hf.card import Told, card
 from experiments.hf.every import ExportEvery
 from experiments.hf.export import Options
 from experiments.hf.imports import import_
@@ -25,6 +27,7 @@ from train.data.without_rows import WithoutRows
 from train.objectives.classification import Classification
 from train.objectives.next_token import NextToken
 from train.run import Run
+from train.starts.start import FromRun
 from train.trained import open_run
 
 CONFIG = """
@@ -168,6 +171,39 @@ def test_a_class_of_a_user_is_that_of_the_file_that_is_given(home, tmp_path):
     assert type(model.block.norm) is given.Mine
     assert isinstance(model.block.norm, RMSNorm)
     assert not (tmp_path / "ran").exists()
+
+
+def test_no_file_of_an_export_names_a_place_on_this_machine(home):
+    """Not that of the data, nor of what the run started from."""
+    out = home / "run" / "export" / "3"
+    texts = {path.name: path.read_text() for path in out.iterdir() if path.suffix in (".json", ".md", ".py")}
+    assert len(texts) > 5
+    assert [name for name, text in texts.items() if str(home) in text] == []
+    assert '"text.txt"' in texts[own.FILE]
+    started = Told(
+        "x", dataclasses.replace(render.read(home / "run"), start=FromRun(str(home / "earlier"))), 1, {}, *"abcd"
+    )
+    assert "| started from | earlier |" in card(started)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/home/me/data/*.txt", "*.txt"),
+        ("~/data/a.txt", "a.txt"),
+        ("C:\\data\\a.txt", "a.txt"),
+        ("/home/me/runs/", "runs"),
+        ("experiments/hf/own.py", "own.py"),
+        ("gs://bucket/run", "gs://bucket/run"),
+        ("https://a.org/b.txt", "https://a.org/b.txt"),
+        ("HuggingFaceTB/SmolLM2", "HuggingFaceTB/SmolLM2"),
+        ("line", "line"),
+    ],
+)
+def test_of_a_place_the_name_stays(text, told):
+    assert own.placeless({"class": "a:b", "fields": [text, {"x": text}, 3]}) == {
+        "class": "a:b", "fields": [told, {"x": told}, 3]
+    }  # fmt: skip
 
 
 def test_the_configuration_names_no_places_of_files(home):

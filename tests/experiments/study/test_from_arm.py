@@ -8,6 +8,8 @@ import pytest
 
 from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.spec import SpecError, UserError
+from experiments.config import render
+from experiments.hf.arm import open_arm
 from experiments.study.engine import run_study
 from experiments.study.from_arm import FromArm, generations, settled, within
 from experiments.study.study import TUNING_SEED
@@ -104,6 +106,20 @@ def test_again_nothing_is_trained(done, study, monkeypatch):
     monkeypatch.setattr(loop, "train", lambda *args, **rest: pytest.fail("trained"))
     again = run_study(study, "toy", folder, note=lambda line: None)
     assert again.cells == before.cells
+
+
+@pytest.mark.parametrize("arm", ["on", "on again"])
+def test_an_arm_that_starts_from_another_is_not_exported(done, study, arm):
+    """In one line, and one that starts from none is."""
+    _, trained, folder = done
+    render.write(folder, study)
+    with pytest.raises(UserError, match=f"^--arm={arm}: starts from another arm; only arms that start from none are"):
+        open_arm(folder, arm)
+    opened, _, _ = open_arm(folder, "first", replica=1)
+    seen = {run.start is None and ensemble.rows[1]["seed"] == 1: params for run, ensemble, params in trained
+            if len(ensemble.rows) == 2}  # fmt: skip
+    for found, other in zip(jax.tree.leaves(opened.params), jax.tree.leaves(seen[True]), strict=True):
+        np.testing.assert_array_equal(found, other[1])
 
 
 def test_the_order_of_arms(tmp_path):

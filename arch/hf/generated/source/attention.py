@@ -2,10 +2,10 @@
 
 import torch
 from torch import nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .core import make
 from .head_norm import head_norm
+from .versions import ALL_ATTENTION_FUNCTIONS
 
 
 def eager_attention_forward(

@@ -3,6 +3,8 @@
 import torch
 from transformers.masking_utils import create_bidirectional_mask
 
+from .versions import standard_mask
+
 
 class StrataBidirectional:
     def __init__(self, part):
@@ -12,4 +14,4 @@ class StrataBidirectional:
         return torch.ones_like(query - key, dtype=torch.bool)
 
     def standard(self, config, inputs_embeds, attention_mask, cache, position_ids):
-        return create_bidirectional_mask(config=config, inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+        return standard_mask(create_bidirectional_mask, config, inputs_embeds, attention_mask)

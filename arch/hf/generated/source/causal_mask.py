@@ -2,7 +2,7 @@
 
 from transformers.masking_utils import create_causal_mask
 
-from .core import CACHE
+from .versions import standard_mask
 
 
 class StrataCausal:
@@ -15,5 +15,4 @@ class StrataCausal:
 
     def standard(self, config, inputs_embeds, attention_mask, cache, position_ids):
         """The mask that suits the attention function of the configuration."""
-        told = {"attention_mask": attention_mask, "position_ids": position_ids, CACHE: cache}
-        return create_causal_mask(config=config, inputs_embeds=inputs_embeds, **told)
+        return standard_mask(create_causal_mask, config, inputs_embeds, attention_mask, cache, position_ids)

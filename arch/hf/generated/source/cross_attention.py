@@ -4,10 +4,10 @@ Keys and values are made once, and kept in the cache of cross-attention.
 """
 
 from torch import nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import eager_attention_forward
 from .head_norm import head_norm
+from .versions import ALL_ATTENTION_FUNCTIONS
 
 
 class StrataCrossAttention(nn.Module):

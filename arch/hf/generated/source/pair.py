@@ -9,6 +9,7 @@ from .configuration import StrataConfig
 from .core import CACHE
 from .pretrained import StrataPreTrainedModel
 from .trunk import StrataModel
+from .versions import standard_mask
 
 
 class StrataReader(StrataModel):
@@ -18,12 +19,8 @@ class StrataReader(StrataModel):
         return EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache())
 
     def told(self, inputs_embeds, cache, encoder_hidden_states=None, encoder_attention_mask=None, **kwargs):
-        mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=encoder_attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-        )
+        memory = {"encoder_hidden_states": encoder_hidden_states}
+        mask = standard_mask(create_bidirectional_mask, self.config, inputs_embeds, encoder_attention_mask, **memory)
         own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
         pair = cache if isinstance(cache, EncoderDecoderCache) else None
         return {"cache": own, "pair_cache": pair, "memory": encoder_hidden_states, "memory_mask": mask, **kwargs}

@@ -2,7 +2,7 @@
 
 from transformers.masking_utils import create_sliding_window_causal_mask
 
-from .core import CACHE
+from .versions import standard_mask
 
 
 class StrataSlidingWindow:
@@ -13,5 +13,6 @@ class StrataSlidingWindow:
         return (key <= query) & (key > query - self.window)
 
     def standard(self, config, inputs_embeds, attention_mask, cache, position_ids):
-        told = {"attention_mask": attention_mask, "position_ids": position_ids, CACHE: cache}
-        return create_sliding_window_causal_mask(config=config, inputs_embeds=inputs_embeds, **told)
+        return standard_mask(
+            create_sliding_window_causal_mask, config, inputs_embeds, attention_mask, cache, position_ids
+        )

@@ -4,12 +4,11 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
 from .core import CACHE, make
 from .places import find_places
 from .pretrained import StrataPreTrainedModel
+from .versions import capture_outputs, merge_with_config_defaults
 
 
 class StrataModel(StrataPreTrainedModel):

@@ -34,6 +34,9 @@ Point = Mapping[str, Value]
 MOST = 100_000
 """Points of a sweep; more could not be trained, nor be counted before the user loses patience."""
 
+MISTAKES = 20
+"""How many mistakes of a sweep are told."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweep(Spec, abc.ABC):
@@ -211,7 +214,9 @@ def arms(run: Run, sweep: Sweep) -> dict[str, Run]:
         if first != name:
             wrong.setdefault(f"{name}: is the same run as {first}", [])
     if wrong:
-        raise ConfigError(f"sweep: {line}{_at(names)}" for line, names in wrong.items())
+        lines = [f"sweep: {line}{_at(names)}" for line, names in wrong.items()]
+        more = [f"sweep: and {len(lines) - MISTAKES:,} more mistakes of this kind"] if len(lines) > MISTAKES else []
+        raise ConfigError([*lines[:MISTAKES], *more])
     return made
 
 

@@ -252,3 +252,17 @@ def test_a_sample_of_more_points_than_there_are_ends():
     with pytest.raises(SpecError, match="must be at most 6, the number of different points that were found"):
         sample({"model.depth": (1, 2), "model.width": (1, 2, 3)}, count=90_000).points()
     assert len(sample({"model.depth": tuple(range(300))}, count=300).points()) == 300
+
+
+@pytest.mark.parametrize("text", ["9999999999*'a'", "'a'*9999999999 == 1", "'%99999999999d' % 1", "(1, 2)*10000000000",
+                                  "[1]*9999999999*9", "depth*'a'"])  # fmt: skip
+def test_a_condition_takes_no_time_and_no_memory(text):
+    with pytest.raises(UserError, match="arithmetic takes numbers, not"):
+        expressions.holds(text, {"model.depth": 9999999999})
+
+
+def test_hundreds_of_wrong_points_are_some_lines():
+    with pytest.raises(ConfigError) as told:
+        arms(Run(), Grid({"model.depth": tuple(f"wrong{i}" for i in range(300))}))
+    assert len(told.value.lines) == 21
+    assert told.value.lines[-1] == "sweep: and 280 more mistakes of this kind"

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.study.table import Table
 
-FORMULAS = ("=1+2", "=cmd|'/c calc'!A1", "@SUM(A1)", "+1+cmd", "-2+3+cmd", "\t=1", "\r=1", "-width", "+x")
+FORMULAS = ("=1+2", "=cmd|'/c calc'!A1", "@SUM(A1)", "+1+cmd", "-2+3+cmd", "\t=1", "-width", "+x")
 PLAIN = ("depth=12", "-", "=", "-0.5", "+3", "-1e-3", "-inf", "", "a@b", "width-2")
 
 

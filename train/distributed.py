@@ -51,7 +51,7 @@ def _watch() -> None:
     """Ends this process soon after another one is lost."""
     state = jax._src.distributed.global_state
     if state.client is not None and state.num_processes > 1:
-        host = state.coordinator_address.rpartition(":")[0].strip("[]")
+        host = (state.coordinator_address or "").rpartition(":")[0].strip("[]")
         Peers(state.client, host, state.process_id, state.num_processes)
 
 

@@ -1,8 +1,8 @@
 """Is every process of a run still there? The others end within seconds of one that is lost, in one line.
 
 JAX notices a lost process after 100 s, or at once from C++, which ends the program by an abort. Here each process holds
-a connection to process 0, over which both say something every few seconds: a process that is killed closes it, one whose
-machine is gone falls silent. Whoever sees that ends with a code that a supervisor restarts on.
+a connection to process 0, over which both say something every few seconds: a process that is killed closes it, and one
+whose machine is gone is silent. Whoever sees that ends with a code that a supervisor restarts on.
 """
 
 from __future__ import annotations

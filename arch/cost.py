@@ -9,6 +9,7 @@ taken for free. XLA's own `cost_analysis` is not used: it counts a scanned body 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -60,8 +61,23 @@ class UncountedError(UserError, ValueError):
 
 
 def abstract(spec: Any) -> Any:
-    """The model of `spec` with shapes in place of arrays: nothing is computed or allocated."""
+    """The model of `spec` with shapes in place of arrays: nothing is computed or allocated. Equal specs are planned
+    once, for hundreds of arms of a study that differ in their learning rates alone."""
+    try:
+        graphdef, state = _planned(spec)
+    except TypeError:  # a field that cannot be hashed: a mapping, or a value that is traced
+        return _abstract(spec)
+    return nnx.merge(graphdef, state)
+
+
+def _abstract(spec: Any) -> Any:
     return nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0)))
+
+
+@functools.lru_cache(maxsize=64)
+def _planned(spec: Any) -> tuple[Any, Any]:
+    graphdef, state = nnx.split(_abstract(spec))
+    return graphdef, state
 
 
 def parameters(spec: Spec) -> Parameters:

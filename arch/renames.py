@@ -51,6 +51,7 @@ RENAMES: dict[str, str] = {
     "train.profiling": "train.runtime.profiling",
     "train.signals": "train.runtime.signals",
     "train.room": "train.runtime.memory",
+    "train.peers": "train.runtime.peers",
     "train.start": "train.starts.start",
     "train.from_arrays": "train.starts.from_arrays",
     "train.codes_from_data": "train.starts.codes_from_data",

@@ -63,7 +63,7 @@ def test_python_runs(where, text, around, tmp_path):
 
 
 def flags() -> set[str]:
-    return set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', (ROOT / "launch.py").read_text()))
+    return set(re.findall(r'(?:flags\.DEFINE|define)_\w+\(\s*"(\w+)"', (ROOT / "launch.py").read_text()))
 
 
 @pytest.mark.parametrize(("where", "text"), [pytest.param(*block, id=block[0]) for block in blocks("sh")])

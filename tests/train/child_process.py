@@ -29,7 +29,9 @@ def main(folder: str, coordinator: str, count: str, index: str, text: str) -> No
     # Attention alone and plain descent: less to compile, which every process but the first does anew.
     block = dataclasses.replace(toys.model().block, feed_forward=None)
     descent = SGD(learning_rate=0.5, momentum=0.0, schedule=Constant())
-    run = toys.run(mesh=Mesh(**told["mesh"]), model=toys.model(block=block), optimizer=descent, steps=4)
+    run = toys.run(
+        mesh=Mesh(**told["mesh"]), model=toys.model(block=block), optimizer=descent, steps=told.get("steps", 4)
+    )
     trained = train(run, folder)
     asked, evaluation = [], trained.dataset.evaluation
     trained.dataset.evaluation = lambda *words: asked.append(words) or evaluation(*words)

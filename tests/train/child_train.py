@@ -2,8 +2,9 @@
 
 python -m tests.train.child_train FOLDER JSON
 
-JSON: {"kill_in_save": STEP, "signal": [NAME, BATCH]}. `kill_in_save` kills the process when the checkpoint of that step
-is written but not yet in place; `signal` sends it NAME when it fetches batch number BATCH.
+JSON: {"kill_in_save": STEP, "signal": [NAME, BATCH], "steps": STEPS, "checkpoint": STEPS}. `kill_in_save` kills the
+process when the checkpoint of that step is written but not yet in place; `signal` sends it NAME when it fetches batch
+number BATCH; `checkpoint` is how often one is saved.
 """
 
 import json
@@ -15,6 +16,7 @@ import threading
 from tests.train import toys
 from train.loop import train
 from train.record import checkpoint
+from train.run import Logging
 
 
 def main(folder: str, text: str) -> None:
@@ -30,7 +32,8 @@ def main(folder: str, text: str) -> None:
         checkpoint.Checkpoints._seal = killed
     if "signal" in told:
         toys.signal_at(*told["signal"])
-    train(toys.run(), folder)
+    logging = Logging(log=1, evaluate=3, checkpoint=told.get("checkpoint", 2))
+    train(toys.run(steps=told.get("steps", 6), logging=logging), folder)
     # The last that a finished process may leave behind is its own thread.
     left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     print("left:", left)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from arch.spec import UserError
+from train.runtime.peers import Peers, is_loopback
 
 
 def initialize(coordinator: str | None = None, process_count: int | None = None, process_id: int | None = None) -> None:
@@ -33,13 +34,25 @@ def initialize(coordinator: str | None = None, process_count: int | None = None,
         if coordinator == "auto" or _on_tpu():
             _use_gloo()
             jax.distributed.initialize()
+            _watch()
         return
     if process_count is None or process_id is None:
         raise UserError(f"coordinator={coordinator} needs process_count and process_id, too")
     if not 0 <= process_id < process_count:
         raise UserError(f"process_id={process_id}: must be between 0 and {process_count - 1}")
     _use_gloo()
-    jax.distributed.initialize(coordinator, process_count, process_id)
+    host, _, port = coordinator.rpartition(":")
+    bound = coordinator if is_loopback(host) and port else None  # else the default, all interfaces, for other machines
+    jax.distributed.initialize(coordinator, process_count, process_id, coordinator_bind_address=bound)
+    _watch()
+
+
+def _watch() -> None:
+    """Ends this process soon after another one is lost."""
+    state = jax._src.distributed.global_state
+    if state.client is not None and state.num_processes > 1:
+        host = (state.coordinator_address or "").rpartition(":")[0].strip("[]")
+        Peers(state.client, host, state.process_id, state.num_processes)
 
 
 def is_main() -> bool:

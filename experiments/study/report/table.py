@@ -35,11 +35,11 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
     def csv(self) -> str:
-        """With numbers in full precision."""
+        """With numbers in full precision. Text that a spreadsheet would calculate stands behind an apostrophe."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([["" if value is None else value for value in row] for row in self.rows])
+        writer.writerow(map(_inert, self.columns))
+        writer.writerows([["" if value is None else _inert(value) for value in row] for row in self.rows])
         return out.getvalue()
 
     def cells(self) -> list[list[str]]:
@@ -86,6 +86,17 @@ class Table:
         for row in self.rows:
             out.add_row(*(Text(short(value)) for value in row))
         return out
+
+
+def _inert(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula: names come from configurations that others may have written."""
+    if not isinstance(value, str) or len(value) < 2 or value[0] not in "=+-@\t\r":
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
 
 
 def _said(column: str, value: Any) -> str:

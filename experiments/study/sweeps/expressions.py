@@ -84,11 +84,18 @@ def _value(node: ast.expr, point: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.UnaryOp):
         return UNARY[type(node.op)](_value(node.operand, point))
     if isinstance(node, ast.BinOp):
-        return BINARY[type(node.op)](_value(node.left, point), _value(node.right, point))
+        return BINARY[type(node.op)](*(_number(_value(side, point)) for side in (node.left, node.right)))
     assert isinstance(node, ast.Compare)
     values = [_value(item, point) for item in (node.left, *node.comparators)]
     pairs = zip(node.ops, values[:-1], values[1:], strict=True)
     return all(COMPARE[type(sign)](left, right) for sign, left, right in pairs)
+
+
+def _number(value: Any) -> Any:
+    """An operand of arithmetic. Raises TypeError: text and lists would be repeated, or written out, to any length."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"arithmetic takes numbers, not {str(value)[:40]!r}")
+    return value
 
 
 def _path(node: ast.expr) -> str | None:

@@ -16,6 +16,7 @@ import abc
 import dataclasses
 import itertools
 import math
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,12 @@ from train.run import Run
 Point = Mapping[str, Value]
 MOST = 100_000
 """Points of a sweep; more could not be trained, nor be counted before the user loses patience."""
+
+MISTAKES = 20
+"""How many mistakes of a sweep are told."""
+
+SECONDS = 5.0
+"""Seconds between lines on how many points are checked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +193,10 @@ def where(sweep: Sweep, condition: str | Callable[[Point], bool]) -> Where:
     return Where(sweep, condition)
 
 
-def arms(run: Run, sweep: Sweep) -> dict[str, Run]:
+def arms(run: Run, sweep: Sweep, note: Callable[[str], None] = print) -> dict[str, Run]:
     """Name -> the run at each point of `sweep`, in order; `depth=4 lr=1e-3` names `run` with these two overrides.
 
-    All points are checked before any is returned.
+    All points are checked before any is returned; where that takes long, `note` is told how far it is.
 
     Raises:
       ConfigError: a line for each mistake, with the points that have it; or no points; or two that are the same run.
@@ -200,7 +207,11 @@ def arms(run: Run, sweep: Sweep) -> dict[str, Run]:
     made: dict[str, Run] = {}
     wrong: dict[str, list[str]] = {}
     same: dict[str, str] = {}
-    for name, point in zip(point_names(points), points, strict=True):
+    said = time.monotonic()
+    for number, (name, point) in enumerate(zip(point_names(points), points, strict=True)):
+        if time.monotonic() - said > SECONDS:
+            note(f"planning: {number:,} of {len(points):,} arms are checked")
+            said = time.monotonic()
         try:
             made[name] = apply(run, [Override(path, value_text(value)) for path, value in point.items()])  # type: ignore[assignment]
         except UserError as error:
@@ -211,7 +222,9 @@ def arms(run: Run, sweep: Sweep) -> dict[str, Run]:
         if first != name:
             wrong.setdefault(f"{name}: is the same run as {first}", [])
     if wrong:
-        raise ConfigError(f"sweep: {line}{_at(names)}" for line, names in wrong.items())
+        lines = [f"sweep: {line}{_at(names)}" for line, names in wrong.items()]
+        more = [f"sweep: and {len(lines) - MISTAKES:,} more mistakes of this kind"] if len(lines) > MISTAKES else []
+        raise ConfigError([*lines[:MISTAKES], *more])
     return made
 
 

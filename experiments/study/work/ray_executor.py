@@ -60,7 +60,7 @@ class Ray(Spec):
         """See `Executor.run`. Raises UserError if there is no Ray, no cluster, or no machine large enough."""
         if not tasks:
             return []
-        ray = _import()
+        ray = _import(local=_is_local(self.address))
         with _connected(ray, self.address):
             self._check(ray, note)
             options = {
@@ -128,7 +128,14 @@ def _do(work: Work, task: str, folder: str) -> str | None:
     return attempt(work, task)
 
 
-def _import() -> Any:
+def _is_local(address: str | None) -> bool:
+    """Whether a Ray of our own is started, on this machine alone."""
+    return address is None and not os.environ.get("RAY_ADDRESS")
+
+
+def _import(local: bool = False) -> Any:
+    if local:  # Ray's word, on any system, for processes that listen at the loopback address alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task sees the GPUs it takes, and no others
     try:
@@ -145,7 +152,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    local = address is None and not os.environ.get("RAY_ADDRESS")
+    local = _is_local(address)
     options = {"include_dashboard": False, "object_store_memory": 100 * 2**20} if local else {}
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -113,3 +115,23 @@ def test_more_than_any_machine_has_is_refused(two_workers):
     with pytest.raises(UserError) as caught:
         Ray(cpus=1, resources={"TPU": 4}).run(["x"], work, print)
     assert str(caught.value) == ("ray: a task takes CPU=1 TPU=4, and no machine of the cluster has as much (CPU=2)")
+
+
+LISTENING = """
+import psutil
+from experiments.study.work import ray_executor
+ray = ray_executor._import(local=True)
+with ray_executor._connected(ray, None):
+    mine = {ray_executor.os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    print(*{one.laddr.ip for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.pid in mine})
+"""
+
+
+def test_a_ray_of_our_own_is_heard_on_this_machine_alone():
+    psutil = pytest.importorskip("psutil")
+    assert psutil
+    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    words = [sys.executable, "-c", LISTENING]
+    done = subprocess.run(words, cwd=ROOT, env=alone, capture_output=True, text=True, check=True, timeout=120)
+    assert set(done.stdout.split()) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert done.stdout.strip()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arch import cost
 from arch.spec import SpecError, UserError
 from experiments.config.errors import ConfigError
 from experiments.config.overrides import Override, apply
@@ -16,6 +17,7 @@ from experiments.study.sweeps.draws import Choice, LogUniform, Uniform
 from experiments.study.sweeps.names import point_names, short_paths, value_text
 from experiments.study.sweeps.sweep import Grid, Zip, arms, chain, cross, grid, sample, where, zipped
 from tests.experiments.config.toys import LayerNorm, Model, Run
+from tests.train import toys
 
 settings.register_profile("same_every_time", derandomize=True, database=None, deadline=None)
 settings.load_profile("same_every_time")
@@ -252,3 +254,36 @@ def test_a_sample_of_more_points_than_there_are_ends():
     with pytest.raises(SpecError, match="must be at most 6, the number of different points that were found"):
         sample({"model.depth": (1, 2), "model.width": (1, 2, 3)}, count=90_000).points()
     assert len(sample({"model.depth": tuple(range(300))}, count=300).points()) == 300
+
+
+@pytest.mark.parametrize("text", ["9999999999*'a'", "'a'*9999999999 == 1", "'%99999999999d' % 1", "(1, 2)*10000000000",
+                                  "[1]*9999999999*9", "depth*'a'"])  # fmt: skip
+def test_a_condition_takes_no_time_and_no_memory(text):
+    with pytest.raises(UserError, match="arithmetic takes numbers, not"):
+        expressions.holds(text, {"model.depth": 9999999999})
+
+
+def test_hundreds_of_wrong_points_are_some_lines():
+    with pytest.raises(ConfigError) as told:
+        arms(Run(), Grid({"model.depth": tuple(f"wrong{i}" for i in range(300))}))
+    assert len(told.value.lines) == 21
+    assert told.value.lines[-1] == "sweep: and 280 more mistakes of this kind"
+
+
+def test_shapes_that_repeat_are_planned_once(monkeypatch):
+    """Forty rates of one model are one plan; where it takes long, it is told how far it is."""
+    run = toys.run(model=toys.model(width=40))
+    built, abstract, notes = [], cost._abstract, list[str]()
+    monkeypatch.setattr("arch.cost._abstract", lambda spec: built.append(spec) or abstract(spec))
+    monkeypatch.setattr("experiments.study.sweeps.sweep.SECONDS", 0.0)
+    made = arms(run, Grid({"optimizer.learning_rate": tuple(1e-3 * n for n in range(1, 41))}), notes.append)
+    assert len(made) == 40
+    assert built == [run.model]
+    assert notes[1] == "planning: 1 of 40 arms are checked"
+
+
+def test_a_plan_that_is_taken_again_is_another_model():
+    first, second = (cost.abstract(toys.model()) for _ in range(2))
+    assert first is not second
+    first.stack = None
+    assert cost.abstract(toys.model()).stack is not None

@@ -84,7 +84,7 @@ class Context:
       layer: 0-based index of this layer; traced under scan.
       training: whether this is a training step: dropout drops, running statistics are those of the batch.
       key: PRNG key of this call; None: nothing is random. Not only training has one.
-      keep: gates of this layer.
+      gates: of this layer.
       memory: what cross-attention reads; None: nothing, or it is in the cache already.
       tap: called as `tap(site, x)` at named sites.
       answers: where `answer` notes what parts answer.
@@ -162,7 +162,7 @@ def named_key(key: jax.Array | None, name: str) -> jax.Array | None:
 
 
 def gate(gates: Any, new: jax.Array, old: jax.Array | float) -> jax.Array:
-    """`new` where kept, `old` where not. `keep` is None, scalar or [B, T]; boolean (exact) or float (mixing)."""
+    """`new` where kept, `old` where not. `gates` is None, scalar or [B, T]; boolean (exact) or float (mixing)."""
     if gates is None:
         return new
     gates = jnp.asarray(gates)

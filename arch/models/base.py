@@ -195,7 +195,7 @@ class Network(nnx.Module, abc.ABC):
           cache: what came before; the output holds the cache after these tokens.
           training: whether this is a training step.
           key: of whatever is random; None: nothing is, dropout neither.
-          keep: gates per layer (see `Gates`).
+          gates: per layer (see `Gates`).
           tap: what to save or edit on the way (see `Tap`).
           last: of a causal model, how many last tokens of each row logits are wanted of; None: all. A head over a
             large vocabulary costs as much as a layer or several, and of a prompt one token's are needed.

@@ -152,13 +152,13 @@ def test_saved_values_pass_through_a_gradient(everything):
     tiny.close(taps, {site: everything[0][site] for site in taps})
 
 
-@pytest.mark.parametrize("gates", [None, "gates"])
+@pytest.mark.parametrize("gated", [None, "gates"])
 @pytest.mark.parametrize("block", ["pre", "sandwich", "parallel"])
-def test_parts_sum_to_the_residual(block, gates):
+def test_parts_sum_to_the_residual(block, gated):
     """Also with dropout, and with gates of every kind."""
     forward, params = tiny.forward(tiny.decoder(block=block, depth=3, dropout=0.3, norm=tiny.BIASED))
     gates = (
-        Gates() if gates is None else Gates(mixer=np.array([True, False, True]), feed_forward=np.float32([1, 0.5, 0]))
+        Gates() if gated is None else Gates(mixer=np.array([True, False, True]), feed_forward=np.float32([1, 0.5, 0]))
     )
     run = tiny.jit(lambda p, key: forward(p, tiny.tokens(B, T), key=key, gates=gates, tap=Tap(save=".*")).taps)
     taps = {site: np.asarray(value) for site, value in run(params, jax.random.key(0)).items()}
@@ -170,7 +170,7 @@ def test_parts_sum_to_the_residual(block, gates):
     tiny.close(taps["embed"], taps["resid_pre"][0])
     tiny.close(taps["resid_post"][:-1], taps["resid_pre"][1:])
     tiny.close(taps["embed"] + (taps["attn_out"] + taps["mlp_out"]).sum(axis=0), taps["resid_post"][-1])
-    if gates is not None:
+    if gated is not None:
         assert (taps["attn_out"][1] == 0).all()
         assert (taps["mlp_out"][2] == 0).all()
         assert np.abs(taps["mlp_out"][1]).max() > 0.01

@@ -147,12 +147,12 @@ class ClassIncremental(Order):
 
     def indices(self, rows: Rows, epoch: int, seed: int) -> Indices:
         phases = values(rows, Label()) // self.together
-        ensemble = [np.flatnonzero(phases == phase) for phase in np.unique(phases)]
+        members = [np.flatnonzero(phases == phase) for phase in np.unique(phases)]
         places = epoch * len(rows) + np.arange(len(rows))
         found = np.empty(len(rows), np.int64)
-        at = np.minimum(places // self.read, len(ensemble) - 1)
+        at = np.minimum(places // self.read, len(members) - 1)
         for phase in np.unique(at):
-            mine = ensemble[phase]
+            mine = members[phase]
             turn, inside = np.divmod(places[at == phase] - phase * self.read, len(mine))
             orders = {one: np.random.default_rng((seed, phase, one)).permutation(mine) for one in np.unique(turn)}
             found[at == phase] = [orders[one][place] for one, place in zip(turn, inside, strict=True)]

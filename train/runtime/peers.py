@@ -23,8 +23,9 @@ from typing import Any
 LOST = 75
 """Exit status after a process was lost: EX_TEMPFAIL of sysexits.h, try again later."""
 
-BEAT, SILENCE = 2.0, 8.0
-"""Seconds between signs of life, and without any after which a process counts as lost."""
+BEAT, SILENCE = 2.0, 30.0
+"""Seconds between signs of life, and without any after which a process counts as lost: one that is killed closes its
+connection at once, and one that is merely busy (a collection of garbage, a debugger) must not end all of them."""
 
 KEY = "strata/peers"
 ALIVE, DONE = b".", b"!"

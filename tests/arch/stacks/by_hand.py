@@ -99,9 +99,9 @@ def by_hand(spec, params, tokens, gates=Gates(), save=""):
         x = bottleneck(between, layer, x, params)
         make = ParamFactory(jax.random.key(0), Normal(), spec.depth, layer)
         graphdef = nnx.split(nnx.eval_shape(lambda block=block, make=make: block.build(D, make)))[0]
-        gates = Gates({name: jnp.asarray(gate)[layer] for name, gate in gates.items()})
+        mine = Gates({name: jnp.asarray(gate)[layer] for name, gate in gates.items()})
         tap = Tap(save=save).recorder()
-        ctx = Context(positions, None, positions, None, layer=layer, gates=gates, tap=tap)
+        ctx = Context(positions, None, positions, None, layer=layer, gates=mine, tap=tap)
         x = nnx.merge(graphdef, own)(x, ctx).x
         saved.append(tap.collect())
     x = bottleneck(between, spec.depth, x, params)

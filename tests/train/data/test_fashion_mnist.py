@@ -21,12 +21,12 @@ def idx(part, seed):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    ensemble = {}
+    members = {}
     for seed, part in enumerate(COUNTS):
         images, labels = idx(part, seed)
-        ensemble[f"{fashion_mnist.FOLDER}{part}-images-idx3-ubyte.gz"] = gzip.compress(b"0" * 16 + images.tobytes())
-        ensemble[f"{fashion_mnist.FOLDER}{part}-labels-idx1-ubyte.gz"] = gzip.compress(b"0" * 8 + labels.tobytes())
-    path = write_deb(tmp_path / "debs", FILE, ensemble)
+        members[f"{fashion_mnist.FOLDER}{part}-images-idx3-ubyte.gz"] = gzip.compress(b"0" * 16 + images.tobytes())
+        members[f"{fashion_mnist.FOLDER}{part}-labels-idx1-ubyte.gz"] = gzip.compress(b"0" * 8 + labels.tobytes())
+    path = write_deb(tmp_path / "debs", FILE, members)
     pin_deb(monkeypatch, "FASHION_MNIST", "fashion-mnist", path)
     return path
 

@@ -26,8 +26,8 @@ def pages(language, count=40):
 def packages(tmp_path, monkeypatch):
     for language, package in LIBREOFFICE.items():
         start = f"usr/share/libreoffice/help/{FOLDERS[language]}/"
-        ensemble = {start + name: page.encode() for name, page in pages(language).items()} | {start + "x.js": b"{"}
-        path = write_deb(tmp_path / "debs", f"{package.name}_4%3a9_all.deb", ensemble)
+        members = {start + name: page.encode() for name, page in pages(language).items()} | {start + "x.js": b"{"}
+        path = write_deb(tmp_path / "debs", f"{package.name}_4%3a9_all.deb", members)
         pin_deb(monkeypatch, "LIBREOFFICE", language, path)
     return tmp_path / "debs"
 

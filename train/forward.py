@@ -96,7 +96,7 @@ class Forward:
           key: the model's; None: nothing is random in it.
           rows_key: what the keys of rows are made of.
           training: as in a model's call.
-          looks: `tap` and `keep`, as in a model's call.
+          looks: `tap` and `gates`, as in a model's call.
         """
         with contextlib.nullcontext() if self.placement is None else activations(self.placement):
             inputs, targets = self.inputs(params, buffers, batch, rows_key)

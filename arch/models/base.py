@@ -174,7 +174,7 @@ class Network(nnx.Module, abc.ABC):
     def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
         """The output for `inputs`.
 
-        `ctx` holds what a call is told beside its inputs (training, key, keep, tap, answers), and no positions yet.
+        `ctx` holds what a call is told beside its inputs (training, key, gates, tap, answers), and no positions yet.
         """
 
     def __call__(

@@ -18,6 +18,9 @@ from experiments.study.sweeps.rates import rates
 from experiments.study.work.registration import lines
 
 TEMPLATE = Path(__file__).with_name("page.html")
+EMBEDDED = 150_000
+"""Bytes of a table that are still kept in the page itself: together they stay far below 2 MB."""
+
 _SIGNS = {"supported": "✓", "not supported": "✗", "undecided": "?"}
 
 Figure = tuple[str, str, str, str]
@@ -182,7 +185,10 @@ def _table(table: Table, caption: str) -> str:
 
 
 def _download(table: Table) -> str:
-    packed = base64.b64encode(table.csv().encode()).decode()
+    """The table's file: within the page, or, where that is large, the one that is written beside it."""
+    if len(content := table.csv().encode()) > EMBEDDED:
+        return f'<a href="tables/{table.name}.csv">tables/{table.name}.csv</a> (beside this page)'
+    packed = base64.b64encode(content).decode()
     return f'<a download="{table.name}.csv" href="data:text/csv;charset=utf-8;base64,{packed}">{table.name}.csv</a>'
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from experiments.study.claims.measured import metric_values
 from experiments.study.claims.statistics import t_interval
 from experiments.study.report.exhibited import exhibited
-from experiments.study.report.plot import Plot, arms_legend, finite, slug
+from experiments.study.report.plot import Plot, arms_legend, drawn, finite, left_out, slug
 from experiments.study.report.rate_plot import sweep
 from experiments.study.report.shape_plots import fronts, heat
 from experiments.study.report.style import GRID, axes, look, plain
@@ -91,7 +91,7 @@ def _curves(results: Results) -> Iterator[Plot]:
     for name in [name for name in dict.fromkeys(wanted) if name in present][:3]:
         lines: dict[str, Line] = {}
         stopped = []
-        for arm in ordered(results):
+        for arm in drawn(results):
             curves = []
             for cell in results.cells:
                 if cell.arm == arm and cell.phase == "seeds":
@@ -112,7 +112,7 @@ def _curves(results: Results) -> Iterator[Plot]:
         ax.set(xlabel="step", ylabel=label(name))
         arms_legend(figure, results, lines)
         caption = "Mean over seeds; the band is from the lowest to the highest seed."
-        caption += " A cross is where a seed diverged." if stopped else ""
+        caption += (" A cross is where a seed diverged." if stopped else "") + left_out(results)
         yield Plot("curves", "curve_" + slug(name), label(name).capitalize(), caption, figure)
 
 
@@ -139,7 +139,7 @@ def _diagnostics(results: Results) -> Iterator[Plot]:
     cells = [cell for cell in results.cells if cell.phase == "seeds"]
     for name in dict.fromkeys(name for cell in cells for name in cell.diagnostics):
         lines: dict[str, Line] = {}
-        for arm in ordered(results):
+        for arm in drawn(results):
             rows = [cell.diagnostics[name] for cell in cells if cell.arm == arm and cell.diagnostics.get(name)]
             curves = [[(i, float(v)) for i, v in enumerate(row, 1) if math.isfinite(v)] for row in rows]
             curves = [curve for curve in curves if curve]
@@ -158,4 +158,6 @@ def _diagnostics(results: Results) -> Iterator[Plot]:
         longest = max(float(line[0][-1]) for line in lines.values())
         ax.set(xlabel="layer", ylabel=label(name), xlim=(1 - 0.03 * longest - 0.02, longest * 1.03 + 0.02))
         arms_legend(figure, results, lines)
-        yield Plot("diagnostics", f"diagnostic_{slug(name)}", label(name).capitalize(), "", figure)
+        yield Plot(
+            "diagnostics", f"diagnostic_{slug(name)}", label(name).capitalize(), left_out(results).strip(), figure
+        )

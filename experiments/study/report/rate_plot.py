@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from experiments.study.report.plot import Plot, arms_legend
+from experiments.study.report.plot import Plot, arms_legend, drawn, left_out
 from experiments.study.report.style import axes, look
 from experiments.study.report.table import label
 from experiments.study.report.tables import ordered
@@ -20,7 +20,7 @@ from experiments.study.sweeps.rates import Sweep, chooses, sweeps
 
 def sweep(results: Results) -> Iterator[Plot]:
     """Every arm's line in one panel, where there was a sweep."""
-    found = sweeps(results)
+    found = [one for one in sweeps(results) if one.arm in drawn(results)]
     if not found:
         return
     figure, ax = axes()
@@ -38,6 +38,7 @@ def sweep(results: Results) -> Iterator[Plot]:
     caption += "; a bar, one chosen between those tried." if any(one.between for one in found) else "."
     caption += " Each dot is a tuning seed, the line their mean." if any(len(at.values) > 1 for at in every) else ""
     caption += " A cross at the top is one that diverged." if any(at.diverged for at in every) else ""
+    caption += left_out(results)
     yield Plot("sweep", "learning_rates", f"{label(chooses(results)).capitalize()} by learning rate", caption, figure)
 
 

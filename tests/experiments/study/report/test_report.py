@@ -20,11 +20,11 @@ from experiments.study.claims.claims import AtMost, Best, Better, Equivalent, No
 from experiments.study.claims.judge import judge_all
 from experiments.study.report import page as pages
 from experiments.study.report import tables
-from experiments.study.report.plot import slug
+from experiments.study.report.plot import MOST, drawn, left_out, slug
 from experiments.study.report.plots import plots
 from experiments.study.report.report import terminal_table, write_report
 from experiments.study.report.style import look, style
-from experiments.study.report.table import short
+from experiments.study.report.table import Table, short
 from experiments.study.results import Results
 from experiments.study.sweeps.rates import rates
 from tests.experiments.study import fake
@@ -170,6 +170,30 @@ def test_equal_results_give_equal_bytes(results, folder, tmp_path):
     first = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     second = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert first == second
+
+
+def test_of_many_arms_those_of_claims_and_the_best_are_drawn():
+    many = fake.results({f"arm {n}": (2 + n / 100, 2 + n / 100) for n in range(30)})
+    worst = dataclasses.replace(many, verdicts=[{"claim": "arm 29 is better than arm 28"}])
+    chosen = [f"arm {n}" for n in range(MOST - 2)]
+    assert drawn(worst) == [*chosen, "arm 28", "arm 29"], "arm 2 is not named by arm 29"
+    assert f"Of 30 arms {MOST} are drawn" in left_out(worst)
+    assert drawn(dataclasses.replace(many, lower_is_better=False))[0] == f"arm {30 - MOST}"
+    few = fake.results({"a": (1.0,), "b": (2.0,)})
+    assert (drawn(few), left_out(few)) == (["a", "b"], "")
+
+
+def test_a_large_table_lies_beside_the_page():
+    table = Table("curves", ("value",), tuple((n,) for n in range(50_000)))
+    assert len(table.csv()) > pages.EMBEDDED
+    assert 'href="tables/curves.csv"' in pages._download(table)
+    assert "base64," in pages._download(Table("curves", ("value",), ((1,),)))
+
+
+@pytest.mark.slow
+def test_a_page_of_200_arms_is_small(tmp_path):
+    path = write_report(fake.study(depths=tuple(range(1, 201))), tmp_path)
+    assert path.stat().st_size < 2e6
 
 
 def test_terminal_table(results):

@@ -173,7 +173,7 @@ def test_unstack_slices_the_first_axis():
 
 def test_a_model_cut_out_of_a_deeper_one_names_each_of_its_layers():
     for kept in [((0, 1), 3), ((), 3), ((0, 3, 1), 3), ((0, -1, 1), 3)]:
-        with pytest.raises(SpecError, match=r"Sequential\.kept|Kept\.indices"):
+        with pytest.raises(SpecError, match=r"Sequential\.kept|LayerSubset\.indices"):
             tiny.draw(tiny.decoder(depth=3, kept=kept))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,10 @@ from train.sharding.mesh import Mesh
 from train.starts.start import Start
 
 Precision = Literal["float32", "bfloat16"]
+
+
+LONGEST = 2**26
+"""Tokens of a row. The scores of longer ones are more bytes than 64 bits count, which ends XLA without a word."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +130,10 @@ class Run(Spec):
 
     def _unfit(self, data: Description) -> Iterator[SpecError]:
         """What the data, as far as it is known before it is built, does not allow."""
+        for name, (shape, _) in data.batch(self.batch).items():
+            if (count := math.prod(shape)) > COUNTED or (len(shape) == 2 and shape[1] > LONGEST):
+                allowed = f"rows of {name} are {count:,} numbers; at most {COUNTED:,}, and {LONGEST:,} in each"
+                yield self.invalid("batch", allowed)
         yield from self.objective.unfit(self.model, data)
         demands = self.objective.demands
         if demands and not isinstance(self.model, demands):

@@ -46,11 +46,11 @@ PAIRS = ParallelText(LocalPairs("x.tsv"), tokenizer=Bytes(), source_length=6, le
 REFUSED = {
     "a prompt for numbers": (
         toys.run(logging=Logging(prompt="Once")),
-        r"Reports\.prompt='Once': Toy is no running text that a prompt can be continued in",
+        r"Logging\.prompt='Once': Toy is no running text that a prompt can be continued in",
     ),
     "a prompt for images": (
         dataclasses.replace(classifier(), data=Digits(), logging=Logging(prompt="Once")),
-        r"Reports\.prompt='Once': Digits is no running text",
+        r"Logging\.prompt='Once': Digits is no running text",
     ),
     "too few tokens": (toys.run(data=Text()), r"Decoder\.vocab=32: must be at least 256, the tokens of the data"),
     "too few tokens of a BPE": (
@@ -91,7 +91,7 @@ def test_what_does_not_fit_the_data_is_refused_before_they_are_built(run, line, 
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: Logging(prompt="a\udcff"), r"Reports\.prompt='a\\udcff': must be text in UTF-8; it has byte 0xff at "),
+        (lambda: Logging(prompt="a\udcff"), r"Logging\.prompt='a\\udcff': must be text in UTF-8; it has byte 0xff at "),
         (lambda: toys.run(seed=2**32), "Run.seed=4294967296: must be at most 4294967295: random keys are made of 32"),
         (lambda: toys.run(seed=10**400), "must be finite and at least 0"),
         (lambda: AdamW(learning_rate=math.inf), "AdamW.learning_rate=inf: must be finite and at least 0$"),
@@ -103,6 +103,12 @@ def test_what_does_not_fit_the_data_is_refused_before_they_are_built(run, line, 
 def test_values_that_no_run_has(make, line):
     with pytest.raises(SpecError, match=line):
         make()
+
+
+@pytest.mark.parametrize(("length", "batch"), [(10**9, 8), (2 * 10**9, 1)])
+def test_rows_that_would_end_xla_without_a_word(length, batch):
+    conflict, *_ = toys.run(data=Text(length=length), model=toys.model(vocab=256), batch=batch).conflicts()
+    assert re.match(r"Run\.batch=\d+: rows of \w+ are [\d,]+ numbers; at most", str(conflict).splitlines()[0])
 
 
 def test_what_fits_is_not_refused():

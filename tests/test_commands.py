@@ -14,13 +14,13 @@ from arch.blocks import PreNorm
 from arch.layers.attention.softmax import Attention
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 def get_config(form=""):
     return Run(
         model=Decoder(vocab=256, width=16, depth=2, block=PreNorm(mixer=Attention(heads=2))),
         data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
-        batch=4, steps=3, reports=Reports(log=1, evaluate=0, checkpoint=2, prompt="the"),
+        batch=4, steps=3, logging=Logging(log=1, evaluate=0, checkpoint=2, prompt="the"),
     )
 """
 

@@ -15,7 +15,7 @@ from arch.layers.attention.softmax import Attention
 from arch.layers.norms.common import Norm
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ def get_config(form=""):
         model=Decoder(vocab=256, width=16, depth=1, norm=Plain(),
                       block=PreNorm(mixer=Attention(heads=2), norm=Plain())),
         data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
-        batch=4, steps=2, reports=Reports(log=1, evaluate=0, checkpoint=0),
+        batch=4, steps=2, logging=Logging(log=1, evaluate=0, checkpoint=0),
     )
 '''
 

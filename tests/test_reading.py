@@ -1,5 +1,5 @@
 """Looking at a run changes nothing of it: it may be trained by another process, or lie where nobody may write. The
-quick part is in `test_verbs.py`."""
+quick part is in `test_commands.py`."""
 
 import json
 import shutil
@@ -19,14 +19,14 @@ from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from train.data import LocalText, Text
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 def get_config(form=""):
     block = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=32), at=(("mlp_out", Codebook(codes=9, k=2)),))
     return Run(
         model=Decoder(vocab=256, width=16, depth=2, block=block),
         data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
-        batch=4, steps=3, reports=Reports(log=1, evaluate=0, checkpoint=1, keep=3),
+        batch=4, steps=3, logging=Logging(log=1, evaluate=0, checkpoint=1, keep=3),
     )
 """
 

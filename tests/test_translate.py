@@ -34,7 +34,7 @@ from train.data.parallel_text import ParallelText
 from train.data.tokenizers import Bytes
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optim import AdamW, Constant
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 def get_config(form=""):
     seeing = PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=MLP(hidden=32))
@@ -45,7 +45,7 @@ def get_config(form=""):
         data=ParallelText(LocalPairs({source!r}, {target!r}, validation=0.1, test=0.1), Bytes(), source_length=24,
                           length=24),
         objective=SequenceToSequence(), optimizer=AdamW(learning_rate=1e-2, schedule=Constant()),
-        batch=16, steps=30, reports=Reports(log=30, evaluate=0, checkpoint=0),
+        batch=16, steps=30, logging=Logging(log=30, evaluate=0, checkpoint=0),
     )
 """
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four"}

@@ -41,7 +41,7 @@ from train.data.sources import LocalText
 from train.data.tokenizers import Bytes
 from train.objectives.next_token import NextToken
 from train.optim import AdamW, Constant
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 def get_config(form=""):
     at = (("attn.z", PerHead(Codebook(codes=6, k=2))), ("mlp_out", Codebook(codes=9, k=2, prenorm="layer")))
@@ -50,7 +50,7 @@ def get_config(form=""):
         model=Decoder(256, 16, 2, block),
         data=DATA,
         objective=NextToken(), optimizer=AdamW(learning_rate=1e-2, schedule=Constant()),
-        batch=16, steps=12, reports=Reports(log=12, evaluate=0, checkpoint=0, prompt="a"),
+        batch=16, steps=12, logging=Logging(log=12, evaluate=0, checkpoint=0, prompt="a"),
     )
 """
 

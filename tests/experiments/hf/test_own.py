@@ -39,7 +39,7 @@ from arch.layers.positions import ALiBi
 from arch.models.decoder import Decoder
 from arch.stacks.sequential import Sequential
 from train.data import LocalText, Text
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 class Mine(RMSNorm):
     pass
@@ -50,7 +50,7 @@ def get_config(form=""):
     return Run(
         model=Decoder(vocab=256, width=16, depth=2, block=block, stack=stack),
         data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
-        batch=4, steps=3, reports=Reports(log=1, evaluate=0, checkpoint=2),
+        batch=4, steps=3, logging=Logging(log=1, evaluate=0, checkpoint=2),
     )
 """
 

@@ -61,7 +61,7 @@ from experiments.study.study import Study
 from peak_norm import PeakNorm
 from train.data import LocalText, Text
 from train.sharding.mesh import Mesh
-from train.run import Reports, Run
+from train.run import Logging, Run
 
 
 def get_config(form=""):
@@ -69,7 +69,7 @@ def get_config(form=""):
         model=Decoder(vocab=256, width=32, depth=2, norm=PeakNorm(),
                       block=PreNorm(mixer=Attention(heads=2), feed_forward=GatedMLP(hidden=88), norm=PeakNorm())),
         data=Text(source=LocalText({files!r}, validation=0.3, per="line"), length=16),
-        batch=4, steps=4, mesh=Mesh(fsdp=2), reports=Reports(log=1, evaluate=2, checkpoint=1, keep=1, prompt="the "),
+        batch=4, steps=4, mesh=Mesh(fsdp=2), logging=Logging(log=1, evaluate=2, checkpoint=1, keep=1, prompt="the "),
     )
     peak = match(base, depth=(1, 2), hold="params", tolerance=0.05)
     rms = dataclasses.replace(base, model=Decoder(vocab=256, width=32, depth=2, block=PreNorm(

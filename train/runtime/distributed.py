@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,11 @@ def _watch() -> None:
     state = jax._src.distributed.global_state
     if state.client is not None and state.num_processes > 1:
         host = (state.coordinator_address or "").rpartition(":")[0].strip("[]")
-        Peers(state.client, host, state.process_id, state.num_processes)
+        try:
+            Peers(state.client, host, state.process_id, state.num_processes)
+        except OSError as error:  # a firewall, say
+            told = f"process {state.process_id} does not watch the others ({error}); one that is lost is noticed later"
+            print(told, file=sys.stderr)
 
 
 def is_main() -> bool:

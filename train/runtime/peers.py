@@ -33,7 +33,7 @@ MINUTE = 60_000  # milliseconds
 
 
 class Peers:
-    """Watches the other processes of a run from now on.
+    """Watches the other processes of a run from now on. Raises OSError where they cannot be reached.
 
     Args:
       client: JAX's distributed client, whose key-value store tells where process 0 listens.
@@ -50,7 +50,12 @@ class Peers:
             listener = socket.create_server((host if is_loopback(host) else "", 0), family=family)
             token = secrets.token_bytes(16)
             client.key_value_set(KEY, f"{listener.getsockname()[1]} {token.hex()}")
-            self._accept(listener, token)
+            try:
+                with listener:
+                    self._accept(listener, token)
+            except OSError:
+                self.close()  # those that came must not take this process for lost
+                raise
         else:
             port, token = client.blocking_key_value_get(KEY, MINUTE).split()
             link = socket.create_connection((host, int(port)), timeout=SILENCE)
@@ -77,7 +82,6 @@ class Peers:
                     self._links[int.from_bytes(said[len(token) :], "big")] = link
                     continue
             link.close()
-        listener.close()
 
     def _watch(self, other: int, link: socket.socket) -> None:
         link.settimeout(SILENCE)

@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from arch.spec import UserError
 from tests.train import children
 from tests.train.test_loop import lines
 from train.runtime import distributed
+from train.runtime import peers as watching
 from train.runtime.peers import LOST, is_loopback
 
 MODULE = "tests.train.child_process"
@@ -185,3 +188,15 @@ def test_alone_is_main():
     assert distributed.is_main()
     assert distributed.agreed(True)
     assert not distributed.agreed(False)
+
+
+def test_a_run_whose_processes_cannot_reach_each_other_goes_on_unwatched(monkeypatch, capsys):
+    """Process 0 waits in vain, and tells whoever came that it is not lost."""
+    said = {}
+    client = SimpleNamespace(key_value_set=said.__setitem__)
+    monkeypatch.setattr(watching, "MINUTE", 50)
+    state = SimpleNamespace(client=client, num_processes=2, process_id=0, coordinator_address="127.0.0.1:1")
+    monkeypatch.setattr(jax._src.distributed, "global_state", state)
+    distributed._watch()
+    assert "process 0 does not watch the others (timed out)" in capsys.readouterr().err
+    assert watching.KEY in said

@@ -23,7 +23,7 @@ class Model: pass
 class Part(Spec):
     size: int = 1
     def build(self, *, rngs):
-        raise self.refuse("size", "must suit its surroundings")
+        raise self.invalid("size", "must suit its surroundings")
 
 @dataclasses.dataclass(frozen=True)
 class Run(Spec):

@@ -31,7 +31,7 @@ import pytest
 from arch.spec import UserError
 from tests.train import children, toys
 from tests.train.child_checkpoint import state
-from tests.train.test_distributed import free_port
+from tests.train.runtime.test_distributed import free_port
 from tests.train.test_loop import lines
 from train.loop import train
 from train.record.checkpoint import Checkpoints

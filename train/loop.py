@@ -81,12 +81,12 @@ def train(
 ) -> Trained:
     """Trains `run`, or goes on with what `folder` holds of it.
 
-    With `members`, all of them as one program; one that is no longer finite does not stop the others.
+    An `ensemble` is one program; a member that is no longer finite does not stop the others.
 
     Args:
       run: what to train.
       folder: where the run is kept, also `gs://`: a new or empty folder, or one that this call was used with before.
-      members: what replicas of the run differ in; None: the run alone.
+      ensemble: what replicas of the run differ in; None: the run alone.
       describe: called with the folder of a new run, to write what people read about it. In process 0 alone.
       profile: the steps to record with `jax.profiler`, into `folder/profile`.
       trust: whether to go on with what other code has begun; it is told in one line.

@@ -258,8 +258,8 @@ def _hushed() -> Iterator[None]:
     sys.unraisablehook = unraisable
     try:
         yield
+        sys.unraisablehook = shown  # after a failure it stays: what the failure left behind is collected later
     finally:
-        sys.unraisablehook = shown
         for logger in loggers:
             logger.removeFilter(_not_of_a_failure)
 

@@ -23,7 +23,7 @@ from train.record.identity import Identity, defaults, identify, old_fields, othe
 
 FILE = "run.json"
 FORMAT = 2  # 1: classes by their bare names, no data and no code
-FREE = ("logging", "mesh")
+FREE = ("logging", "reports", "mesh")  # reports: the first name of logging
 """Fields that a resumed run may change: what is written down and when, and how devices are laid out (results then
 differ in rounding alone)."""
 

@@ -36,7 +36,10 @@ OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without
 KEY = re.compile(r"[0-9A-Za-z]{1,64}(\.[0-9A-Za-z]{1,64})?")
 """How cells are called, so that none is outside of its folder."""
 
-FREE = ("mesh", "logging.keep", "logging.checkpoint", "logging.prompt", "start.folder")
+FREE = (
+    *("mesh", "logging.keep", "logging.checkpoint", "logging.prompt", "start.folder"),
+    *("reports.keep", "reports.checkpoint", "reports.prompt"),  # as logging was called at first
+)
 """Fields that do not change what a cell measures. What a start is, its content tells."""
 
 T = TypeVar("T")

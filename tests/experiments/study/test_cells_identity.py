@@ -168,9 +168,11 @@ def test_cells_of_before_code_was_noted(ask, tmp_path):
 
 
 def test_the_name_of_before_is_what_it_was():
-    """A SHA-256 of format, fields by bare names, panels and content, without the fields that change no number."""
+    """A SHA-256 of format, fields by bare first names, panels and content, without the fields that change no number."""
     free = ("mesh", "logging.keep", "logging.checkpoint", "logging.prompt")
-    fields = {path: str(value) for path, value in flatten(toys.run()).items() if not path.startswith(free)}
+    now = {path: str(value) for path, value in flatten(toys.run()).items() if not path.startswith(free)}
+    assert now.pop("logging") == "Logging"
+    fields = {path.replace("logging.", "reports."): value for path, value in now.items()} | {"reports": "Reports"}
     told = json.dumps([3, fields, ["depth"], []], sort_keys=True)
     assert name(toys.run(), ("depth",)).old == hashlib.sha256(told.encode()).hexdigest()[:20]
 

@@ -93,7 +93,8 @@ def test_a_class_of_the_same_name_is_refused(marked, monkeypatch):
     norm = f"@dataclasses.dataclass(frozen=True)\nclass RMSNorm(Norm):\n    {fields}"
     exec(f"import dataclasses\nfrom arch.layers.norms.common import Norm\n{norm}", mine.__dict__)
     other = toys.run(model=toys.model(dropout=0.1, norm=mine.RMSNorm()))
-    with pytest.raises(UserError, match=r"\n  model\.norm: arch\.layers\.norms:RMSNorm -> mine_same_name:RMSNorm$"):
+    line = r"\n  model\.norm: arch\.layers\.norms\.common:RMSNorm -> mine_same_name:RMSNorm$"
+    with pytest.raises(UserError, match=line):
         folder.check(marked, other)
 
 

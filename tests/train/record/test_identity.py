@@ -239,9 +239,9 @@ def test_a_move_changes_no_name(monkeypatch):
     assert before != now.what()
     moves = {
         **renames.RENAMES,
-        "arch.norms": "arch.layers.norms.common",
+        "arch.norms": "arch.layers.norms",
         "arch.layers.norms.common:MeanSquare": "arch.layers.norms.common:RMSNorm",
-        "arch.attn": "arch.layers.attention.softmax",
+        "arch.attn": "arch.layers.attention",
         "arch.attn:Attention.n_heads": "heads",
     }
     monkeypatch.setattr(renames, "RENAMES", moves)

@@ -18,7 +18,7 @@ from arch.spec import UserError
 from arch.taps import Tap
 from tests.arch.bottlenecks.quantisers import build
 from tests.train import toys
-from tests.train.test_start import leaves
+from tests.train.starts.test_start import leaves
 from train.ensemble import Ensemble
 from train.loop import train
 from train.starts.codes_from_data import KMeansCodes

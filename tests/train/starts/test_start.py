@@ -150,7 +150,7 @@ def test_a_damaged_source_is_refused(source, tmp_path, monkeypatch):
             train(run, tmp_path / "run")
         monkeypatch.setattr("train.starts.start.wrong", lambda folder, only: "")
         with pytest.raises(UserError, match=r"damaged, head.kernel is not what was saved"):
-            train(run, tmp_path / "run")
+            train(run, tmp_path / "another")
     finally:
         extra.write_bytes(whole)
 

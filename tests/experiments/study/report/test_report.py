@@ -37,7 +37,7 @@ CLAIMS = (
     RatioBelow("depth 1", "depth 4", "diagnostics/residual_rms[-1]", 0.35),
     AtMost("depth 8", "val/loss", 2.0),
 )
-STORED = sorted((Path(__file__).parents[3] / "experiments" / "results").glob("*/results.json"))
+STORED = sorted((Path(__file__).parents[4] / "experiments" / "results").glob("*/results.json"))
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 

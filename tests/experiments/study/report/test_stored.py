@@ -10,7 +10,7 @@ from experiments.study.report.report import write_report
 from experiments.study.report.stored import report
 from tests.experiments.study import fake
 
-STORED = Path(__file__).parents[3] / "experiments" / "results"
+STORED = Path(__file__).parents[4] / "experiments" / "results"
 
 
 def files(folder):

@@ -41,7 +41,7 @@ class Gates(Mapping[str, Any]):
         return len(self._gates)
 
     def __repr__(self) -> str:
-        return f"Keep({', '.join(f'{name}={gate!r}' for name, gate in self._gates.items())})"
+        return f"Gates({', '.join(f'{name}={gate!r}' for name, gate in self._gates.items())})"
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[str, ...]]:
         return tuple(self._gates.values()), tuple(self._gates)

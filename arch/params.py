@@ -136,8 +136,8 @@ def split(module: nnx.Module) -> tuple[Any, Tree, Tree]:
         graphdef, *states = nnx.split(module, nnx.Param, Buffer)
     except ValueError as error:
         raise TypeError(
-            f"{type(module).__name__} holds a variable that is neither made by Maker.weight, constant or array, nor by "
-            f"Maker.buffer ({error})"
+            f"{type(module).__name__} holds a variable that is neither made by ParamFactory.weight, constant or array, "
+            f"nor by ParamFactory.buffer ({error})"
         ) from error
     params, buffers = (nnx.to_pure_dict(state) for state in states)
     return graphdef, params, buffers

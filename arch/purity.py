@@ -28,7 +28,7 @@ def unchanged(root: nnx.Module) -> Iterator[None]:
         where, new = after.get(key, (where, None))
         if old is not new:
             raise UserError(f"{where} was assigned to in a call: calls must be pure, and what they assign is lost; "
-                            "make it a buffer (Maker.buffer) that the part advances from its statistics")  # fmt: skip
+                            "make it a buffer (ParamFactory.buffer), advanced from the part's statistics")  # fmt: skip
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:

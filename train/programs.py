@@ -38,7 +38,7 @@ def lone(learner: StepFunctions, frozen: bool) -> tuple[Callable[..., Any], Call
 def vectorised(
     run: Run, ensemble: Ensemble, learner_of: Callable[[Run], StepFunctions], initial: Callable[[Run], State]
 ) -> Steps:
-    """The programs of all `members`: those of one, with its values traced, under `vmap`.
+    """The programs of all members of `ensemble`: those of one, with its values traced, under `vmap`.
 
     The values are arguments of what is compiled, so that other members of the same run find it compiled.
     """

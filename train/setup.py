@@ -38,12 +38,12 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class CompiledRun:
     """A run made ready: what its steps are, where its arrays lie, and the compiled functions.
 
-    With `members` every array of the state, of the metrics, of the sums of a loss and of the batches to train on has a
-    leading axis R; batches to evaluate on are one for all.
+    With an `ensemble` every array of the state, of the metrics, of the sums of a loss and of the batches to train on
+    has a leading axis R; batches to evaluate on are one for all.
 
     Attributes:
       run: what was asked for.
-      members: the replicas; None: the run alone.
+      ensemble: the replicas; None: the run alone.
       mesh: the devices.
       learner: the steps of the run alone as pure functions.
       abstract: the state as `jax.ShapeDtypeStruct`s with their shardings; what a checkpoint is restored to.
@@ -108,7 +108,7 @@ class CompiledRun:
 def prepare(
     run: Run, data: Description, devices: Sequence[jax.Device] | None = None, ensemble: Ensemble | None = None
 ) -> CompiledRun:
-    """The program of `run` on data of this description, or of its `members`, on the devices of its mesh, by default of
+    """The program of `run` on data of this description, or of its `ensemble`, on the devices of its mesh, by default of
     all there are.
 
     Raises:

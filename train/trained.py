@@ -131,7 +131,7 @@ def open_run(
       run: the run that was trained.
       folder: its folder.
       note: told one line where its code, or a checkpoint, is not what it was.
-      members: the replicas that were trained as one program there, of which the one with index `replica` is opened.
+      ensemble: the replicas that were trained as one program there, of which the one with index `replica` is opened.
 
     Raises:
       UserError: the folder holds no such run, or no checkpoint.

@@ -32,7 +32,7 @@ def prune(model: Any, params: dict[str, Any], layers: Sequence[int]) -> tuple[An
     """
     if isinstance(model.block, Pattern) or model.stack.between:
         raise UserError(f"cannot cut layers out of {type(model).__name__}: its stack is a pattern or has bottlenecks; "
-                        "close their gates instead, Keep(block=...)")  # fmt: skip
+                        "close their gates instead, Gates(block=...)")  # fmt: skip
     missing = [layer for layer in layers if not 0 <= layer < model.depth]
     if missing or not layers:
         raise ValueError(f"layers {tuple(layers)}: must be some of the {model.depth} layers 0 to {model.depth - 1}")

@@ -73,7 +73,7 @@ def test_split_and_merge():
         def __init__(self):
             self.strange = nnx.BatchStat(jnp.zeros(1))
 
-    with pytest.raises(TypeError, match="Other holds a variable that is neither made by Maker"):
+    with pytest.raises(TypeError, match="Other holds a variable that is neither made by ParamFactory"):
         split(Other())
 
 

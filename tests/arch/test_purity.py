@@ -118,7 +118,7 @@ STACKS = {
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("how", HOW)
 def test_a_layer_that_changes_itself_is_named(how, stack):
-    with pytest.raises(UserError, match=f"{HOW[how]}.*was assigned to in a call.*Maker.buffer") as error:
+    with pytest.raises(UserError, match=f"{HOW[how]}.*was assigned to in a call.*ParamFactory.buffer") as error:
         trace(decoder(how, STACKS[stack]))
     assert "feed_forward" in str(error.value)
     assert "\n" not in str(error.value)

@@ -41,12 +41,12 @@ def check(
     other: Callable[[str], None] = invalid,
     writes: bool = True,
 ) -> bool:
-    """Whether `folder` holds an earlier part of `run`, or of its `members`. Touches nothing.
+    """Whether `folder` holds an earlier part of `run`, or of its `ensemble`. Touches nothing.
 
     Args:
       folder: a run folder, or none yet.
       run: what to compare it with.
-      members: what the replicas of the run differ in.
+      ensemble: what the replicas of the run differ in.
       other: told one line if nothing but the code differs.
       writes: whether the folder is to be written to.
 

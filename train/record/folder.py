@@ -67,11 +67,16 @@ def check(
     changed = dataclasses.replace(before, fields=new | dict(before.fields)).changed(now)
     if changed:
         raise UserError("\n".join([f"{folder}: holds a run with another configuration; give another folder, or undo:"]
-                                  + [f"  {line}" for line in changed]))  # fmt: skip
+                                  + [f"  {_printable(line)}" for line in changed]))  # fmt: skip
     code = other_code(before.code, now.code)
     if code:
-        other(f"{folder}: holds a run of other code ({code})")
+        other(f"{folder}: holds a run of other code ({_printable(code)})")
     return True
+
+
+def _printable(text: str) -> str:
+    """A text of a folder that somebody may have sent, as a terminal may show it."""
+    return text if text.isprintable() else repr(text)
 
 
 def _read(text: str) -> Identity:

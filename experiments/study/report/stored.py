@@ -60,7 +60,7 @@ def read(folder: Path) -> Results:
         raise UserError(f"{folder}: has no {FILE}; report takes the folder of a study, which has one")
     try:
         return Results.from_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         told = f"{file}: cannot be read as the results of a study ({one_line(error)})"
         raise UserError(
             f"{told}; restore it, or run the study again in its folder, which trains nothing twice"

@@ -84,6 +84,18 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         folder.mark(tmp_path / "file" / "run", toys.run())
 
 
+def test_what_was_sent_writes_nothing_into_the_terminal(marked):
+    """A field of `run.json` with an escape sequence is shown as it is written."""
+    file = marked / folder.FILE
+    stored = json.loads(file.read_text())
+    stored["fields"]["steps"] = "6\x1b[2J"
+    file.write_text(json.dumps(stored))
+    with pytest.raises(UserError) as error:
+        folder.check(marked, toys.run(model=toys.model(dropout=0.1)))
+    assert "\x1b" not in str(error.value)
+    assert r"\x1b[2J" in str(error.value)
+
+
 def test_a_class_of_the_same_name_is_refused(marked, monkeypatch):
     """A norm of the user's own that is called like ours."""
     monkeypatch.setattr(sys, "modules", dict(sys.modules))

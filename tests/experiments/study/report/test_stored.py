@@ -69,6 +69,7 @@ def test_several_get_a_folder_each(study, tmp_path):
         ("results.json", "[1]", r"cannot be read as the results of a study \(list in place of a dict\)"),
         ("results.json", '{"name": "a"}', r"cannot be read as the results of a study .*question"),
         ("results.json", b"\xff\xfe", r"cannot be read as the results of a study .*decode"),
+        ("results.json", "[" * 100_000, r"cannot be read as the results of a study .*recursion"),
     ],
 )
 def test_what_is_no_study_is_one_line(tmp_path, name, content, line):

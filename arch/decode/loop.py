@@ -7,6 +7,7 @@ and is never attended to, and positions count from each row's own first token.
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -76,6 +77,9 @@ def decode(
     tap = Tap(save=strategy.watch, edit=edits) if by_row else None
     later = tap and dataclasses.replace(tap, strict=False)  # what an encoder has is met by the first call alone
     prompt = Inputs(tokens=tokens_BP, positions=positions, segments=segments, source=source, prefix=prefix)
+    if edits:
+        see = Tap(save="|".join(map(re.escape, edits)))
+        strategy.check(jax.eval_shape(lambda: model(prompt, cache=cache, tap=see, last=1).taps))
     first = model(prompt, cache=cache, tap=tap, last=1)
     last = dataclasses.replace(first, logits=first.logits[:, -1:])
     if strategy.rows > 1 and not by_row:

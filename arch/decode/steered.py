@@ -87,6 +87,18 @@ class Steered(Strategy):
                 edits[f"{site}.amplitudes"] = _edit(mine, "amplitude", jnp.float32)
         return edits
 
+    def check(self, sites):
+        self.strategy.check(sites)
+        for one in {one: None for plan in self.activate for one in plan}:
+            shape = getattr(sites.get(f"{one.site}.codes"), "shape", None)
+            if shape is None:  # layers of different shapes, or a site that the model itself refuses
+                continue
+            groups = shape[3] if len(shape) > 4 else 1
+            for what, value, count in (("layer", one.layer, shape[0]), ("group", one.group, groups)):
+                if value >= count:
+                    allowed = f"{one.site} has {count} {what}s, 0 to {count - 1}: {what} {value} would change nothing"
+                    raise self.invalid("activate", allowed)
+
     def init(self, prompt):
         return self.strategy.init(prompt)
 

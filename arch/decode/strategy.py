@@ -115,6 +115,9 @@ class Strategy(Spec, abc.ABC):
         """Tap site -> what is made of its value in each call of the model, for `prompts * rows` rows."""
         return {}
 
+    def check(self, sites: Mapping[str, Any]) -> None:
+        """Raises SpecError for an edit that would change nothing. `sites`: the shape of each, [L, B, T, ...]."""
+
     def init(self, prompt: Prompt) -> Any:
         """The state before the first token: a tree of arrays with the B rows first, or of scalars."""
         return ()

@@ -173,6 +173,17 @@ def test_a_code_that_is_activated_is_read_everywhere(reader, slots):
     assert (np.asarray(kept) == active["mlp_out"]).all()  # what is active already is not changed
 
 
+def test_activating_what_is_not_there_is_refused(reader):
+    """It would change nothing, and nobody would see that."""
+    wrong = (
+        (Activate("mlp_out", 9, 0), "mlp_out has 2 layers, 0 to 1"),
+        (Activate("mlp_out", 0, 0, group=3), "1 groups"),
+    )
+    for one, line in wrong:
+        with pytest.raises(UserError, match=line):
+            reader.opened.continuations(["the"], 2, Steered(Greedy(), ((one,),)), jax.random.key(0))
+
+
 def test_codes_by_name(reader):
     for site in reader.sites:
         for n in (0, 7, site.layers * site.sets * site.size - 1):

@@ -33,7 +33,10 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from arch.spec import UserError, differences
-from train.record import literal_paths  # noqa: F401  (Orbax takes folders for patterns)
+from train.record import (
+    literal_paths,  # noqa: F401  (Orbax takes folders for patterns)
+    waiting_threads,
+)
 from train.record.damage import FILES, DamagedError, reading, refusal, seals, wrong
 from train.runtime.distributed import agreed, is_main
 from train.step import State
@@ -73,7 +76,7 @@ class Checkpoints:
     ):
         self._folder = epath.Path(folder) / CHECKPOINTS
         self._note, self._writes, self._before = note, writes, before
-        self._saving = 0
+        self._saving, self._unread = 0, False
         self._hush = _hushed()
         self._hush.__enter__()
         beside = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
@@ -101,6 +104,8 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+            if self._unread:
+                gc.collect()  # those that were still under way then
             self._hush.__exit__(None, None, None)
 
     @property
@@ -137,7 +142,11 @@ class Checkpoints:
     def wait(self) -> None:
         """Until the last save is on the disk. Raises UserError if it failed."""
         with _trouble(self._folder):
-            self._manager.wait_until_finished()
+            try:
+                self._manager.wait_until_finished()
+            except Exception:
+                waiting_threads.end()
+                raise
 
     def _seal(self) -> None:
         """Seals the files; called by Orbax in process 0 when all are written, before the renaming."""
@@ -163,6 +172,7 @@ class Checkpoints:
                 damaged[step] = str(error)
                 if error.__cause__ is not None:
                     del error
+                    self._unread = True
                     gc.collect()  # the reads that nobody waits for, while they are kept quiet
                 continue
             for bad, reason in damaged.items():
@@ -258,8 +268,8 @@ def _hushed() -> Iterator[None]:
     sys.unraisablehook = unraisable
     try:
         yield
-        sys.unraisablehook = shown  # after a failure it stays: what the failure left behind is collected later
     finally:
+        sys.unraisablehook = shown
         for logger in loggers:
             logger.removeFilter(_not_of_a_failure)
 

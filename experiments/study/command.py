@@ -108,9 +108,15 @@ def _study(command: Command, options: Options) -> Study:
         question=f"How does {Path(split(command.reference)[0]).name} respond to {options.sweep}?",
         arms=arms(spec, points),
         seeds=options.seeds,
-        metric="val/bits_per_byte" if isinstance(spec.objective, NextToken) else "val/loss",
+        metric="val/bits_per_byte" if _of_text(spec) else "val/loss",
         notes=("A sweep: each point keeps its own learning rate.",),
     )
+
+
+def _of_text(run: Run) -> bool:
+    """Whether bits a byte are measured: of next tokens that stand for text."""
+    data = run.data.describe()
+    return isinstance(run.objective, NextToken) and (data.text or data.token_bytes is not None)
 
 
 def _executor(options: Options) -> Executor:

@@ -85,7 +85,7 @@ class MaskedLM(Objective):
         """The first T of T + 1 tokens, each told at its own place."""
         return _read(batch, hidden), Targets(batch["tokens"][:, :-1], hidden.chosen[:, :-1].astype(jnp.float32))
 
-    def loss(self, output: Output, targets: Targets, known: np.ndarray) -> Loss:
+    def loss(self, output: Output, targets: Targets, known: np.ndarray | None) -> Loss:
         """The sums over all targets."""
         found = (jnp.argmax(output.logits, axis=-1) == targets.tokens).astype(jnp.float32)
         one, _, _ = token_sums(output.logits, targets, known)

@@ -1,7 +1,7 @@
 """Next-token prediction: cross-entropy of each token given what came before it in its document.
 
-Reported as `loss`, nats per target token, and `bits_per_byte`, total nats / (ln 2 * UTF-8 bytes of the targets), which
-compares across tokenizers. Targets cross neither document borders nor padding; the end-of-document token is a target
+Reported as `loss`, nats per target token, and of text `bits_per_byte`, total nats / (ln 2 * UTF-8 bytes of the targets),
+which compares across tokenizers. Targets cross neither document borders nor padding; the end-of-document token is a target
 of zero bytes.
 """
 
@@ -43,8 +43,8 @@ class NextToken(Objective):
         known = token_bytes(description)
         return Task(prepare, lambda output, targets: self.loss(output, targets, known))
 
-    def loss(self, output: Output, targets: Targets, known: np.ndarray) -> Loss:
-        """The sums over all targets. `known`: bytes of each token, [V]."""
+    def loss(self, output: Output, targets: Targets, known: np.ndarray | None) -> Loss:
+        """The sums over all targets. `known`: bytes of each token, [V]; None: no text."""
         loss, _, log_z = token_sums(output.logits, targets, known)
         if isinstance(self.z_loss, jax.Array) or self.z_loss:  # traced, it may be any number
             more = self.z_loss * jnp.sum(jnp.square(log_z) * targets.weights)

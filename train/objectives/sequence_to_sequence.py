@@ -43,8 +43,8 @@ class SequenceToSequence(Objective):
         known = token_bytes(description)
         return Task(prepare, lambda output, targets: self.loss(output, targets, known))
 
-    def loss(self, output: Output, targets: Targets, known: np.ndarray) -> Loss:
-        """The sums over all targets. `known`: bytes of each token, [V]."""
+    def loss(self, output: Output, targets: Targets, known: np.ndarray | None) -> Loss:
+        """The sums over all targets. `known`: bytes of each token, [V]; None: no text."""
         loss, nats, log_z = token_sums(output.logits, targets, known)
         if isinstance(self.label_smoothing, jax.Array) or self.label_smoothing:  # traced, it may be any number
             even = log_z - jnp.mean(output.logits.astype(jnp.float32), axis=-1)

@@ -35,24 +35,31 @@ def cross_entropy(
     return log_z - jnp.sum(jnp.where(picked, logits, 0.0), axis=-1), log_z
 
 
-def token_bytes(description: Description, extra: int = 0) -> Float[np.ndarray, "V"]:
-    """Bytes that each token stands for, of `extra` ids above the vocabulary none; zeros where only building tells."""
-    known = np.zeros(description.vocab or 0) if description.token_bytes is None else description.token_bytes
-    return np.concatenate([np.asarray(known, np.float32), np.zeros(extra, np.float32)])
+def token_bytes(description: Description, extra: int = 0) -> Float[np.ndarray, "V"] | None:
+    """Bytes that each token stands for, of `extra` ids above the vocabulary none. None where tokens stand for no text,
+    and where only building tells."""
+    if description.token_bytes is None or not np.any(description.token_bytes):
+        return None
+    return np.concatenate([np.asarray(description.token_bytes, np.float32), np.zeros(extra, np.float32)])
 
 
 def token_sums(
-    logits_BTV: Float[Array, "B T V"], targets: Targets, known: np.ndarray
+    logits_BTV: Float[Array, "B T V"], targets: Targets, known: np.ndarray | None
 ) -> tuple[Loss, Float[Array, "B T"], Float[Array, "B T"]]:
-    """Total nats of all targets (sums: nats, bytes, targets), the nats of each, and the log partition function there.
-    `known`: bytes of each token, [V]."""
+    """Total nats of all targets (sums: nats, targets, and with `known` bytes), the nats of each, and the log partition
+    function there. `known`: bytes of each token, [V]; None: they stand for no text."""
     nats, log_z = cross_entropy(logits_BTV, targets.tokens)
     total, weight = jnp.sum(nats * targets.weights), jnp.sum(targets.weights)
-    there = jnp.sum(jnp.asarray(known)[targets.tokens] * targets.weights)
-    return Loss(total, weight, {"nats": total, "bytes": there, "targets": weight}), nats, log_z
+    sums = {"nats": total, "targets": weight}
+    if known is not None:
+        sums["bytes"] = jnp.sum(jnp.asarray(known)[targets.tokens] * targets.weights)
+    return Loss(total, weight, sums), nats, log_z
 
 
 def token_metrics(loss: Loss) -> dict[str, jax.Array]:
-    """`loss`, nats a target, and `bits_per_byte` of the targets."""
+    """`loss`, nats a target, and of text `bits_per_byte` of the targets."""
     nats, targets = loss.sums["nats"], jnp.maximum(loss.sums["targets"], 1.0)
-    return {"loss": nats / targets, "bits_per_byte": nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))}
+    found = {"loss": nats / targets}
+    if "bytes" in loss.sums:
+        found["bits_per_byte"] = nats / (math.log(2.0) * jnp.maximum(loss.sums["bytes"], 1.0))
+    return found

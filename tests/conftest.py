@@ -7,6 +7,9 @@ is several times faster for the tiny models here; STRATA_TESTS_OPTIMIZED=1 compi
 import os
 import tempfile
 
+from tests.quick import FLAGS
+from tests.without_torch import pytest_fixture_setup, pytest_pycollect_makemodule, pytest_pyfunc_call  # noqa: F401
+
 OPTIONS = {
     "jax_compilation_cache_dir": os.path.join(tempfile.gettempdir(), "strata-tests", "xla"),
     "jax_persistent_cache_min_compile_time_secs": 0.1,
@@ -16,8 +19,7 @@ OPTIONS = {
 }
 os.environ.update({name.upper(): str(value) for name, value in OPTIONS.items()})
 if not os.environ.get("STRATA_TESTS_OPTIMIZED"):
-    fast = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

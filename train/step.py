@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.interpreters import partial_eval
 
 from arch.buffers import advance
 from arch.models.base import Output
@@ -31,6 +30,7 @@ from arch.params import merge
 from arch.sharding import RowsCoupled, activations, constrain
 from train.forward import Batch, Forward, Params, Sums, numbered, report
 from train.objectives.base import Objective
+from train.runtime.internals import without_unused
 from train.sharding.mesh import MeshPlacement
 from train.starts.beside import Arrays
 from train.trees import Split, join
@@ -228,8 +228,7 @@ class StepFunctions:
             return None
         if any(one.coupled for one in (*sums.losses.values(), *sums.metrics.values())):
             return None
-        jaxpr = closed.jaxpr
-        draws = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1][-1]
+        draws = without_unused(closed)[1][-1]
         return None if training and draws else sums
 
     def train_step(self, state: State, batch: Batch, go: jax.Array) -> tuple[State, dict[str, jax.Array]]:

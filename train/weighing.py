@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend import core
-from jax.interpreters import partial_eval
+
+from train.runtime.internals import without_unused
 
 Factors = Mapping[str, jax.Array]
 """Name of a part's loss -> what its total is multiplied by to have the objective's weight for its own."""
@@ -29,7 +30,7 @@ def pruned(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args: Any) -> Any:
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
-        jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+        jaxpr, used = without_unused(closed)
         leaves = [leaf for leaf, needed in zip(jax.tree.leaves(args), used, strict=True) if needed]
         out = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))(*leaves)
         return jax.tree.unflatten(jax.tree.structure(shape), out)

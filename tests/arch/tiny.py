@@ -30,15 +30,11 @@ from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.params import metadata
 from arch.stacks import LayerSubset, Sequential
+from tests.quick import OPTIONS
 
 V, D, N, H = 19, 32, 4, 2
 """Vocabulary, width, query heads and key-value heads of the tiny models."""
 
-OPTIONS = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 jit = partial(jax.jit, compiler_options=OPTIONS)
 """`jax.jit` that compiles in a sixth of the time; the programs run once."""
 

@@ -1,8 +1,8 @@
 """Next-token prediction: cross-entropy of each token given what came before it in its document.
 
-Reported as `loss`, nats per target token, and of text `bits_per_byte`, total nats / (ln 2 * UTF-8 bytes of the targets),
-which compares across tokenizers. Targets cross neither document borders nor padding; the end-of-document token is a target
-of zero bytes.
+Reported as `loss`, nats per target token, and of text `bits_per_byte`, total nats / (ln 2 * UTF-8 bytes of the
+targets), which compares across tokenizers. Targets cross neither document borders nor padding; the end-of-document
+token is a target of zero bytes.
 """
 
 from __future__ import annotations

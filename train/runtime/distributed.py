@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from arch.spec import UserError
+from train.runtime.internals import coordination
 from train.runtime.peers import Peers, is_loopback
 
 
@@ -50,7 +51,7 @@ def initialize(coordinator: str | None = None, process_count: int | None = None,
 
 def _watch() -> None:
     """Ends this process soon after another one is lost."""
-    state = jax._src.distributed.global_state
+    state = coordination()
     if state.client is not None and state.num_processes > 1:
         host = (state.coordinator_address or "").rpartition(":")[0].strip("[]")
         try:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from arch.spec import SpecError
+from tests.quick import EMITTERS
 from tests.train.optim.conftest import ROLES, random_tree
 from train.optim import SGD, Adafactor, AdamW, Constant, Cosine, Linear, Muon, Rules
 from train.optim.rules import leaves_by_path
@@ -18,11 +19,7 @@ from train.trees import Split, join
 BY_MATRIX = [Adafactor(momentum=0.9, factored_from=4), Muon()]
 ALL = [AdamW(), SGD(weight_decay=0.1), *BY_MATRIX]
 # Compiles six times faster; the programs are too small to run slower.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_cpu_use_fusion_emitters": False,
-}
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1, **EMITTERS}
 ids = lambda spec: type(spec).__name__  # noqa: E731
 
 

@@ -8,7 +8,6 @@ import sys
 import time
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
@@ -196,7 +195,7 @@ def test_a_run_whose_processes_cannot_reach_each_other_goes_on_unwatched(monkeyp
     client = SimpleNamespace(key_value_set=said.__setitem__)
     monkeypatch.setattr(watching, "MINUTE", 50)
     state = SimpleNamespace(client=client, num_processes=2, process_id=0, coordinator_address="127.0.0.1:1")
-    monkeypatch.setattr(jax._src.distributed, "global_state", state)
+    monkeypatch.setattr(distributed, "coordination", lambda: state)
     distributed._watch()
     assert "process 0 does not watch the others (timed out)" in capsys.readouterr().err
     assert watching.KEY in said

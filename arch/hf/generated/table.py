@@ -17,6 +17,7 @@ from arch.hf.generated.telling import (
     directions_of,
     grouped,
     linear_attention,
+    lookup_free,
     lstm_cell,
     nearest_code,
     parallel_stack,
@@ -120,6 +121,11 @@ BOTTLENECKS: dict[str, Twin] = {
     "VectorQuantizedBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
     "SimVQBottleneck": Twin("StrataSimVQ", "sim_vq", nearest_code),
     "FiniteScalarBottleneck": Twin("StrataFiniteScalar", "finite_scalar"),
+    "LookupFreeBottleneck": Twin("StrataLookupFree", "lookup_free", lookup_free),
+    "GumbelSoftmaxBottleneck": Twin("StrataGumbelSoftmax", "gumbel_softmax"),
+    "TopKBottleneck": Twin("StrataTopK", "top_k"),
+    "BatchTopKBottleneck": Twin("StrataBatchTopK", "batch_top_k"),
+    "GatedBottleneck": Twin("StrataGatedSparse", "gated_sparse"),
     "PerHeadBottleneck": Twin("StrataPerHead", "several", per_head),
     "GroupedBottleneck": Twin("StrataGrouped", "several", grouped),
     "ResidualBottleneck": Twin("StrataResidual", "residual", residual),
@@ -135,7 +141,6 @@ BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.
 TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
-_LATER = "has no twin in PyTorch yet; Codebook, VectorQuantized, LearnedCodes, SimVQ and FiniteScalar have"
 _CELLS = "is a recurrence with attention inside, which is not written yet"
 
 WITHOUT: Mapping[str, str] = {
@@ -143,11 +148,6 @@ WITHOUT: Mapping[str, str] = {
     "Convolution": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvResidual": f"has no twin in PyTorch: it {_IMAGES}",
     "DeepMLP": f"has no twin in PyTorch: it {_IMAGES}",
-    "GatedBottleneck": _LATER,
-    "GumbelSoftmaxBottleneck": _LATER,
-    "LookupFreeBottleneck": _LATER,
-    "TopKBottleneck": _LATER,
-    "BatchTopKBottleneck": _LATER,
     "DenseEncoder": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvEncoder": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvDecoder": f"has no twin in PyTorch: it {_IMAGES}",

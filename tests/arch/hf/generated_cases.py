@@ -16,9 +16,13 @@ from arch.blocks.pre_norm import PreNorm
 from arch.blocks.reordered_norm import ReorderedNorm
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.finite_scalar import FiniteScalar
+from arch.bottlenecks.gated import Gated
+from arch.bottlenecks.gumbel import GumbelSoftmax
+from arch.bottlenecks.lookup_free import LookupFree
 from arch.bottlenecks.residual import Residual
 from arch.bottlenecks.several import Grouped, PerHead
 from arch.bottlenecks.sim_vq import SimVQ
+from arch.bottlenecks.top_k import BatchTopK, TopK
 from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
 from arch.cost import abstract
 from arch.hf.generated.tier import Generated
@@ -246,6 +250,14 @@ BOTTLENECKS = {
     "finite scalars": decoder(
         block(at=(("attn_out", FiniteScalar(levels=(5, 4, 8))), ("mlp_out", Grouped(FiniteScalar(levels=(5, 4)), 16))))
     ),
+    "signs": decoder(block(at=(("attn_out", LookupFree(binary=6)), ("mlp_out", Grouped(LookupFree(binary=4), 8))))),
+    "gumbel codes": decoder(block(at=(("mlp_out", Grouped(GumbelSoftmax(codes=9, temperature=0.5), 2)),))),
+    "sparse": decoder(block(at=(("mlp_out", TopK(codes=48, k=5)),))),
+    "sparse, few bits": decoder(block(at=(("mlp_out", TopK(codes=48, k=5, precision=16)),))),
+    "sparse by batch": decoder(
+        block(at=(("mlp_out", BatchTopK(codes=48, k=5)), ("attn.z", PerHead(BatchTopK(codes=16, k=3, most=8)))))
+    ),
+    "sparse, gated": decoder(stack=Sequential(between=((1, Gated(codes=48, k=20)),))),
     "residual codes": decoder(block(PostNorm, at=(("attn_out", Residual(LearnedCodes(codes=9), 3)),))),
     "codebook, parallel": decoder(block(Parallel, at=(("attn_out", Codebook(9)), ("resid_pre", Codebook(30))))),
 }

@@ -29,6 +29,10 @@ FACTS = Facts(context=128, bos=0, eos=1)
 T = 11
 
 
+UNMOVED = ("model.stack.between.1.encoder_bias",)
+"""The bias of a gate, whose step has no gradient: its own loss moves it."""
+
+
 def some(names, quick):
     return pytest.mark.parametrize(
         "name", [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
@@ -153,7 +157,11 @@ def test_pairs_generate_with_a_cache(name, root):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["block admin", "block deep", "position t5", "head clipped tied", "mixer lstm"])
+@pytest.mark.parametrize(
+    "name",
+    ["block admin", "block deep", "position t5", "head clipped tied", "mixer lstm", "sparse, gated", "sparse by batch",
+     "sparse, few bits", "gumbel codes", "signs"],
+)  # fmt: skip
 def test_gradients(name, root):
     """Of the sum of squares of all logits, by every weight."""
     spec, (graphdef, params, buffers), model = case(name, root)
@@ -171,12 +179,12 @@ def test_gradients(name, root):
     found = {name: one.grad.numpy() for name, one in model.named_parameters()}
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        assert np.abs(gradient).max() > 0, name
+        assert np.abs(gradient).max() > 0 or name in UNMOVED, name
         np.testing.assert_allclose(found[name], gradient, rtol=1e-3, atol=1e-5 * np.abs(gradient).max(), err_msg=name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["block pre", "head tied", "pair one table", "mixer performer"])
+@pytest.mark.parametrize("name", ["block pre", "head tied", "pair one table", "mixer performer", "sparse by batch"])
 def test_saved_and_opened_again(name, root, tmp_path):
     _, _, model = case(name, root)
     model.save_pretrained(tmp_path)

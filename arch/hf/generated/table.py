@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from arch.hf.generated import recurrent
 from arch.hf.generated.telling import (
     across_heads,
     attention,
@@ -98,8 +99,9 @@ MIXERS: dict[str, Twin] = {
     "Sinkhorn": Twin("StrataSinkhorn", "sinkhorn", caches=False),
     "LSTM": Twin("StrataLSTM", "lstm"),
     "BidirectionalLSTM": Twin("StrataBidirectionalLSTM", "bidirectional_lstm", caches=False),
-    "LSTMCell": Twin("StrataLSTMCell", "lstm", lstm_cell),
-    "ConstantClip": Twin("StrataLSTMCell", "lstm"),
+    "LSTMCell": Twin("StrataLSTMCell", "lstm_cell", lstm_cell),
+    "ConstantClip": Twin("StrataConstantClip", "clip"),
+    "AnnealedClip": Twin("StrataAnnealedClip", "annealed_clip"),
 }
 
 HEADS: dict[str, Twin] = {
@@ -131,6 +133,16 @@ BOTTLENECKS: dict[str, Twin] = {
     "ResidualBottleneck": Twin("StrataResidual", "residual", residual),
 }
 
+_ENERGY = {"v": "energy", "gain": "length"}
+
+TRANSLATORS: dict[str, Twin] = {
+    "GNMT": Twin("StrataGNMTModel", "gnmt", lambda spec, teller, at: {}),
+    "RecurrentEncoder": Twin("StrataRecurrentEncoder", "recurrent_encoder", recurrent.encoder),
+    "RecurrentDecoder": Twin("StrataRecurrentDecoder", "recurrent_decoder", recurrent.decoder),
+    "AdditiveAttention": Twin("StrataAdditiveAttention", "additive_attention", arrays=_ENERGY),
+    "NormedAdditiveAttention": Twin("StrataNormedAdditiveAttention", "normed_additive_attention", arrays=_ENERGY),
+}
+
 STACKS: dict[str, Twin] = {
     "Sequential": Twin("StrataSequential", "sequential", sequential),
     "ParallelStack": Twin("StrataParallelStack", "parallel_stack", parallel_stack),
@@ -138,10 +150,9 @@ STACKS: dict[str, Twin] = {
 }
 
 BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.items()}
-TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS}
+TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS, **TRANSLATORS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
-_CELLS = "is a recurrence with attention inside, which is not written yet"
 
 WITHOUT: Mapping[str, str] = {
     "AxialRotary": f"has no twin in PyTorch: it {_IMAGES}",
@@ -161,15 +172,9 @@ WITHOUT: Mapping[str, str] = {
     "EmaKeysBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
     "PrototypeLayerBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
     "DistanceHeadBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
-    "Recurrences": f"has no twin in PyTorch: it {_CELLS}",
-    "AnnealedClip": "has no twin in PyTorch: its bound is a count of steps of training; set a ConstantClip",
+    "Recurrences": "has no twin in PyTorch: it is what RecurrentEncoder and RecurrentDecoder share, which have one",
     "Int8LSTMCell": "has no twin in PyTorch: integer arithmetic of its own",
     "Int8Head": "has no twin in PyTorch: integer arithmetic of its own",
-    "AdditiveAttention": f"has no twin in PyTorch: GNMT {_CELLS}",
-    "NormedAdditiveAttention": f"has no twin in PyTorch: GNMT {_CELLS}",
-    "GNMT": f"has no twin in PyTorch: it {_CELLS}",
-    "RecurrentEncoder": f"has no twin in PyTorch: it {_CELLS}",
-    "RecurrentDecoder": f"has no twin in PyTorch: it {_CELLS}",
     "Embedder": "has no twin in PyTorch: vectors of texts have no class in Transformers; export its Encoder",
     "Matcher": "has no twin in PyTorch: Transformers has no model of two rows; export its encoder as a Classifier",
 }

@@ -28,6 +28,7 @@ from arch.cost import abstract
 from arch.hf.generated.tier import Generated
 from arch.hf.tiers import joined as joined_trees
 from arch.layers.attention import masks
+from arch.layers.attention.additive import AdditiveAttention, NormedAdditiveAttention
 from arch.layers.attention.cross import CrossAttention
 from arch.layers.attention.feature_maps import PositiveOrthogonal
 from arch.layers.attention.linear import LinearAttention
@@ -51,7 +52,7 @@ from arch.layers.norms.common import LayerNorm, NoNorm, RMSNorm
 from arch.layers.norms.depth_scale import DepthScaled, DepthScaledInput
 from arch.layers.norms.group import GroupNorm
 from arch.layers.positions import Learned, NoPosition, Sinusoidal, T5Relative
-from arch.layers.recurrent.clip import ConstantClip
+from arch.layers.recurrent.clip import AnnealedClip, ConstantClip
 from arch.layers.recurrent.lstm import LSTM, BidirectionalLSTM
 from arch.layers.recurrent.lstm_cell import LSTMCell
 from arch.models.classifier import Classifier
@@ -59,6 +60,8 @@ from arch.models.decoder import Decoder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.encoder_decoder import reading as joined
+from arch.models.gnmt import GNMT
+from arch.models.recurrent import RecurrentDecoder, RecurrentEncoder
 from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
 from arch.params import split
@@ -78,7 +81,7 @@ def drawn(spec):
     def fill(path, leaf):
         name = jax.tree_util.keystr(path)
         noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape).astype(np.float32)
-        return noise if "codes" in name or "fixed" in name else np.ones(leaf.shape, np.float32)
+        return noise if "codes" in name or "fixed" in name else np.ones(leaf.shape, leaf.dtype)
 
     def small(path, leaf):
         name = jax.tree_util.keystr(path)
@@ -227,6 +230,7 @@ PAIRS = {
     "pair": pair(),
     "pair post-norm": pair(block(PostNorm, mask=masks.Bidirectional()), block(PostNorm), head=Untied()),
     "pair one table": pair(encoder={"embedding": None}, head=ScaledTied()),
+    "pair one table, head of its own": pair(encoder={"embedding": None}, head=Untied()),
     "pair of widths": pair(
         encoder={"width": 24, "vocab": 13},
         cross=CrossAttention(heads=3, head_dim=8, memory_width=24, qk_norm=RMSNorm(), linear=BIAS),
@@ -236,6 +240,32 @@ PAIRS = {
                     decoder={"position": T5Relative(8, 7, heads=N)}),
     "pair with windows": pair(block(mask=masks.LocalWindow(2)), block(mask=masks.SlidingWindow(4))),
 }  # fmt: skip
+
+
+def translator(cell=LSTMCell(), compat="paper", attention=AdditiveAttention(), depths=(4, 3), head=Untied(), **fields):
+    source = fields.pop("encoder", {})
+    both = {"width": D, "cell": cell, **fields}
+    return GNMT(
+        encoder=RecurrentEncoder(**{**both, "vocab": 13, "depth": depths[0], **source}),
+        decoder=RecurrentDecoder(**{**both, "vocab": V, "depth": depths[1], "compat": compat, "attention": attention}),
+        head=head,
+    )
+
+
+TRANSLATORS = {
+    "translator": translator(),
+    "translator one table": translator(
+        LSTMCell(clip=ConstantClip(0.6), linear=BIAS), "gnmt_v2",
+        NormedAdditiveAttention(units=12, linear=BIAS), (2, 4),
+        ClippedHead(head=Tied(), gamma=3.0), encoder={"vocab": V, "embedding": None}, embedding=Embedding(scale=2.0),
+    ),
+    "translator forward": translator(
+        LSTMCell(clip=AnnealedClip(steps=2)), "gnmt", NormedAdditiveAttention(), (1, 2), residual_from=None,
+        encoder={"vocab": V, "embedding": None},
+    ),
+    "translator one way": translator(depths=(3, 1), encoder={"first": "forward"}, residual_from=2),
+}  # fmt: skip
+PAIRS |= TRANSLATORS
 
 BOTTLENECKS = {
     "codebook between layers": decoder(stack=Sequential(between=((1, Codebook(codes=11, k=2, prenorm="affine")),))),

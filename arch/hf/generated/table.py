@@ -175,7 +175,6 @@ WITHOUT: Mapping[str, str] = {
     "Recurrences": "has no twin in PyTorch: it is what RecurrentEncoder and RecurrentDecoder share, which have one",
     "Int8LSTMCell": "has no twin in PyTorch: integer arithmetic of its own",
     "Int8Head": "has no twin in PyTorch: integer arithmetic of its own",
-    "Embedder": "has no twin in PyTorch: vectors of texts have no class in Transformers; export its Encoder",
     "Matcher": "has no twin in PyTorch: Transformers has no model of two rows; export its encoder as a Classifier",
 }
 """Name of a part -> why it has no twin, as the end of a sentence."""

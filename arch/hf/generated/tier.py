@@ -27,6 +27,7 @@ from arch.layers.positions import ALiBi, T5Relative
 from arch.models.base import Model
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
+from arch.models.embedder import Embedder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.gnmt import GNMT
@@ -53,6 +54,7 @@ TASKS: dict[type, Task] = {
     Encoder: Task("masked_lm", "StrataForMaskedLM", "AutoModelForMaskedLM"),
     Classifier: Task("sequence_classification", "StrataForSequenceClassification",
                      "AutoModelForSequenceClassification", False),
+    Embedder: Task("embedding_model", "StrataForEmbedding", "AutoModel", False),
     Tagger: Task("token_classification", "StrataForTokenClassification", "AutoModelForTokenClassification", False),
 }  # fmt: skip
 TIED = (Tied, ScaledTied, PredictionHead)
@@ -76,10 +78,10 @@ class Generated:
         tied = False
         if task.logits:
             config["parts"]["head"], tied = told_head(model, model.width, teller, config)
-        else:
+        elif not isinstance(model, Embedder):
             config["parts"]["head"] = teller.tell(model.head, "head")  # type: ignore[attr-defined]
             config["num_labels"] = model.classes  # type: ignore[attr-defined]
-        if isinstance(model, Classifier):
+        if isinstance(model, (Classifier, Embedder)):
             config["parts"]["pooling"] = teller.tell(model.pooling, "pooling")
         config |= {"max_position_embeddings": getattr(model.position, "length", facts.context), **special(facts)}
         tensors = planned(laid_open(model, params), teller, task.logits)

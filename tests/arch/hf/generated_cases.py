@@ -57,6 +57,7 @@ from arch.layers.recurrent.lstm import LSTM, BidirectionalLSTM
 from arch.layers.recurrent.lstm_cell import LSTMCell
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
+from arch.models.embedder import Embedder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.encoder_decoder import reading as joined
@@ -187,6 +188,18 @@ CLASSIFIERS = {
 }
 
 
+def embedder(causal=False, **fields):
+    one = block(mask=masks.Causal() if causal else masks.Bidirectional(), norm=LayerNorm())
+    return Embedder(**{"vocab": V, "width": D, "depth": 2, "block": one, "position": NoPosition(), **fields})
+
+
+EMBEDDERS = {
+    "embedder": embedder(),
+    "embedder of an open encoder": embedder(position=Learned(length=24), norm=None, pooling=FirstPooling()),
+    "embedder last, causal": embedder(causal=True, pooling=LastPooling()),
+}
+
+
 def mixing(mixer, **fields):
     return decoder(PreNorm(mixer=mixer, feed_forward=MLP(24)), position=Learned(length=80), **fields)
 
@@ -295,4 +308,4 @@ BOTTLENECKS = {
 DECODERS |= RECURRENT | BOTTLENECKS
 ENCODERS |= MIXERS
 
-CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS, **PAIRS}
+CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS, **EMBEDDERS, **PAIRS}

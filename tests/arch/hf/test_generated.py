@@ -17,10 +17,12 @@ import transformers
 from arch.hf.family import Facts
 from arch.hf.folder import write
 from arch.hf.generated.tier import Generated
+from arch.hf.parity import compare
 from arch.models.base import Inputs
 from arch.params import merge
+from arch.spec import UserError
 from tests.arch import tiny
-from tests.arch.hf.generated_cases import CASES, PAIRS, RECURRENT, TRANSLATORS, drawn, planned
+from tests.arch.hf.generated_cases import CASES, EMBEDDERS, PAIRS, RECURRENT, TRANSLATORS, drawn, planned
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 QUICK = ("block pre", "position alibi", "classifier")
@@ -54,9 +56,8 @@ def root(tmp_path_factory):
 
 def opened(folder, **options):
     """The model in a folder; it must need every tensor, and miss none."""
-    (auto,) = (
-        name for name in json.loads((folder / "config.json").read_text())["auto_map"] if name.startswith("AutoModelFor")
-    )
+    kinds = json.loads((folder / "config.json").read_text())["auto_map"]
+    auto = next((name for name in kinds if name.startswith("AutoModelFor")), "AutoModel")
     model, told = getattr(transformers, auto).from_pretrained(
         folder, trust_remote_code=True, output_loading_info=True, **options
     )
@@ -86,7 +87,13 @@ def tokens(rows=2, length=T, seed=0):
 
 def theirs(model, tokens, **told):
     with torch.no_grad():
-        return model(torch.from_numpy(tokens).long(), **told).logits.numpy()
+        out = model(torch.from_numpy(tokens).long(), **told)
+    return answer(out).numpy()
+
+
+def answer(out):
+    """Logits, or the vectors of an embedder."""
+    return out.logits if "logits" in out else out.pooler_output[:, None]
 
 
 def near(ours, theirs, most=1e-5):
@@ -109,7 +116,7 @@ def test_logits_and_padding(name, root):
         return near(found, theirs(model, source, **told))
     told = theirs(model, text, attention_mask=torch.from_numpy(mask).long())
     found = ours(spec, params, inputs(text, mask))
-    kept = slice(None) if told.ndim == 2 else mask > 0
+    kept = slice(None) if told.ndim == 2 or name in EMBEDDERS else mask > 0
     near(found[kept], told[kept])
     return near(told[:1], theirs(model, text[:1]))
 
@@ -168,7 +175,8 @@ def test_pairs_generate_with_a_cache(name, root):
 @pytest.mark.parametrize(
     "name",
     ["block admin", "block deep", "position t5", "head clipped tied", "mixer lstm", "sparse, gated", "sparse by batch",
-     "sparse, few bits", "gumbel codes", "signs", "translator one table", "translator forward"],
+     "sparse, few bits", "gumbel codes", "signs", "translator one table", "translator forward",
+     "embedder"],
 )  # fmt: skip
 def test_gradients(name, root):
     """Of the sum of squares of all logits, by every weight."""
@@ -185,7 +193,7 @@ def test_gradients(name, root):
         one.name: one.value() for one in Generated().plan(spec, jax.tree.map(np.asarray, gradients), FACTS).tensors
     }
     model.zero_grad()
-    model(**asked(name, text)).logits.square().mean().backward()
+    answer(model(**asked(name, text))).square().mean().backward()
     found = {name: one.grad.numpy() for name, one in model.named_parameters(remove_duplicate=False)}
     assert expected.keys() <= found.keys()
     assert len(expected) == len(list(model.parameters()))  # a table that two read is there once
@@ -196,7 +204,7 @@ def test_gradients(name, root):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["block pre", "head tied", "pair one table", "mixer performer", "sparse by batch", *TRANSLATORS]
+    "name", ["block pre", "head tied", "pair one table", "mixer performer", "sparse by batch", "embedder", *TRANSLATORS]
 )
 def test_saved_and_opened_again(name, root, tmp_path):
     _, _, model = case(name, root)
@@ -208,7 +216,19 @@ def test_saved_and_opened_again(name, root, tmp_path):
     for key, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
     told = asked(name, tokens())
-    torch.testing.assert_close(again(**told).logits, model(**told).logits, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(answer(again(**told)), answer(model(**told)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["embedder", "translator one table"])
+def test_an_export_compares_them(name, root):
+    """What `export` does before a folder is there: also of what has no logits, or is no trunk."""
+    spec, (_, params, buffers), _ = case(name, root)
+    own = (spec, params)
+    assert compare(_folder(name, root), own, own, own_code=True, buffers=buffers).run < 1e-5
+    other = (spec, jax.tree.map(lambda leaf: leaf * 1.01, params))
+    with pytest.raises(UserError, match="Transformers gives other logits"):
+        compare(_folder(name, root), other, other, own_code=True, buffers=buffers)
 
 
 @pytest.mark.slow

@@ -153,6 +153,7 @@ BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.
 TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS, **TRANSLATORS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
+_ROUNDED = ", whose roundings fall otherwise in another library; export the network that was quantised"
 
 WITHOUT: Mapping[str, str] = {
     "AxialRotary": f"has no twin in PyTorch: it {_IMAGES}",
@@ -173,8 +174,8 @@ WITHOUT: Mapping[str, str] = {
     "PrototypeLayerBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
     "DistanceHeadBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
     "Recurrences": "has no twin in PyTorch: it is what RecurrentEncoder and RecurrentDecoder share, which have one",
-    "Int8LSTMCell": "has no twin in PyTorch: integer arithmetic of its own",
-    "Int8Head": "has no twin in PyTorch: integer arithmetic of its own",
+    "Int8LSTMCell": f"has no twin in PyTorch: integer arithmetic of its own{_ROUNDED}",
+    "Int8Head": f"has no twin in PyTorch: integer arithmetic of its own{_ROUNDED}",
     "Matcher": "has no twin in PyTorch: Transformers has no model of two rows; export its encoder as a Classifier",
 }
 """Name of a part -> why it has no twin, as the end of a sentence."""

@@ -220,6 +220,26 @@ def test_saved_and_opened_again(name, root, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [*TRANSLATORS, "mixer lstm clipped", "sparse by batch", "sparse, gated", "signs", "gumbel codes", "embedder"],
+)
+def test_in_16_bits(name, root):
+    """Nearly the numbers of 32, and every part's types fit together, also with a cache."""
+    _, _, model = case(name, root)
+    small = opened(_folder(name, root), dtype=torch.bfloat16)
+    told = asked(name, tokens())
+    with torch.no_grad():
+        wanted, found = answer(model(**told)), answer(small(**told))
+    gap = (found.float() - wanted).abs().flatten().sort().values
+    assert 0 < gap[len(gap) // 2] < 0.03 * wanted.abs().max()  # a code may be another
+    if name in (*PAIRS, "mixer lstm clipped"):
+        prompt = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+        written = small.generate(told["input_ids"], **prompt)
+        assert torch.equal(written, small.generate(told["input_ids"], **prompt, use_cache=False))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["embedder", "translator one table"])
 def test_an_export_compares_them(name, root):
     """What `export` does before a folder is there: also of what has no logits, or is no trunk."""

@@ -6,6 +6,7 @@ python launch.py train --config=experiments/FILE.py --export_every=1000 [--to=FO
 python launch.py compare RUN_FOLDER RUN_FOLDER ... [--out=FOLDER]
 python launch.py report STUDY_FOLDER ... [--out=FOLDER]
 python launch.py codes RUN_FOLDER [--read=200000] [--out=FOLDER]
+python launch.py codes RUN_FOLDER RUN_FOLDER [--read=20000]
 python launch.py export RUN_FOLDER --to=FOLDER [--dtype=bfloat16] [--arm=NAME, of a STUDY_FOLDER]
 python launch.py import FOLDER --workdir=RUN_FOLDER
 """
@@ -62,7 +63,9 @@ EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "t
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
 RESULTS = define_path("results", None, "train a study: folder that gets numbers, tables and plots too.")
-READ = flags.DEFINE_integer("read", 200_000, "codes: how many tokens are read.", lower_bound=1)
+READ = flags.DEFINE_integer(
+    "read", 200_000, "codes: how many tokens are read; of two runs 20,000 by default.", lower_bound=1
+)
 ACTIVATE = flags.DEFINE_multi_string(
     "activate",
     [],
@@ -172,10 +175,16 @@ def report(command: Command) -> None:
 
 
 def codes(command: Command) -> None:
+    from experiments.codes import seeds
     from experiments.codes.command import codes
 
+    if len(command.words) == 2:
+        if OUT.value is not None:
+            raise UserError("codes of two runs are a table alone: leave out --out")
+        seeds.show(*command.words, *([READ.value] if flags.FLAGS["read"].present else []), trust=TRUST_CODE.value)
+        return
     if len(command.words) != 1:
-        raise UserError("codes takes one run folder: codes RUN_FOLDER")
+        raise UserError("codes takes one run folder, or two to compare: codes RUN_FOLDER [RUN_FOLDER]")
     codes(command.words[0], OUT.value, tokens=READ.value, trust=TRUST_CODE.value)
 
 
@@ -218,7 +227,10 @@ COMMANDS: dict[str, tuple[Callable[[Command], Any], str]] = {
     "inspect": (inspect, "show configuration, parameters, FLOPs and memory, without training"),
     "compare": (compare, "trained runs side by side: what differs, costs, metrics, verdicts"),
     "report": (report, "the page, tables and plots of trained studies, from their results.json"),
-    "codes": (codes, "what the codebooks of a trained run fire on: a table, and a page to browse"),
+    "codes": (
+        codes,
+        "what the codebooks of a trained run fire on, as a table and a page; of two, how much is the same",
+    ),
     "export": (export, "a trained run as a folder --to that Transformers opens"),
     "import": (
         import_,
@@ -228,7 +240,7 @@ COMMANDS: dict[str, tuple[Callable[[Command], Any], str]] = {
 WORDS = {
     "compare": "RUN_FOLDER RUN_FOLDER ...",
     "report": "STUDY_FOLDER ...",
-    "codes": "RUN_FOLDER",
+    "codes": "RUN_FOLDER [RUN_FOLDER]",
     "export": "RUN_FOLDER --to=FOLDER",
     "import": "FOLDER|FILE.gguf|NAME --workdir=RUN_FOLDER",
 }

@@ -122,7 +122,7 @@ def logits(folder: Path, tokens: np.ndarray, source: np.ndarray | None = None, o
             told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
             if own_code:
                 kind = config["auto_map"]
-                auto = next(one for one in kind if one not in ("AutoConfig", "AutoModel"))
+                auto = next((one for one in kind if one not in ("AutoConfig", "AutoModel")), "AutoModel")
                 model = getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, **told)
             else:
                 model = getattr(transformers, name).from_pretrained(folder, **told)
@@ -135,5 +135,6 @@ def logits(folder: Path, tokens: np.ndarray, source: np.ndarray | None = None, o
         except Exception as error:
             text = " ".join(str(error).split())[:300]
             raise UserError(f"{name}: Transformers does not open it ({type(error).__name__}: {text})") from error
-        found: np.ndarray = out.logits.float().numpy()
+        told_of = out.logits if "logits" in out else out.pooler_output[:, None]  # of an embedder its vectors
+        found: np.ndarray = told_of.float().numpy()
     return found

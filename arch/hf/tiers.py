@@ -22,7 +22,6 @@ from arch.hf.family import Facts, Family, UnfitError
 from arch.hf.generated.tier import Generated
 from arch.hf.plain import plain
 from arch.hf.plan import Plan, Tier
-from arch.hf.weights import trunks
 from arch.models.base import Model
 from arch.params import Tree
 from arch.spec import UserError
@@ -91,7 +90,6 @@ def plan(model: Model, params: Tree, facts: Facts, tiers: Sequence[Tier] = TIERS
     Raises:
       UserError: none takes it; one line that says why of each.
     """
-    trunks(model)
     said = []
     for tier in tiers:
         try:

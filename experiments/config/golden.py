@@ -101,6 +101,7 @@ def columns(run: Any, module: Any) -> dict[str, dict[str, Any]]:
         return {}
     from arch.params import logical_axes, metadata, roles, split
     from train.sharding.mesh import mesh_axes
+    from train.starts.layers import origin
 
     rows = metadata(module)
     param_groups = optimizer.param_groups(split(module)[1], logical_axes(module), roles=roles(module))
@@ -112,9 +113,10 @@ def columns(run: Any, module: Any) -> dict[str, dict[str, Any]]:
         if param_group.frozen:
             extra[path]["frozen"] = "frozen"
     start = getattr(run, "start", None)
-    for path, origin in (start.origins() if start is not None else {}).items():
-        if path in extra:
-            extra[path]["from"] = origin
+    origins = start.origins() if start is not None else {}
+    for path, row in extra.items():
+        if (source := origin(path, origins)) is not None:
+            row["from"] = source
     return extra
 
 

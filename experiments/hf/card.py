@@ -9,13 +9,14 @@ from typing import Any
 
 from arch import cost
 from arch.hf.parity import Parity
-from arch.models.base import Bidirectional, Causal, Seq2Seq
+from arch.models.base import Bidirectional, Causal, Seq2Seq, TextEmbedding
 from arch.spec import flatten
 from experiments.study.results import Results
 from train.record import metrics
 from train.run import Run
 
-PIPELINES = ((Seq2Seq, "translation"), (Causal, "text-generation"), (Bidirectional, "fill-mask"))
+PIPELINES = ((Seq2Seq, "translation"), (Causal, "text-generation"), (Bidirectional, "fill-mask"),
+             (TextEmbedding, "feature-extraction"))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

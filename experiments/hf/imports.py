@@ -18,7 +18,7 @@ from etils import epath
 
 from arch.hf.folder import CONFIG
 from arch.hf.reading import object_of
-from arch.models.base import Bidirectional, Classification, Model, Seq2Seq, Tagging
+from arch.models.base import Bidirectional, Classification, Model, Seq2Seq, Tagging, TextEmbedding
 from arch.params import Tree
 from arch.spec import SpecError, UserError
 from experiments.config import load, render
@@ -30,6 +30,7 @@ from train.data.tokenizers import TokenizerFile
 from train.data.without_rows import WithoutRows
 from train.objectives.base import Objective
 from train.objectives.classification import Classification as ClassLabels
+from train.objectives.contrastive import Contrastive
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.next_token import NextToken
 from train.objectives.sequence_to_sequence import SequenceToSequence
@@ -48,6 +49,7 @@ OBJECTIVES: tuple[tuple[type, Objective], ...] = (
     (Seq2Seq, SequenceToSequence()),
     (Classification, ClassLabels()),
     (Tagging, TokenLabels()),
+    (TextEmbedding, Contrastive()),
     (Bidirectional, MaskedLM()),
 )
 """What a run with a model of each kind states, the first that fits; nothing is trained by it."""
@@ -131,7 +133,7 @@ def _run(found: Found, loaded: load.Loaded | None, tokenizer: TokenizerFile | No
         return dataclasses.replace(other, model=model, start=None)
     pairs, masked = isinstance(model, Seq2Seq), isinstance(model, Bidirectional)
     trunk = model.decoder if pairs else model
-    limit = getattr(trunk.position, "length", None) or found.config.get("max_position_embeddings")
+    limit = getattr(getattr(trunk, "position", None), "length", None) or found.config.get("max_position_embeddings")
     length = min(limit if isinstance(limit, int) else LONGEST, LONGEST)
     # Which id masks a token nobody has said where there is no tokenizer: then it is the last one.
     data: Any = WithoutRows(model.vocab - (masked and tokenizer is None), length, tokenizer, pairs)

@@ -26,7 +26,8 @@ from train.forward import numbered
 from train.setup import prepare
 from train.sharding.mesh import Mesh
 from train.starts.from_arrays import FromArrays
-from train.starts.start import KINDS, Start, begin
+from train.starts.layers import rearranged
+from train.starts.start import KINDS, Start, begin, shapes_of
 from train.step import EVALUATION
 
 
@@ -69,7 +70,7 @@ class KMeansCodes(Start):
         found = codes_of(program.model(state), seen, jax.random.key(run.seed), self.steps)
         if not any(found.values()):
             raise UserError("start: the model has no bottleneck whose codes are made of data; leave KMeansCodes out")
-        taken = inner.arrays()
+        taken = rearranged(inner.arrays(), {kind: shapes_of(state[kind]) for kind in KINDS})
         held = {kind: {**taken[kind], **jax.device_get(found[kind])} for kind in KINDS}
         return FromArrays(held, "k-means")
 

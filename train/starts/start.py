@@ -3,7 +3,9 @@
     Run(start=FromRun("runs/pretrained", take=("^embedding", "^stack"), rename=(("^stack", "encoder.stack"),)))
 
 Resuming comes before starting, starting before fresh parameters. What is taken must have a place and the same shape;
-what is left fresh is told. Together with `optimizer.freeze` it is a frozen pretrained start, or a probe.
+what is left fresh is told. A layer's place is found by its number (`layers.py`): bottlenecks may stand between the
+layers of a model that was trained without. Together with `optimizer.freeze` it is a frozen pretrained start, or a
+probe.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from arch.params import nest
 from arch.spec import Problem, Spec, UserError, at_least
 from train.record.checkpoint import CHECKPOINTS
 from train.record.damage import METADATA, wrong
+from train.starts.layers import rearranged
 
 KINDS = ("params", "buffers")
 
@@ -191,7 +194,8 @@ def begin(
       UserError: an array that the model has no place for, or of another shape.
     """
     each = [start] if replicas is None else list(replicas)
-    read = {one: one.arrays() for one in dict.fromkeys(each)}
+    shapes = {kind: shapes_of(state[kind], 0 if replicas is None else 1) for kind in KINDS}
+    read = {one: rearranged(one.arrays(), shapes) for one in dict.fromkeys(each)}
     found = read[each[0]]
     state = dict(state)
     fresh: list[str] = []
@@ -210,6 +214,12 @@ def begin(
     taken = sum(len(found[kind]) for kind in KINDS)
     note(f"start: {taken} arrays taken; " + (f"fresh: {', '.join(fresh)}" if fresh else "none is fresh"))
     return state
+
+
+def shapes_of(tree: Any, skipped: int = 0) -> dict[str, tuple[int, ...]]:
+    """Path -> shape without its `skipped` first axes."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {".".join(str(key.key) for key in path): tuple(leaf.shape[skipped:]) for path, leaf in leaves}
 
 
 def _placed(path: str, values: Sequence[np.ndarray], leaf: jax.Array, replicas: Sequence[Start] | None) -> jax.Array:

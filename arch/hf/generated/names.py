@@ -10,7 +10,7 @@ INNER = {
     **{"forward": "forwards", "backward": "backwards", "to": "to_levels", "back": "from_levels"},
     **LAST,
 }
-SUBLAYERS = {"mixer": "self_attn", "feed_forward": "mlp"}
+SUBLAYERS = {"mixer": "self_attn", "feed_forward": "mlp", "forward": "forwards", "backward": "backwards"}
 
 
 def renamed(path: str, logits: bool) -> str:

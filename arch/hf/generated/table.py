@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from arch.hf.generated import recurrent
 from arch.hf.generated.telling import (
     across_heads,
     attention,
@@ -17,6 +18,7 @@ from arch.hf.generated.telling import (
     directions_of,
     grouped,
     linear_attention,
+    lookup_free,
     lstm_cell,
     nearest_code,
     parallel_stack,
@@ -97,8 +99,9 @@ MIXERS: dict[str, Twin] = {
     "Sinkhorn": Twin("StrataSinkhorn", "sinkhorn", caches=False),
     "LSTM": Twin("StrataLSTM", "lstm"),
     "BidirectionalLSTM": Twin("StrataBidirectionalLSTM", "bidirectional_lstm", caches=False),
-    "LSTMCell": Twin("StrataLSTMCell", "lstm", lstm_cell),
-    "ConstantClip": Twin("StrataLSTMCell", "lstm"),
+    "LSTMCell": Twin("StrataLSTMCell", "lstm_cell", lstm_cell),
+    "ConstantClip": Twin("StrataConstantClip", "clip"),
+    "AnnealedClip": Twin("StrataAnnealedClip", "annealed_clip"),
 }
 
 HEADS: dict[str, Twin] = {
@@ -120,9 +123,24 @@ BOTTLENECKS: dict[str, Twin] = {
     "VectorQuantizedBottleneck": Twin("StrataNearestCode", "vector_quantized", nearest_code),
     "SimVQBottleneck": Twin("StrataSimVQ", "sim_vq", nearest_code),
     "FiniteScalarBottleneck": Twin("StrataFiniteScalar", "finite_scalar"),
+    "LookupFreeBottleneck": Twin("StrataLookupFree", "lookup_free", lookup_free),
+    "GumbelSoftmaxBottleneck": Twin("StrataGumbelSoftmax", "gumbel_softmax"),
+    "TopKBottleneck": Twin("StrataTopK", "top_k"),
+    "BatchTopKBottleneck": Twin("StrataBatchTopK", "batch_top_k"),
+    "GatedBottleneck": Twin("StrataGatedSparse", "gated_sparse"),
     "PerHeadBottleneck": Twin("StrataPerHead", "several", per_head),
     "GroupedBottleneck": Twin("StrataGrouped", "several", grouped),
     "ResidualBottleneck": Twin("StrataResidual", "residual", residual),
+}
+
+_ENERGY = {"v": "energy", "gain": "length"}
+
+TRANSLATORS: dict[str, Twin] = {
+    "GNMT": Twin("StrataGNMTModel", "gnmt", lambda spec, teller, at: {}),
+    "RecurrentEncoder": Twin("StrataRecurrentEncoder", "recurrent_encoder", recurrent.encoder),
+    "RecurrentDecoder": Twin("StrataRecurrentDecoder", "recurrent_decoder", recurrent.decoder),
+    "AdditiveAttention": Twin("StrataAdditiveAttention", "additive_attention", arrays=_ENERGY),
+    "NormedAdditiveAttention": Twin("StrataNormedAdditiveAttention", "normed_additive_attention", arrays=_ENERGY),
 }
 
 STACKS: dict[str, Twin] = {
@@ -132,22 +150,16 @@ STACKS: dict[str, Twin] = {
 }
 
 BLOCKS = {kind: dataclasses.replace(twin, splits=True) for kind, twin in BLOCKS.items()}
-TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS}
+TWINS: Mapping[str, Twin] = {**BLOCKS, **LAYERS, **MIXERS, **HEADS, **BOTTLENECKS, **STACKS, **TRANSLATORS}
 
 _IMAGES = "reads images, and the folder is one of a model of tokens"
-_LATER = "has no twin in PyTorch yet; Codebook, VectorQuantized, LearnedCodes, SimVQ and FiniteScalar have"
-_CELLS = "is a recurrence with attention inside, which is not written yet"
+_ROUNDED = ", whose roundings fall otherwise in another library; export the network that was quantised"
 
 WITHOUT: Mapping[str, str] = {
     "AxialRotary": f"has no twin in PyTorch: it {_IMAGES}",
     "Convolution": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvResidual": f"has no twin in PyTorch: it {_IMAGES}",
     "DeepMLP": f"has no twin in PyTorch: it {_IMAGES}",
-    "GatedBottleneck": _LATER,
-    "GumbelSoftmaxBottleneck": _LATER,
-    "LookupFreeBottleneck": _LATER,
-    "TopKBottleneck": _LATER,
-    "BatchTopKBottleneck": _LATER,
     "DenseEncoder": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvEncoder": f"has no twin in PyTorch: it {_IMAGES}",
     "ConvDecoder": f"has no twin in PyTorch: it {_IMAGES}",
@@ -161,16 +173,9 @@ WITHOUT: Mapping[str, str] = {
     "EmaKeysBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
     "PrototypeLayerBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
     "DistanceHeadBottleneck": f"has no twin in PyTorch: it {_IMAGES}",
-    "Recurrences": f"has no twin in PyTorch: it {_CELLS}",
-    "AnnealedClip": "has no twin in PyTorch: its bound is a count of steps of training; set a ConstantClip",
-    "Int8LSTMCell": "has no twin in PyTorch: integer arithmetic of its own",
-    "Int8Head": "has no twin in PyTorch: integer arithmetic of its own",
-    "AdditiveAttention": f"has no twin in PyTorch: GNMT {_CELLS}",
-    "NormedAdditiveAttention": f"has no twin in PyTorch: GNMT {_CELLS}",
-    "GNMT": f"has no twin in PyTorch: it {_CELLS}",
-    "RecurrentEncoder": f"has no twin in PyTorch: it {_CELLS}",
-    "RecurrentDecoder": f"has no twin in PyTorch: it {_CELLS}",
-    "Embedder": "has no twin in PyTorch: vectors of texts have no class in Transformers; export its Encoder",
+    "Recurrences": "has no twin in PyTorch: it is what RecurrentEncoder and RecurrentDecoder share, which have one",
+    "Int8LSTMCell": f"has no twin in PyTorch: integer arithmetic of its own{_ROUNDED}",
+    "Int8Head": f"has no twin in PyTorch: integer arithmetic of its own{_ROUNDED}",
     "Matcher": "has no twin in PyTorch: Transformers has no model of two rows; export its encoder as a Classifier",
 }
 """Name of a part -> why it has no twin, as the end of a sentence."""

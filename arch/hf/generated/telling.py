@@ -140,6 +140,11 @@ def nearest_code(spec: Any, teller: Any, at: str) -> Fields:
     return {"codes": spec.codes, "metric": spec.metric}
 
 
+def lookup_free(spec: Any, teller: Any, at: str) -> Fields:
+    _straight(spec)
+    return {"binary": spec.binary}
+
+
 def per_head(spec: Any, teller: Any, at: str) -> Fields:
     if not at.endswith(".attn_z"):
         raise UnfitError("PerHead has no twin in PyTorch but at attn.z")

@@ -11,10 +11,10 @@ import numpy as np
 
 from arch.hf import canonical
 from arch.hf.family import Facts, Planned, UnfitError
-from arch.hf.generated.compose import compose, text_of
+from arch.hf.generated import recurrent
+from arch.hf.generated.files import CONFIGURATION, MODELING, PAIR, TRANSLATOR, Task, files
 from arch.hf.generated.layers import laid_open, layers_of
 from arch.hf.generated.names import renamed, turned
-from arch.hf.generated.table import MIXERS, TWINS
 from arch.hf.generated.teller import Teller, without
 from arch.hf.plan import Plan
 from arch.hf.weights import Weight
@@ -27,13 +27,13 @@ from arch.layers.positions import ALiBi, T5Relative
 from arch.models.base import Model
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
+from arch.models.embedder import Embedder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder
+from arch.models.gnmt import GNMT
 from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
 from arch.stacks.sequential import Sequential
-
-CONFIGURATION, MODELING, LENS = "configuration_strata", "modeling_strata", "lens_strata"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,26 +49,15 @@ class Placed(Planned):
     array: np.ndarray | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """The class with a head: its source, its name, and the Auto class that opens it."""
-
-    source: str
-    name: str
-    auto: str
-    logits: bool = True
-
-
 TASKS: dict[type, Task] = {
     Decoder: Task("causal_lm", "StrataForCausalLM", "AutoModelForCausalLM"),
     Encoder: Task("masked_lm", "StrataForMaskedLM", "AutoModelForMaskedLM"),
     Classifier: Task("sequence_classification", "StrataForSequenceClassification",
                      "AutoModelForSequenceClassification", False),
+    Embedder: Task("embedding_model", "StrataForEmbedding", "AutoModel", False),
     Tagger: Task("token_classification", "StrataForTokenClassification", "AutoModelForTokenClassification", False),
 }  # fmt: skip
-PAIR = Task("seq2seq", "StrataForConditionalGeneration", "AutoModelForSeq2SeqLM")
 TIED = (Tied, ScaledTied, PredictionHead)
-SOFTMAX = ("Attention", "BiasedAttention", "CrossAttention")
 
 
 class Generated:
@@ -79,6 +68,8 @@ class Generated:
     def plan(self, model: Model, params: Any, facts: Facts) -> Plan:
         if type(model) is EncoderDecoder:
             return pair(model, params, facts)
+        if type(model) is GNMT:
+            return translator(model, params, facts)
         task = TASKS.get(type(model))
         if task is None:
             raise UnfitError(without(model))
@@ -87,14 +78,14 @@ class Generated:
         tied = False
         if task.logits:
             config["parts"]["head"], tied = told_head(model, model.width, teller, config)
-        else:
+        elif not isinstance(model, Embedder):
             config["parts"]["head"] = teller.tell(model.head, "head")  # type: ignore[attr-defined]
             config["num_labels"] = model.classes  # type: ignore[attr-defined]
-        if isinstance(model, Classifier):
+        if isinstance(model, (Classifier, Embedder)):
             config["parts"]["pooling"] = teller.tell(model.pooling, "pooling")
         config |= {"max_position_embeddings": getattr(model.position, "length", facts.context), **special(facts)}
         tensors = planned(laid_open(model, params), teller, task.logits)
-        return finished(task, "StrataModel", config, tensors, [teller], tied)
+        return finished(task, config, tensors, [teller], tied)
 
 
 def pair(model: EncoderDecoder, params: Any, facts: Facts) -> Plan:
@@ -121,7 +112,27 @@ def pair(model: EncoderDecoder, params: Any, facts: Facts) -> Plan:
     write.constants = {f"decoder.{at}": value for at, value in write.constants.items()}
     write.constants |= {f"encoder.{at}": value for at, value in read.constants.items()}
     tensors = planned(laid_open(model, params), write, True)
-    return finished(PAIR, "StrataPairModel", config, tensors, [write, read], tied, shared)
+    return finished(PAIR, config, tensors, [write, read], tied, shared)
+
+
+def translator(model: GNMT, params: Any, facts: Facts) -> Plan:
+    """The plan of a recurrent encoder-decoder."""
+    width, shared = model.decoder.width, model.encoder.embedding is None
+    teller = Teller(width, model.decoder.depth, None, False, None, True, memory=model.encoder.memory)
+    teller.tell(model)
+    reading = model.decoder.embedding if shared else model.encoder.embedding
+    encoder = teller.tell(dataclasses.replace(model.encoder, embedding=reading), "encoder")
+    config = recurrent.told_half(model.decoder, teller.tell(model.decoder, "decoder"))
+    config["parts"]["head"], tied = told_head(model, width, teller, config)
+    config |= {
+        "encoder": recurrent.told_half(model.encoder, encoder),
+        "is_encoder_decoder": True,
+        "decoder_start_token_id": facts.bos,
+        "max_position_embeddings": facts.context,
+        **special(facts),
+    }
+    tensors = planned(recurrent.laid_open(model, params), teller, True)
+    return finished(TRANSLATOR, config, tensors, [teller], tied, shared)
 
 
 def special(facts: Facts) -> dict[str, int | None]:
@@ -143,15 +154,17 @@ def told_head(model: Any, width: int, teller: Teller, config: dict[str, Any]) ->
 
 
 def finished(
-    task: Task, base: str, config: dict[str, Any], tensors: list[Placed], tellers: list[Teller], tied: bool,
+    task: Task, config: dict[str, Any], tensors: list[Placed], tellers: list[Teller], tied: bool,
     shared: bool = False,
 ) -> Plan:  # fmt: skip
     """The plan of a model of which all is told."""
     auto = {
         "AutoConfig": f"{CONFIGURATION}.StrataConfig",
-        "AutoModel": f"{MODELING}.{base}",
+        "AutoModel": f"{MODELING}.{task.base[1]}",
         task.auto: f"{MODELING}.{task.name}",
     }
+    # Transformers shares no table of two halves either unless this is said.
+    config = {**config, "tie_word_embeddings": config.get("tie_word_embeddings", False) or shared}
     told = {"model_type": "strata", "architectures": [task.name], "auto_map": auto, **config}
     shown = ", ".join(sorted(kind for kind in tellers[0].kinds if kind != "NoPosition"))
     softcaps = [cap for teller in tellers for cap in teller.softcaps]
@@ -249,34 +262,3 @@ def _value(path: str, weight: Weight) -> np.ndarray:
 
 def _itself(value: np.ndarray) -> np.ndarray:
     return value
-
-
-def files(teller: Teller, task: Task, tied: bool, shared: bool, capped: bool) -> dict[str, str]:
-    """The code. `shared`: whether an encoder looks tokens up in the decoder's table."""
-    kinds = {kind: twin.name for kind, twin in teller.kinds.items()}
-    softmax = [kind for kind in SOFTMAX if kind in kinds]
-    first = TWINS[softmax[0]].name if softmax else ""
-    mixing = {kind for kind in kinds if kind in MIXERS}
-    table = "model.decoder" if task is PAIR else "model"
-    constants = {
-        "BLOCKS": repr(sorted(twin.name for twin in teller.kinds.values() if twin.splits)),
-        "SDPA": str(not capped),
-        "FLASH": str(mixing == {"Attention"}),
-        "RECORDED": f'{{"attentions": {first}}}' if softmax else "{}",
-        "TIED": f'{{"lm_head.weight": "{table}.embed_tokens.weight"}}' if tied else "None",
-        "SHARED": '{"encoder.embed_tokens.weight": "decoder.embed_tokens.weight"}' if shared else "None",
-    }
-    sources = [*(twin.source for twin in teller.kinds.values()), task.source]
-    title = f"A model written by Strata, made of {', '.join(sorted(kinds))}. PyTorch and Transformers alone."
-    modeling = compose(sources, _wrapped(title), kinds, constants)
-    lens = {f"{LENS}.py": text_of("lens")} if task.auto == "AutoModelForCausalLM" else {}
-    return {f"{CONFIGURATION}.py": text_of("configuration"), f"{MODELING}.py": modeling, **lens}
-
-
-def _wrapped(title: str) -> str:
-    words, lines = title.split(), [""]
-    for word in words:
-        if len(lines[-1]) + len(word) > 110:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines) + ("\n" if len(lines) > 1 else "")

@@ -16,14 +16,19 @@ from arch.blocks.pre_norm import PreNorm
 from arch.blocks.reordered_norm import ReorderedNorm
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.finite_scalar import FiniteScalar
+from arch.bottlenecks.gated import Gated
+from arch.bottlenecks.gumbel import GumbelSoftmax
+from arch.bottlenecks.lookup_free import LookupFree
 from arch.bottlenecks.residual import Residual
 from arch.bottlenecks.several import Grouped, PerHead
 from arch.bottlenecks.sim_vq import SimVQ
+from arch.bottlenecks.top_k import BatchTopK, TopK
 from arch.bottlenecks.vector_quantized import LearnedCodes, VectorQuantized
 from arch.cost import abstract
 from arch.hf.generated.tier import Generated
 from arch.hf.tiers import joined as joined_trees
 from arch.layers.attention import masks
+from arch.layers.attention.additive import AdditiveAttention, NormedAdditiveAttention
 from arch.layers.attention.cross import CrossAttention
 from arch.layers.attention.feature_maps import PositiveOrthogonal
 from arch.layers.attention.linear import LinearAttention
@@ -47,14 +52,17 @@ from arch.layers.norms.common import LayerNorm, NoNorm, RMSNorm
 from arch.layers.norms.depth_scale import DepthScaled, DepthScaledInput
 from arch.layers.norms.group import GroupNorm
 from arch.layers.positions import Learned, NoPosition, Sinusoidal, T5Relative
-from arch.layers.recurrent.clip import ConstantClip
+from arch.layers.recurrent.clip import AnnealedClip, ConstantClip
 from arch.layers.recurrent.lstm import LSTM, BidirectionalLSTM
 from arch.layers.recurrent.lstm_cell import LSTMCell
 from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
+from arch.models.embedder import Embedder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.encoder_decoder import reading as joined
+from arch.models.gnmt import GNMT
+from arch.models.recurrent import RecurrentDecoder, RecurrentEncoder
 from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
 from arch.params import split
@@ -74,7 +82,7 @@ def drawn(spec):
     def fill(path, leaf):
         name = jax.tree_util.keystr(path)
         noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(leaf.shape).astype(np.float32)
-        return noise if "codes" in name or "fixed" in name else np.ones(leaf.shape, np.float32)
+        return noise if "codes" in name or "fixed" in name else np.ones(leaf.shape, leaf.dtype)
 
     def small(path, leaf):
         name = jax.tree_util.keystr(path)
@@ -180,6 +188,18 @@ CLASSIFIERS = {
 }
 
 
+def embedder(causal=False, **fields):
+    one = block(mask=masks.Causal() if causal else masks.Bidirectional(), norm=LayerNorm())
+    return Embedder(**{"vocab": V, "width": D, "depth": 2, "block": one, "position": NoPosition(), **fields})
+
+
+EMBEDDERS = {
+    "embedder": embedder(),
+    "embedder of an open encoder": embedder(position=Learned(length=24), norm=None, pooling=FirstPooling()),
+    "embedder last, causal": embedder(causal=True, pooling=LastPooling()),
+}
+
+
 def mixing(mixer, **fields):
     return decoder(PreNorm(mixer=mixer, feed_forward=MLP(24)), position=Learned(length=80), **fields)
 
@@ -223,6 +243,7 @@ PAIRS = {
     "pair": pair(),
     "pair post-norm": pair(block(PostNorm, mask=masks.Bidirectional()), block(PostNorm), head=Untied()),
     "pair one table": pair(encoder={"embedding": None}, head=ScaledTied()),
+    "pair one table, head of its own": pair(encoder={"embedding": None}, head=Untied()),
     "pair of widths": pair(
         encoder={"width": 24, "vocab": 13},
         cross=CrossAttention(heads=3, head_dim=8, memory_width=24, qk_norm=RMSNorm(), linear=BIAS),
@@ -232,6 +253,32 @@ PAIRS = {
                     decoder={"position": T5Relative(8, 7, heads=N)}),
     "pair with windows": pair(block(mask=masks.LocalWindow(2)), block(mask=masks.SlidingWindow(4))),
 }  # fmt: skip
+
+
+def translator(cell=LSTMCell(), compat="paper", attention=AdditiveAttention(), depths=(4, 3), head=Untied(), **fields):
+    source = fields.pop("encoder", {})
+    both = {"width": D, "cell": cell, **fields}
+    return GNMT(
+        encoder=RecurrentEncoder(**{**both, "vocab": 13, "depth": depths[0], **source}),
+        decoder=RecurrentDecoder(**{**both, "vocab": V, "depth": depths[1], "compat": compat, "attention": attention}),
+        head=head,
+    )
+
+
+TRANSLATORS = {
+    "translator": translator(),
+    "translator one table": translator(
+        LSTMCell(clip=ConstantClip(0.6), linear=BIAS), "gnmt_v2",
+        NormedAdditiveAttention(units=12, linear=BIAS), (2, 4),
+        ClippedHead(head=Tied(), gamma=3.0), encoder={"vocab": V, "embedding": None}, embedding=Embedding(scale=2.0),
+    ),
+    "translator forward": translator(
+        LSTMCell(clip=AnnealedClip(steps=2)), "gnmt", NormedAdditiveAttention(), (1, 2), residual_from=None,
+        encoder={"vocab": V, "embedding": None},
+    ),
+    "translator one way": translator(depths=(3, 1), encoder={"first": "forward"}, residual_from=2),
+}  # fmt: skip
+PAIRS |= TRANSLATORS
 
 BOTTLENECKS = {
     "codebook between layers": decoder(stack=Sequential(between=((1, Codebook(codes=11, k=2, prenorm="affine")),))),
@@ -246,6 +293,14 @@ BOTTLENECKS = {
     "finite scalars": decoder(
         block(at=(("attn_out", FiniteScalar(levels=(5, 4, 8))), ("mlp_out", Grouped(FiniteScalar(levels=(5, 4)), 16))))
     ),
+    "signs": decoder(block(at=(("attn_out", LookupFree(binary=6)), ("mlp_out", Grouped(LookupFree(binary=4), 8))))),
+    "gumbel codes": decoder(block(at=(("mlp_out", Grouped(GumbelSoftmax(codes=9, temperature=0.5), 2)),))),
+    "sparse": decoder(block(at=(("mlp_out", TopK(codes=48, k=5)),))),
+    "sparse, few bits": decoder(block(at=(("mlp_out", TopK(codes=48, k=5, precision=16)),))),
+    "sparse by batch": decoder(
+        block(at=(("mlp_out", BatchTopK(codes=48, k=5)), ("attn.z", PerHead(BatchTopK(codes=16, k=3, most=8)))))
+    ),
+    "sparse, gated": decoder(stack=Sequential(between=((1, Gated(codes=48, k=20)),))),
     "residual codes": decoder(block(PostNorm, at=(("attn_out", Residual(LearnedCodes(codes=9), 3)),))),
     "codebook, parallel": decoder(block(Parallel, at=(("attn_out", Codebook(9)), ("resid_pre", Codebook(30))))),
 }
@@ -253,4 +308,4 @@ BOTTLENECKS = {
 DECODERS |= RECURRENT | BOTTLENECKS
 ENCODERS |= MIXERS
 
-CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS, **PAIRS}
+CASES = {**DECODERS, **ENCODERS, **CLASSIFIERS, **EMBEDDERS, **PAIRS}

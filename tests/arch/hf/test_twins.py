@@ -194,12 +194,11 @@ def test_two_parts_of_one_name_are_refused():
 
 
 def test_reasons_are_told():
-    from arch.layers.recurrent.clip import AnnealedClip
+    from arch.layers.recurrent.int8_lstm import Int8LSTMCell
     from arch.layers.recurrent.lstm import LSTM
-    from arch.layers.recurrent.lstm_cell import LSTMCell
 
-    with pytest.raises(UnfitError, match="AnnealedClip has no twin in PyTorch: its bound is a count of steps"):
-        planned(mixing(LSTM(cell=LSTMCell(clip=AnnealedClip()))), FACTS)
+    with pytest.raises(UnfitError, match="Int8LSTMCell has no twin in PyTorch: integer arithmetic"):
+        planned(mixing(LSTM(cell=Int8LSTMCell())), FACTS)
     with pytest.raises(UnfitError, match=r"a bottleneck at mlp.post has no twin in PyTorch; at attn.z of Attention, "):
         planned(decoder(block(at=(("mlp.post", Codebook(9)),))), FACTS)
     with pytest.raises(UnfitError, match="gradient=Rotation has no twin"):

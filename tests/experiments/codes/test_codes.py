@@ -1,10 +1,12 @@
 """The codes of a run: what they fire on against a count by hand, their effects against the weights, and the page."""
 
 import base64
+import copy
 import dataclasses
 import gzip
 import json
 import re
+import types
 from collections import Counter
 
 import jax
@@ -17,10 +19,11 @@ from arch.decode.steered import Activate, Steered
 from arch.models.base import Inputs
 from arch.spec import UserError
 from arch.taps import Tap
+from experiments.codes import seeds
 from experiments.codes.contexts import gather
 from experiments.codes.effects import effects
 from experiments.codes.reading import Read, Reader, Site
-from experiments.codes.seeds import compare, overlaps
+from experiments.codes.seeds import overlaps
 from experiments.codes.steering import activate, activation, number, steered
 from experiments.config import render
 from experiments.config.load import load
@@ -231,8 +234,54 @@ def test_codes_of_two_runs_are_compared_whatever_they_are_called(reader, home):
     assert min(one.shuffled for one in found.values()) < 0.9
     fresh = dataclasses.replace(opened, state={**opened.state, "params": opened.program.start()["params"]})
     assert overlaps(opened, fresh, tokens=1000)["mlp_out layer 1"].matched < 1.0
-    same = compare(str(home / "run"), str(home / "run"), tokens=200)
-    assert {one.matched for one in same.values()} == {1.0}
+
+
+def test_the_codes_of_two_folders_are_a_table(launch, home):
+    status, out, err = launch("codes", home / "run", home / "run", "--read=200")
+    assert (status, err) == (0, "")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if " layer " in line]
+    assert [row[:2] for row in rows] == [[f"{site} layer {n}", "1.000"] for site in ("attn.z", "mlp_out") for n in "01"]
+    for _, matched, shuffled, difference in rows:
+        assert float(matched) - float(shuffled) == pytest.approx(float(difference), abs=1.5e-3)
+    assert min(float(row[2]) for row in rows) < 0.9
+
+
+def other_data(opened, **fields):
+    """A run whose data say something else of themselves."""
+    dataset = copy.copy(opened.dataset)
+    vars(dataset).update(fields)
+    return dataclasses.replace(opened, dataset=dataset)
+
+
+def test_runs_that_are_not_compared(launch, reader, home, monkeypatch):
+    opened = reader.opened
+    with pytest.raises(UserError, match=r"^codes are compared on the same tokens: the two runs have other data$"):
+        overlaps(opened, other_data(opened, fingerprint="other"))
+    with pytest.raises(UserError, match=r"^codes are compared on the same tokens: .* other tokenizers$"):
+        overlaps(opened, other_data(opened, tokenizer=types.SimpleNamespace(fingerprint="other"), fingerprint="other"))
+    row = np.arange(9)
+    read = [{seeds.TOKENS: row, "mlp_out layer 0": row[:, None]}, {seeds.TOKENS: row, "attn.z layer 0": row[:, None]}]
+    monkeypatch.setattr(seeds, "_codes", lambda opened, tokens, name: dict(read[name == "second"]))
+    with pytest.raises(UserError, match=r"no site with codes in common: mlp_out layer 0; attn\.z layer 0$"):
+        overlaps(opened, opened, names=("first", "second"))
+    read[1][seeds.TOKENS] = row + 1
+    with pytest.raises(UserError, match=r"the objectives of the two runs hide or cut others$"):
+        overlaps(opened, opened, names=("first", "second"))
+    for words, message in (
+        (("one", "two"), "one: "),
+        ((home / "run", home / "run", f"--out={home}"), "codes of two runs are a table alone: leave out --out"),
+    ):
+        status, _, err = launch("codes", *words)
+        assert status == 2
+        assert err.startswith(message)
+        assert len(err.splitlines()) == 1
+
+
+def test_which_of_two_runs_has_no_codes(home, reader):
+    bare = load(str(home / "mine.py:bare")).spec
+    program = prepare(bare, reader.opened.dataset.description)
+    with pytest.raises(UserError, match=r"^runs/bare: codes: this Decoder has no codebooks"):
+        overlaps(reader.opened, TrainedRun(program, program.start(), reader.opened.dataset, 0), 10, ("a", "runs/bare"))
 
 
 @pytest.fixture
@@ -267,8 +316,8 @@ def test_what_codes_refuses(launch, home, reader, tmp_path):
     program = prepare(bare, reader.opened.dataset.description)
     with pytest.raises(UserError, match="this Decoder has no codebooks; put some in"):
         Reader(TrainedRun(program, program.start(), reader.opened.dataset, 0))
-    status, _, err = launch("codes", "one", "two")
-    assert "codes takes one run folder" in err
+    status, _, err = launch("codes", "one", "two", "three")
+    assert "codes takes one run folder, or two to compare" in err
     blocked = tmp_path / "file"
     blocked.write_text("")
     status, _, err = launch("codes", str(home / "run"), "--read=10", f"--out={blocked}")

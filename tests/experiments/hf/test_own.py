@@ -13,7 +13,9 @@ from arch.hf.family import Facts
 from arch.hf.folder import write
 from arch.layers.norms.common import RMSNorm
 from arch.models.classifier import Classifier
+from arch.models.embedder import Embedder
 from arch.models.encoder_decoder import EncoderDecoder
+from arch.models.gnmt import GNMT
 from arch.spec import UserError
 from experiments.config import load, render
 from experiments.hf import every, own
@@ -25,7 +27,9 @@ from tests.arch.hf.generated_cases import CASES, drawn, planned
 from train import loop
 from train.data.without_rows import WithoutRows
 from train.objectives.classification import Classification
+from train.objectives.contrastive import Contrastive
 from train.objectives.next_token import NextToken
+from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.run import Run
 from train.starts.start import FromRun
 from train.trained import open_run
@@ -96,19 +100,28 @@ def test_a_training_exports_and_the_last_export_is_its_run_again(home):
     assert earlier != (home / "run" / "export" / "3" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("name", [pytest.param("pair post-norm", marks=pytest.mark.slow), "classifier first"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("pair post-norm", "translator forward", "embedder")),
+        "classifier first",
+    ],
+)
 def test_other_kinds_of_models_come_back(name, tmp_path):
     spec = CASES[name]
     held = Run(model=spec, data=WithoutRows(spec.vocab), objective=NextToken())
     write(planned(spec, Facts(bos=0, eos=1)), tmp_path / "out", files={own.FILE: own.text(held)})
     run = import_(str(tmp_path / "out"), str(tmp_path / "run"), note=lambda line: None)
     assert run.model == spec
-    assert isinstance(spec, EncoderDecoder) or (isinstance(spec, Classifier) and run.objective == Classification())
+    assert run.objective == OBJECTIVES[type(spec)]
     _, params, buffers = drawn(spec)
-    assert not buffers
     found = open_run(run, tmp_path / "run")
-    held, _ = jax.tree_util.tree_flatten_with_path({"params": params, "buffers": {}})
+    held, _ = jax.tree_util.tree_flatten_with_path({"params": params, "buffers": buffers})
     same({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in held}, arrays(found), fresh="")
+
+
+OBJECTIVES = {EncoderDecoder: SequenceToSequence(), GNMT: SequenceToSequence(), Classifier: Classification(),
+              Embedder: Contrastive()}  # fmt: skip
 
 
 def changed(home, to, change):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from .lstm import StrataRecurrence
+from .recurrence import StrataRecurrence
 
 
 class StrataBothDirections(nn.Module):
@@ -14,7 +14,7 @@ class StrataBothDirections(nn.Module):
 
     def forward(self, hidden_states, document):
         ways = (self.forwards, self.backwards)
-        return torch.cat([way.clipped(way(hidden_states, document)[0]) for way in ways], dim=-1)
+        return torch.cat([way.output(way(hidden_states, document)[0], hidden_states) for way in ways], dim=-1)
 
 
 class StrataBidirectionalLSTM(nn.Module):

@@ -3,23 +3,19 @@
 import torch
 from torch import nn
 
+from .projected import StrataProjected
+
 
 class StrataFiniteScalar(nn.Module):
     def __init__(self, part, width):
         super().__init__()
         self.levels, self.eps = part["levels"], part["eps"]
-        self.projected = nn.Module()
-        if len(self.levels) != width:
-            self.projected.to_levels = nn.Linear(width, len(self.levels))
-            self.projected.from_levels = nn.Linear(len(self.levels), width)
+        self.projected = StrataProjected(width, len(self.levels))
 
     def forward(self, states):
         levels = torch.tensor(self.levels, device=states.device, dtype=torch.float32)
-        inside = hasattr(self.projected, "to_levels")
-        numbers = self.projected.to_levels(states).float() if inside else states.float()
+        numbers = self.projected.down(states)
         half, offset = (levels - 1) * (1 - self.eps) / 2, torch.where(levels % 2 == 1, 0.0, 0.5)
         bounded = torch.tanh(numbers + torch.tan(offset / half)) * half - offset
         rounded = bounded.round().detach() + (bounded - bounded.detach())
-        values = rounded / (levels // 2)
-        values = self.projected.from_levels(values.to(states.dtype)) if inside else values
-        return values.to(states.dtype)
+        return self.projected.up(rounded / (levels // 2), states)

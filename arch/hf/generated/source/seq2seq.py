@@ -6,7 +6,6 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import can_return_tuple
 
 from .core import CACHE, make
-from .pair import StrataPairModel
 from .pretrained import StrataPreTrainedModel
 
 
@@ -15,7 +14,7 @@ class StrataForConditionalGeneration(StrataPreTrainedModel, GenerationMixin):
 
     def __init__(self, config):
         super().__init__(config)
-        self.model = StrataPairModel(config)
+        self.model = BASE(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.head = make(config.parts["head"], config)
         self.post_init()

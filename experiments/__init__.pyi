@@ -309,6 +309,11 @@ from train.objectives.masked_lm import MaskedNextToken as MaskedNextToken
 from train.objectives.next_token import NextToken as NextToken
 from train.objectives.policy_gradient import PolicyGradient as PolicyGradient
 from train.objectives.prefix_lm import PrefixLM as PrefixLM
+from train.objectives.prefix_sources import GoldPrefixes as GoldPrefixes
+from train.objectives.prefix_sources import PrefixSource as PrefixSource
+from train.objectives.prefix_sources import StudentPrefixes as StudentPrefixes
+from train.objectives.prefix_sources import TeacherPrefixes as TeacherPrefixes
+from train.objectives.prefix_sources import WrittenPrefixes as WrittenPrefixes
 from train.objectives.rewards import GLEU as GLEU
 from train.objectives.rewards import Reward as Reward
 from train.objectives.sequence_to_sequence import SequenceToSequence as SequenceToSequence

@@ -232,6 +232,7 @@ from experiments.suites.fine_tuned import SameText as SameText
 from experiments.suites.int8 import Int8 as Int8
 from experiments.suites.likelihood import Cloze as Cloze
 from experiments.suites.likelihood import TokenScore as TokenScore
+from experiments.suites.pair_retrieval import PairRetrieval as PairRetrieval
 from experiments.suites.prototypes import PrototypeExplanation as PrototypeExplanation
 from experiments.suites.recovery import Recovery as Recovery
 from experiments.suites.retrieval import Retrieval as Retrieval

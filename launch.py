@@ -52,7 +52,7 @@ SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each poi
 SUITE = flags.DEFINE_string(
     "suite",
     None,
-    "evaluate: the scores of a suite: language, translation, fine_tuned, recovery, or MODULE:NAME.",
+    "evaluate: the scores of a suite: language, translation, fine_tuned, retrieval, recovery, or MODULE:NAME.",
 )
 CELLS = define_path("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "

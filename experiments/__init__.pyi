@@ -232,6 +232,7 @@ from experiments.suites.fine_tuned import SameText as SameText
 from experiments.suites.int8 import Int8 as Int8
 from experiments.suites.likelihood import Cloze as Cloze
 from experiments.suites.likelihood import TokenScore as TokenScore
+from experiments.suites.pair_retrieval import PairRetrieval as PairRetrieval
 from experiments.suites.prototypes import PrototypeExplanation as PrototypeExplanation
 from experiments.suites.recovery import Recovery as Recovery
 from experiments.suites.retrieval import Retrieval as Retrieval
@@ -309,6 +310,11 @@ from train.objectives.masked_lm import MaskedNextToken as MaskedNextToken
 from train.objectives.next_token import NextToken as NextToken
 from train.objectives.policy_gradient import PolicyGradient as PolicyGradient
 from train.objectives.prefix_lm import PrefixLM as PrefixLM
+from train.objectives.prefix_sources import GoldPrefixes as GoldPrefixes
+from train.objectives.prefix_sources import PrefixSource as PrefixSource
+from train.objectives.prefix_sources import StudentPrefixes as StudentPrefixes
+from train.objectives.prefix_sources import TeacherPrefixes as TeacherPrefixes
+from train.objectives.prefix_sources import WrittenPrefixes as WrittenPrefixes
 from train.objectives.rewards import GLEU as GLEU
 from train.objectives.rewards import Reward as Reward
 from train.objectives.sequence_to_sequence import SequenceToSequence as SequenceToSequence

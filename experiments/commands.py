@@ -125,6 +125,9 @@ def evaluate(command: Command, folder: str, suite: str | None = None) -> None:
             print(f"{folder}, step {opened.step:,}, suite {suite} on {split}")
             for name, value in found.items():
                 print(f"{name:<28} {value:.4f}")
+            for model in (one for each in scores for one in each.baselines(opened.dataset, split)):
+                told = " ".join(f"{name} {value:.4f}" for name, value in model.values.items())
+                print(f"baseline     {model.name} {told}")
         return
     opened = open_run(run, folder)
     metrics = opened.evaluate()

@@ -1,5 +1,6 @@
 """An encoder-decoder from the command line: text typed by a person, beams, scores, a picture, and what is refused."""
 
+import dataclasses
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,9 @@ from arch.spec import UserError
 from arch.taps import Tap
 from experiments.attention_picture import draw, weights
 from experiments.config.load import load
+from experiments.study.baselines import baselines
+from experiments.study.claims.claims import Better
+from experiments.study.study import Study
 from experiments.suites import translation
 from experiments.suites.base import Asked
 from tests.launching import launched
@@ -112,9 +116,10 @@ def test_scores_of_translations(launch, opened, monkeypatch):
     status, out, _ = launch("evaluate", "--suite=translation")
     assert status == 0
     assert "suite translation on test" in out
-    assert {"bleu", "chrf_score", "gleu_score", "length_ratio", "next_token_loss"} <= {
+    assert {"bleu", "chrf_score", "gleu_score", "token_accuracy", "length_ratio", "next_token_loss"} <= {
         line.split()[0] for line in out.splitlines() if line
     }
+    assert "\nbaseline     copying bleu " in out
 
     def copied(share):
         def generate(model, prompts, new, *, strategy, stop, source):
@@ -131,12 +136,48 @@ def test_scores_of_translations(launch, opened, monkeypatch):
     monkeypatch.setattr(translation, "generate", copied(1))
     found = score.measure(asked)
     assert found == pytest.approx(
-        {"x_bleu": 100.0, "x_chrf_score": 100.0, "x_gleu_score": 1.0, "x_length_ratio": 1.0}, abs=1e-4
+        {"x_bleu": 100.0, "x_chrf_score": 100.0, "x_gleu_score": 1.0, "x_token_accuracy": 1.0, "x_length_ratio": 1.0},
+        abs=1e-4,
     )
     monkeypatch.setattr(translation, "generate", copied(0.5))
     half = score.measure(asked)
     assert half["x_length_ratio"] == pytest.approx(0.5, abs=0.1)
+    assert half["x_token_accuracy"] == pytest.approx(0.5, abs=0.1)
     assert all(half[name] < found[name] for name in ("x_bleu", "x_chrf_score", "x_gleu_score"))
+
+
+def test_copying_is_scored_as_a_model_that_writes_its_source(opened, monkeypatch):
+    """And stands in a study beside what counting reaches, on the split that is judged."""
+    score = translation.Translation(rows=4, batch=3, called="x")
+    asked = Asked(opened, "test", 4)
+
+    def generate(model, prompts, new, *, strategy, stop, source):
+        rows = np.pad(source.tokens, ((0, 0), (0, new)))[:, :new]
+        return Decoded(rows, (source.segments.sum(axis=1) - 1).astype(int), np.zeros(rows.shape))
+
+    (found,) = score.baselines(opened.dataset, "test")
+    monkeypatch.setattr(translation, "generate", generate)
+    assert (found.name, found.values, found.bar) == ("copying", score.measure(asked), False)
+
+    pairs = [
+        tuple(opened.dataset.tokenizer.decode(row[there > 0]) for row, there in zip(*of, strict=True))
+        for of in (
+            (asked.rows["source"], asked.rows["source_segments"]),
+            (asked.rows["tokens"], asked.rows["segments"]),
+        )
+    ]
+    same = sum(a == b for one, two in zip(*pairs, strict=True) for a, b in zip(one, two, strict=False))
+    assert found.values["x_token_accuracy"] == pytest.approx(same / sum(map(len, pairs[1])))
+    assert 0 < found.values["x_token_accuracy"] < 1
+    lengths = (sum(len(one.encode()) for one in side) for side in pairs)
+    assert found.values["x_length_ratio"] == pytest.approx(next(lengths) / next(lengths))
+
+    run = opened.program.run
+    arms = {"a": run, "b": dataclasses.replace(run, steps=2)}
+    study = Study("?", arms, (Better("a", than="b"),), metric="val/loss", suite=(score,), seeds=2)
+    rows = baselines(study)
+    assert [row["name"] for row in rows] == ["unigram", "bigram", "trigram", "copying"]
+    assert rows[-1]["values"] == {f"suite/{name}": value for name, value in found.values.items()}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,8 @@ class Forward:
         if self.task.draw is None:
             return inputs, targets
         model = merge(self.graphdef, *jax.lax.stop_gradient((params, buffers)))
-        return jax.lax.stop_gradient(self.task.draw(model, inputs, targets, keys))
+        drawn = self.task.draw(model, inputs, targets, keys, **self.beside.models(self.frozen))
+        return jax.lax.stop_gradient(drawn)
 
 
 def tokens_read(inputs: Inputs) -> jax.Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,23 +18,33 @@ from arch.context import Context, Memory
 from arch.layers.caches import Room
 from arch.layers.embeddings import Head, Untied
 from arch.models.base import Cache, Inputs, Model, Network, Output, Seq2Seq
+from arch.models.passed_state import begun_from
 from arch.models.recurrent import DecoderLayers, EncoderLayers, RecurrentDecoder, RecurrentEncoder
 from arch.models.trunk import placed
-from arch.spec import Problem, UserError
+from arch.spec import Problem, UserError, one_of
 
 
 @dataclasses.dataclass(frozen=True)
 class GNMT(Model, Seq2Seq):
-    """The two halves, of any depth each, and a head over the decoder's vocabulary."""
+    """The two halves, of any depth each, and a head over the decoder's vocabulary.
+
+    `compat` "pass_hidden_state": the decoder begins with the states of the encoder, as tensorflow/nmt has it on request
+    (`passed_state.py`); "paper": with zeros.
+    """
 
     encoder: RecurrentEncoder = RecurrentEncoder()
     decoder: RecurrentDecoder = RecurrentDecoder()
     head: Head = Untied()
+    compat: Literal["paper", "pass_hidden_state"] = "paper"
 
     def problems(self) -> Iterator[Problem]:
         for name in ("vocab", "width") if self.encoder.embedding is None else ():
             if (own := getattr(self.encoder, name)) != (other := getattr(self.decoder, name)):
                 yield Problem(f"encoder.{name}", own, f"must be the decoder's, {other}, to share its embedding")
+        yield from one_of(self, "compat", ("paper", "pass_hidden_state"))
+        for name in ("depth", "width") if self.compat == "pass_hidden_state" else ():
+            if (own := getattr(self.encoder, name)) != (other := getattr(self.decoder, name)):
+                yield Problem(f"encoder.{name}", own, f"must be the decoder's, {other}, to pass it the states")
 
     @property
     def vocab(self) -> int:
@@ -60,6 +70,7 @@ class GNMTNetwork(Network):
     def __init__(self, spec: GNMT, key: jax.Array):
         self.encoder = EncoderLayers(spec.encoder, spec.encoder.maker(key, "encoder"))
         self.decoder = DecoderLayers(spec.decoder, spec.encoder.memory, spec.decoder.maker(key, "decoder"))
+        self.passes = spec.compat == "pass_hidden_state"
         self.head = spec.head.build(spec.decoder.vocab, spec.decoder.width, spec.decoder.maker(key, "head"))
 
     def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32, snapshots: int = 0) -> Cache:
@@ -67,20 +78,34 @@ class GNMTNetwork(Network):
         return Cache.empty(self.decoder.init_cache(room), room)
 
     def forward(self, inputs, ctx, cache):
-        memory = None
+        memory, states = None, None
         if inputs.source is not None:
-            memory = self.encode(inputs.source, ctx.scope("encoder"))
+            memory, states = self.encode(inputs.source, ctx.scope("encoder"))
         elif cache is None:
             raise UserError("a GNMT needs Inputs(tokens=..., source=Inputs(tokens=...))")
         inner, cache = placed(inputs, ctx.scope("decoder").replace(memory=memory), cache)
+        if states is not None:
+            tokens: Any = inputs.tokens
+            empty = self.decoder.init_cache(Room(tokens.shape[0], 0)) if inner.cache is None else inner.cache
+            inner = inner.replace(cache=begun_from(empty, states))
         z_BTD, layers = self.decoder(inputs, inner)
         cache = None if cache is None else dataclasses.replace(cache, layers=layers)
         return Output(ctx.tap("logits", self.head(ctx.asked(z_BTD), self.decoder.embedding)), cache, z_BTD)
 
-    def encode(self, source: Inputs, ctx: Context) -> Memory:
-        """What the decoder attends to of `source`."""
+    def encode(self, source: Inputs, ctx: Context) -> tuple[Memory, Any]:
+        """What the decoder attends to of `source`, and the states that it begins with; None: zeros.
+
+        Raises:
+          UserError: states that are to be passed, of rows of several pairs.
+        """
         ctx, _ = placed(source, ctx, None)
         table = None if hasattr(self.encoder, "embedding") else self.decoder.embedding
-        z_BSD = self.encoder(source, ctx, table)
+        if self.passes:
+            if source.positions is not None:
+                raise UserError("GNMT(compat='pass_hidden_state') passes the states of one source a row: the data must "
+                                "not pack several pairs into one")  # fmt: skip
+            tokens: Any = source.tokens
+            ctx = ctx.replace(cache=self.encoder.init_cache(Room(tokens.shape[0], 0)))
+        z_BSD, states = self.encoder(source, ctx, table)
         positions = np.arange(z_BSD.shape[1], dtype=np.int32)[None] if source.positions is None else source.positions
-        return Memory(z_BSD, source.segments, positions)
+        return Memory(z_BSD, source.segments, positions), states

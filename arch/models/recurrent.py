@@ -121,12 +121,20 @@ class EncoderLayers(nnx.Module):
         self.rate = spec.dropout
         self.layers = _layers(spec, spec.reads, make)
 
-    def __call__(self, source: Inputs, ctx: Context, embedding: EmbeddingLayer | None = None) -> Float[Array, "B S M"]:
+    def init_cache(self, room: Room) -> dict[str, Any]:
+        """For the states that it ends in."""
+        return {"first": self.first.init_cache(room), "layers": self.layers.init_cache(room)}
+
+    def __call__(
+        self, source: Inputs, ctx: Context, embedding: EmbeddingLayer | None = None
+    ) -> tuple[Float[Array, "B S M"], Any]:
+        """The last layer's output, and the caches with the states that all layers end in; None without caches."""
         x_BSD = _embedded(embedding or self.embedding, source, ctx, self.rate)
-        own = ctx.tap.at(0)
-        z, _ = self.first(ctx.replace(tap=own), {"x": x_BSD})
-        z = own("resid_post", z)
-        return ctx.tap("memory", self.layers(constrain(z, RESIDUAL_AXES), ctx, own.collect()).x)
+        own, cache = ctx.tap.at(0), ctx.cache or {"first": None, "layers": None}
+        z, first = self.first(ctx.replace(tap=own, cache=cache["first"]), {"x": x_BSD})
+        z = constrain(own("resid_post", z), RESIDUAL_AXES)
+        z, layers = self.layers(z, ctx.replace(cache=cache["layers"]), own.collect())
+        return ctx.tap("memory", z), None if ctx.cache is None else {"first": first, "layers": layers}
 
 
 class DecoderLayers(nnx.Module):

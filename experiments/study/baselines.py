@@ -18,7 +18,8 @@ def data_name(run: Run) -> str:
 
 
 def baselines(study: Study) -> list[dict[str, Any]]:
-    """The rows of `Results.baselines`, weakest first, of the split that claims are judged on.
+    """The rows of `Results.baselines`, weakest first, of the split that claims are judged on: of the objective of each
+    data set, then of the scores of the suite.
 
     Raises:
       UserError: data that is not there.
@@ -29,8 +30,11 @@ def baselines(study: Study) -> list[dict[str, Any]]:
         dataset = run.data.build()
         if split not in dataset.rows:
             continue
-        for one in run.objective.baselines(dataset, split):
-            values = {f"{prefix(split)}/{metric}": float(value) for metric, value in one.values.items()}
+        told = [(prefix(split), one) for one in run.objective.baselines(dataset, split)]
+        asked = [one for one in study.suite if not one.refusal(run)]
+        told += [("suite", one) for score in asked for one in score.baselines(dataset, split)]
+        for begin, one in told:
+            values = {f"{begin}/{metric}": float(value) for metric, value in one.values.items()}
             found.append({"data": name, "name": one.name, "bar": one.bar, "values": values})
     return found
 

@@ -20,10 +20,18 @@ from arch.models.base import Inputs, Output
 from arch.params import merge, split
 from arch.spec import Problem, Spec, UserError, at_least
 from experiments.suites.exhibits import Exhibit
+from train.data.base import Dataset
+from train.data.baselines import Baseline
 from train.run import Run
 from train.trained import TrainedRun
 
 Rows = Mapping[str, np.ndarray]
+
+
+def first(dataset: Dataset, split: str, rows: int) -> Rows:
+    """The first rows of a split, `rows` at most."""
+    there = dataset.rows[split]
+    return there.gather(np.arange(min(rows, len(there))))
 
 
 class Asked:
@@ -40,9 +48,8 @@ class Asked:
     def __init__(
         self, opened: TrainedRun, split: str, rows: int, batch: int = 32, curve: Sequence[Mapping[str, float]] = ()
     ):
-        there = opened.dataset.rows[split]
         self.opened, self.split, self.batch, self.curve = opened, split, batch, curve
-        self.rows: Rows = there.gather(np.arange(min(rows, len(there))))
+        self.rows = first(opened.dataset, split, rows)
 
     @property
     def run(self) -> Run:
@@ -96,6 +103,10 @@ class Score(Spec, abc.ABC):
     @abc.abstractmethod
     def measure(self, asked: Asked) -> dict[str, float]:
         """Name -> value."""
+
+    def baselines(self, dataset: Dataset, split: str) -> tuple[Baseline, ...]:
+        """What models that learn nothing reach on the same rows, in the names of `measure`; none here."""
+        return ()
 
     def show(self, asked: Asked) -> Iterator[Exhibit]:
         """What the report shows of it beside the numbers; nothing by default."""

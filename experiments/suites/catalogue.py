@@ -9,6 +9,7 @@ from arch.spec import UserError
 from experiments.suites.base import Score
 from experiments.suites.fine_tuned import ReplacedTokens, SameText
 from experiments.suites.likelihood import Choice, Cloze, NextToken
+from experiments.suites.pair_retrieval import PairRetrieval
 from experiments.suites.recovery import Recovery
 from experiments.suites.retrieval import Retrieval
 from experiments.suites.translation import Translation
@@ -23,10 +24,14 @@ TRANSLATION: tuple[Score, ...] = (NextToken(), Translation())
 FINE_TUNED: tuple[Score, ...] = (ReplacedTokens(), SameText())
 """Tasks that both families are trained for alike. In the first both sides of a token matter."""
 
+RETRIEVAL: tuple[Score, ...] = (Retrieval(), PairRetrieval())
+"""Texts found by their vectors, the second with hard negatives: for models of English text."""
+
 SUITES: Mapping[str, tuple[Score, ...]] = {
     "language": LANGUAGE,
     "translation": TRANSLATION,
     "fine_tuned": FINE_TUNED,
+    "retrieval": RETRIEVAL,
     "recovery": (Recovery(),),
 }
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 
 from arch.answers import Sum
-from arch.models.base import Inputs, Model, Network, Output
+from arch.models.base import Inputs, Model, Output
 from arch.spec import Spec, SpecError
 from train.data.base import Dataset
 from train.data.baselines import Baseline
@@ -53,13 +53,13 @@ class Task(NamedTuple):
       draw: `(model, inputs, targets, keys) -> (inputs, targets)`, for a task whose inputs the model makes itself, such
         as continuations that it is then judged on: what the forward pass reads in place of what `prepare` made. `model`
         is the network; no gradient goes through what it answers here, nor do its losses and statistics count. A row of
-        the batch may become several, one after another. None: nothing is drawn.
+        the batch may become several, one after another. Models beside come as for `prepare`. None: nothing is drawn.
     """
 
     prepare: Callable[..., tuple[Inputs, Any]]
     loss: Callable[[Output, Any], Loss]
     losses: Callable[[Output, Any], Mapping[str, Sum]] = lambda output, targets: {}
-    draw: Callable[[Network, Inputs, Any, jax.Array], tuple[Inputs, Any]] | None = None
+    draw: Callable[..., tuple[Inputs, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,17 @@
 
 Teacher and student may be of different kinds, as in distillation across architectures (arXiv 2501.16273): each reads
 the batch as its own objective has it, a decoder-only teacher source and target in one row, an encoder-decoder student
-as two. The j-th target of a row is the same token for both, and there their distributions are compared. Prefixes are
-those of the data. Vocabularies of unequal size are cut to the smaller one before the softmax.
+as two. The j-th target of a row is the same token for both, and there their distributions are compared. Vocabularies
+of unequal size are cut to the smaller one before the softmax.
+
+The prefixes y_<t after which they are compared are those of the data, or are written by the student or the teacher
+(`prefix_sources.py`), while the student's own loss stays that of the data (arXiv 2501.16273, released code):
+
+    L = alpha * mean over sources x of 1/|y| sum_t D(p_teacher(. | y_<t, x) | p_student(. | y_<t, x)),  y ~ the writer
+        + (1 - alpha) * the student's own loss
+
+with the mean over a sentence's own steps as in GKD (arXiv 2306.13649, section 3), y held fixed: no gradient goes
+through the writing.
 """
 
 from __future__ import annotations
@@ -23,16 +32,33 @@ from arch.models.base import Output
 from arch.spec import Problem, above, between, one_of
 from train.objectives.base import Objective, Task
 from train.objectives.divergences import Divergence, ForwardKL
+from train.objectives.prefix_sources import GoldPrefixes, PrefixSource, WrittenPrefixes
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.objectives.tokens import Targets
 from train.starts.frozen import Pretrained
 
 
 class Taught(NamedTuple):
-    """The student's own targets, and the logits [B, T, V] of the teacher where they stand."""
+    """What a batch of B rows teaches.
+
+    Attributes:
+      own: the student's own targets.
+      logits: [B, T, V], the teacher's where the student's steps are.
+      weights: float32 [B, T], of D at each step.
+      counts: float32 [B], what each row adds to what the sum of D is divided by; it depends on the batch alone.
+    """
 
     own: Targets
     logits: jax.Array
+    weights: jax.Array
+    counts: jax.Array
+
+
+class Unwritten(NamedTuple):
+    """The student's own targets, and the batch whose targets are to be written."""
+
+    own: Targets
+    batch: Mapping[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +71,7 @@ class Distill(Objective):
       teacher: a model and where its parameters come from.
       objective: how the student reads a batch, and its own loss; an objective over tokens.
       reads: how the teacher reads the same batch; None: as the student.
+      prefixes: after what both are compared; written ones need pairs, one a row.
       divergence: D.
       alpha: the share of the divergence.
       temperature: what logits are divided by in D, which is multiplied by its square (arXiv 1503.02531, section 2).
@@ -54,6 +81,7 @@ class Distill(Objective):
     teacher: Pretrained
     objective: Objective = SequenceToSequence()
     reads: Objective | None = None
+    prefixes: PrefixSource = GoldPrefixes()
     divergence: Divergence = ForwardKL()
     alpha: float = 0.9
     temperature: float = 1.0
@@ -67,6 +95,10 @@ class Distill(Objective):
             one = getattr(self, field)
             if one is not None and (one.unit != "tokens" or one.frozen):
                 yield Problem(field, one, "must be an objective over tokens without frozen models of its own")
+            elif one is not None and self.written and not isinstance(one, SequenceToSequence):
+                kind = type(self.prefixes).__name__
+                allowed = f"must read pairs for {kind}: SequenceToSequence, Concatenated or PrefixConcatenated"
+                yield Problem(field, one, allowed)
 
     unit = "tokens"
 
@@ -84,6 +116,11 @@ class Distill(Objective):
         """How the teacher reads."""
         return self.reads or self.objective
 
+    @property
+    def written(self) -> bool:
+        """Whether a model writes the prefixes."""
+        return isinstance(self.prefixes, WrittenPrefixes)
+
     def needs(self, description):
         return self.objective.needs(description)
 
@@ -97,6 +134,8 @@ class Distill(Objective):
     def unfit(self, model, description):
         yield from super().unfit(model, description)
         yield from self.reading.unfit(self.teacher.model, description)
+        if self.written and "positions" in description.arrays:
+            yield self.invalid("prefixes", "must be GoldPrefixes() for rows of several pairs: others write one a row")
 
     def build(self, description):
         student, teacher = self.objective.build(description), self.reading.build(description)
@@ -104,13 +143,42 @@ class Distill(Objective):
             if one.draw is not None:
                 raise self.invalid(field, "must read what the data have: it draws its inputs from the model itself")
 
-        def prepare(batch: Any, keys: jax.Array, **models: Any) -> tuple[Any, Taught]:
-            inputs, own = student.prepare(batch, keys)
-            read, told = teacher.prepare(batch, keys)
+        def taught(own: Targets, batch: Any, keys: jax.Array, told: Targets, models: Any) -> Taught:
+            """Of `batch`, whose targets are `told` for the student."""
+            read, theirs = teacher.prepare(batch, keys)
             logits = jax.lax.stop_gradient(models["teacher"](read).logits)
-            return inputs, Taught(own, aligned(logits, told.weights, own.weights))
+            weights, counts = self.weigh(own, told)
+            return Taught(own, aligned(logits, theirs.weights, told.weights), weights, counts)
 
-        return Task(prepare, lambda output, targets: self.own(student.loss(output, targets.own)), self.divergences)
+        def prepare(batch: Any, keys: jax.Array, **models: Any) -> tuple[Any, Any]:
+            inputs, own = student.prepare(batch, keys)
+            return inputs, Unwritten(own, batch) if self.written else taught(own, batch, keys, own, models)
+
+        def draw(model: Any, inputs: Any, left: Unwritten, keys: jax.Array, **models: Any) -> tuple[Any, Taught]:
+            """Each row becomes two: the target of the data, and what was written."""
+            assert isinstance(self.prefixes, WrittenPrefixes)
+            writer, read = self.prefixes.writer((model, student), (models["teacher"], teacher))
+            batch = self.prefixes.batch(writer, lambda b: read.prepare(b, keys), left.batch, keys, description.vocab)
+            more, told = student.prepare(batch, keys)
+            both = jax.tree.map(lambda a, b: jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:]), inputs, more)
+            return both, taught(left.own, batch, keys, told, models)
+
+        def loss(output: Output, targets: Taught) -> Any:
+            rows = dataclasses.replace(output, logits=output.logits[:: self.prefixes.rows])
+            return self.own(student.loss(rows, targets.own))
+
+        return Task(prepare, loss, self.divergences, draw if self.written else None)
+
+    def weigh(self, own: Targets, told: Targets) -> tuple[jax.Array, jax.Array]:
+        """`Taught.weights` and `Taught.counts` of rows whose targets in the data are `own`, and `told` where D is."""
+        there = (told.weights > 0).astype(jnp.float32)
+        if self.compat == "unmasked":
+            return jnp.ones_like(there), jnp.full(there.shape[:1], there.shape[1], jnp.float32)
+        if self.written:
+            count = jnp.any(own.weights > 0, axis=1).astype(jnp.float32)
+            length = jnp.maximum(jnp.sum(there, axis=1, keepdims=True), 1.0)
+            return there * count[:, None] / length, count
+        return there, jnp.sum(there, axis=1)
 
     def own(self, loss: Any) -> Any:
         """The student's own loss, with its share."""
@@ -118,13 +186,11 @@ class Distill(Objective):
 
     def divergences(self, output: Output, targets: Taught) -> dict[str, Sum]:
         """The divergence over all targets, with its share."""
-        both = targets.logits, output.logits
+        both = targets.logits, output.logits[self.prefixes.rows - 1 :: self.prefixes.rows]
         p, q = (self.log_probabilities(logits, min(x.shape[-1] for x in both)) for logits in both)
-        weights = (targets.own.weights > 0).astype(jnp.float32)
-        if self.compat == "unmasked":
-            weights = jnp.ones_like(weights)
         scale = self.alpha * self.temperature**2
-        return {"distillation": Sum(scale * jnp.sum(self.divergence(p, q) * weights), jnp.sum(weights))}
+        total = jnp.sum(self.divergence(p, q) * targets.weights)
+        return {"distillation": Sum(scale * total, jnp.sum(targets.counts))}
 
     def log_probabilities(self, logits: jax.Array, vocab: int) -> jax.Array:
         """log softmax of the first `vocab` logits, float32."""

@@ -84,6 +84,9 @@ class BidirectionalLSTMLayer(nnx.Module):
         return Result(self.o(self.both(ctx, {"x": x_BTD}).x))
 
 
+WAYS = ("forward", "backward")
+
+
 class BothDirections(nnx.Module):
     """[forward; backward] of every token, [B, T, 2H]. Tap sites: forward.lstm.h, backward.lstm.h, and those of c."""
 
@@ -91,6 +94,14 @@ class BothDirections(nnx.Module):
         self.forward = Recurrence(cell, reads, hidden, make.at("forward"))
         self.backward = Recurrence(cell, reads, hidden, make.at("backward"), reverse=True)
 
+    def init_cache(self, room: Room) -> dict[str, Recurrent]:
+        return {way: getattr(self, way).init_cache(room) for way in WAYS}
+
     def __call__(self, ctx: Context, read: dict[str, Float[Array, "B T _"]]) -> Result:
-        ways = [getattr(self, way)(ctx.scope(way), read).x for way in ("forward", "backward")]
-        return Result(jnp.concatenate(ways, axis=-1))
+        """With a cache: that of each direction after the last token that it reads."""
+        found = {}
+        for way in WAYS:
+            inner = ctx.scope(way)
+            found[way] = getattr(self, way)(inner if ctx.cache is None else inner.replace(cache=ctx.cache[way]), read)
+        caches = None if ctx.cache is None else {way: one.cache for way, one in found.items()}
+        return Result(jnp.concatenate([one.x for one in found.values()], axis=-1), caches)

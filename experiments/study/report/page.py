@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.study.claims.verdicts import Verdict
 from experiments.study.report import counted, tables
 from experiments.study.report.exhibited import matrices
+from experiments.study.report.scores import scores
 from experiments.study.report.table import Table, between, label, text
 from experiments.study.results import Results
 from experiments.study.sweeps.rates import rates
@@ -33,6 +34,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
         ("verdicts", "Verdicts", _verdicts(results)),
         ("arms", "The arms, as matched", _table(tables.matched(results), _matching(results))),
         ("results", "Results", _plots(figures, "results") + _table(tables.finals(results), _RESULTS)),
+        ("scores", "Scores of the suite", _table(scores(results), "Means over seeds.") if scores(results).rows else ""),
         ("curves", "Learning curves", _plots(figures, "curves")),
         ("sweep", "Learning rates", _plots(figures, "sweep") + _table(rates(results), "")),
         ("shape", "Depth and width", _plots(figures, "shape")),
@@ -219,6 +221,7 @@ def every_table(results: Results) -> list[Table]:
     """All numbers of the results, as tables that are not empty."""
     found = [tables.summary(results), tables.verdicts(results), tables.matched(results), tables.finals(results)]
     found += [
+        scores(results),
         rates(results),
         tables.paper(results),
         tables.cells(results),

@@ -40,21 +40,26 @@ def pick(tree, layer):
     return {name: pick(leaf, layer) if isinstance(leaf, dict) else leaf[layer] for name, leaf in tree.items()}
 
 
-def encode(tree, table, tokens, residual_from, clip=np.inf):
+def encode(tree, table, tokens, residual_from, clip=np.inf, left=None):
+    """The memory. `left`: a list that gets the layers as they end, of the first the one that reads from the end."""
     x = [table[token] for token in tokens]
     forward, backward = (Lstm(tree["first"][way]["cell"], clip) for way in ("forward", "backward"))
     ahead = [forward(x=one) for one in x]
     back = [backward(x=one) for one in reversed(x)][::-1]
     z = [np.clip(np.concatenate(pair), -clip, clip) for pair in zip(ahead, back, strict=True)]
+    ended = [backward]
     for number, cell in enumerate(layers(tree), start=2):
         layer = Lstm(cell, clip)
+        ended.append(layer)
         residual = residual_from is not None and number >= residual_from
         z = [np.clip(layer(x=one) + (one if residual else 0), -clip, clip) for one in z]
+    if left is not None:
+        left.extend(ended)
     return np.array(z)
 
 
-def decode(params, memory, tokens, residual_from, compat, clip=np.inf):
-    """Logits of every token, and the attention pattern."""
+def decode(params, memory, tokens, residual_from, compat, clip=np.inf, begin=()):
+    """Logits of every token, and the attention pattern. `begin`: layers whose states those of the decoder start in."""
     tree, head = params["decoder"], params["head"]["kernel"]
     attention = tree["first"]["attention"]
     keys = memory @ attention["k"]["kernel"]
@@ -65,6 +70,8 @@ def decode(params, memory, tokens, residual_from, compat, clip=np.inf):
         return p / p.sum()
 
     bottom, above = Lstm(tree["first"]["cell"], clip), [Lstm(cell, clip) for cell in layers(tree)]
+    for layer, one in zip([bottom, *above], begin, strict=bool(begin)):
+        layer.h, layer.c = one.h, one.c
     context, logits, patterns = np.zeros(memory.shape[1]), [], []
     for token in tokens:
         before, query = context, bottom.h

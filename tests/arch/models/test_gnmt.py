@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from arch.cost import abstract
 from arch.layers.attention.additive import NormedAdditiveAttention
 from arch.layers.heads.clipped import ClippedHead
 from arch.layers.recurrent.clip import ConstantClip
@@ -16,6 +17,7 @@ from arch.layers.recurrent.lstm_cell import LSTMCell
 from arch.models.base import Inputs
 from arch.models.gnmt import GNMT
 from arch.models.recurrent import RecurrentDecoder, RecurrentEncoder
+from arch.params import merge, split
 from arch.spec import SpecError, UserError
 from arch.taps import Tap
 from tests.arch import tiny
@@ -76,6 +78,63 @@ def test_it_is_the_equations_of_the_paper(compat):
         for site in ("lstm.c", "resid_post"):
             reached = [float(np.abs(state).max()) for state in jax.tree.leaves(out.taps[f"{half}.{site}"])]
             assert max(reached) == np.float32(0.4), "nothing was clipped, or too little"
+
+
+def passing(**fields):
+    return dataclasses.replace(gnmt(**fields), compat="pass_hidden_state")
+
+
+def test_the_decoder_begins_in_the_states_of_the_encoder():
+    """Against numpy, sentences of unequal lengths; token by token from a cache, after padding too, it is the same."""
+    spec, inputs = passing(cell=CELL), pairs()
+    out = run(spec, inputs, save="decoder.cross.attn.pattern")
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), network(spec)[1])
+    for row, (n, m) in enumerate(zip(LENGTHS, TARGETS, strict=True)):
+        left = []
+        table = params["encoder"]["embedding"]["table"]
+        memory = gnmt_by_hand.encode(params["encoder"], table, inputs.source.tokens[row, :n], 3, 0.4, left)
+        logits, _ = gnmt_by_hand.decode(params, memory, inputs.tokens[row, :m], 3, "paper", 0.4, left)
+        np.testing.assert_allclose(out.logits[row, :m], logits, atol=1e-5)
+    assert np.abs(np.asarray(run(gnmt(cell=CELL), inputs, "").logits) - np.asarray(out.logits)).max() > 1e-2
+
+    graphdef, arrays = split(abstract(spec))[0], network(spec)[1]
+
+    @tiny.jit
+    def one_by_one(params):
+        model = merge(graphdef, params, {})
+        padding = ((0, 0), (1, 0))  # a prompt of one token, and padding before it
+        first, seen = (jnp.pad(jnp.asarray(x[:, :1]), padding) for x in (inputs.tokens, inputs.segments))
+        source = jax.tree.map(jnp.asarray, inputs.source)
+        step = model(Inputs(first, segments=seen, source=source), cache=model.init_cache(3, 8))
+        found = [step.logits[:, -1]]
+        for place in range(1, max(TARGETS)):
+            step = model(Inputs(jnp.asarray(inputs.tokens[:, place : place + 1])), cache=step.cache)
+            found.append(step.logits[:, -1])
+        return jnp.stack(found, axis=1)
+
+    there = inputs.segments > 0
+    np.testing.assert_allclose(one_by_one(arrays)[there], np.asarray(out.logits)[there], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{"depths": (1, 1)}, {"depths": (2, 2)}, {"compat": "gnmt_v2"}])
+def test_states_are_passed_between_all_shapes(fields):
+    """One that both halves hold: the states of a source matter to the first token, and source padding does not."""
+    spec, inputs = passing(**fields), pairs()
+    longer = jax.tree.map(lambda a: np.pad(a, ((0, 0), (0, 2))), inputs.source)
+    tiny.close(run(spec, dataclasses.replace(inputs, source=longer), "").logits, run(spec, inputs, "").logits)
+
+
+def test_states_that_cannot_be_passed():
+    with pytest.raises(SpecError, match=r"encoder\.depth=3: must be the decoder's, 4, to pass it the states"):
+        passing(depths=(3, 4))
+    with pytest.raises(SpecError, match=r"compat='passed'"):
+        dataclasses.replace(gnmt(), compat="passed")
+    inputs = pairs()
+    packed = dataclasses.replace(inputs, source=dataclasses.replace(inputs.source, positions=inputs.source.segments))
+    model = merge(split(abstract(passing(depths=(1, 1))))[0], *split(abstract(passing(depths=(1, 1))))[1:])
+    with pytest.raises(UserError, match="passes the states of one source a row"):
+        jax.eval_shape(lambda: model(packed))
 
 
 def test_the_variants_are_three():

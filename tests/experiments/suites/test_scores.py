@@ -128,7 +128,8 @@ def test_what_cannot_be_scored_is_said_before_anything_is(models):
     with pytest.raises(UserError, match=r"suite=translation: Translation needs rows of one pair each"):
         named("translation", RUNS["decoder"])
     with pytest.raises(
-        UserError, match="suite=nothing: must be one of language, translation, fine_tuned, recovery, or MODULE:NAME"
+        UserError,
+        match="nothing: must be one of language, translation, fine_tuned, retrieval, recovery, or MODULE:NAME",
     ):
         named("nothing", RUNS["decoder"])
     assert named("language", RUNS["encoder"]) == SUITES["language"]

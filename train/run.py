@@ -144,7 +144,7 @@ class Run(Spec):
             yield self.logging.invalid("prompt", f"{why}; leave it out")
 
     def _undivided(self, device_count: int, network: Any) -> Iterator[SpecError]:
-        """What the mesh on `device_count` devices does not divide: the batch, and the parameters of `network`, if any."""
+        """What the mesh on `device_count` devices does not divide: the batch, and parameters of `network`, if any."""
         try:
             sizes = dict(zip(NAMES, self.mesh.shape(device_count), strict=True))
         except SpecError as error:

@@ -7,7 +7,6 @@ the clip of the cell and a `ClippedHead`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,34 +16,20 @@ import numpy as np
 from arch.context import Context, Memory
 from arch.layers.caches import Room
 from arch.layers.embeddings import Head, Untied
-from arch.models.base import Cache, Inputs, Model, Network, Output, Seq2Seq
+from arch.models.base import Cache, Inputs, Network, Output
 from arch.models.recurrent import DecoderLayers, EncoderLayers, RecurrentDecoder, RecurrentEncoder
 from arch.models.trunk import placed
-from arch.spec import Problem, UserError
+from arch.models.two_halves import TwoHalves
+from arch.spec import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class GNMT(Model, Seq2Seq):
+class GNMT(TwoHalves):
     """The two halves, of any depth each, and a head over the decoder's vocabulary."""
 
     encoder: RecurrentEncoder = RecurrentEncoder()
     decoder: RecurrentDecoder = RecurrentDecoder()
     head: Head = Untied()
-
-    def problems(self) -> Iterator[Problem]:
-        for name in ("vocab", "width") if self.encoder.embedding is None else ():
-            if (own := getattr(self.encoder, name)) != (other := getattr(self.decoder, name)):
-                yield Problem(f"encoder.{name}", own, f"must be the decoder's, {other}, to share its embedding")
-
-    @property
-    def vocab(self) -> int:
-        """V of the target."""
-        return self.decoder.vocab
-
-    @property
-    def source_vocab(self) -> int:
-        """V of the source."""
-        return self.encoder.vocab
 
     def build(self, *, rngs):
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.study.claims.verdicts import Verdict
 from experiments.study.report import counted, tables
 from experiments.study.report.exhibited import matrices
+from experiments.study.report.head import head
 from experiments.study.report.table import Table, between, label, text
 from experiments.study.results import Results
 from experiments.study.sweeps.rates import rates
@@ -46,7 +47,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
     ]
     shown = [part for part in parts if part[2]]
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=html.escape(results.name),
+        head=head(results.name),
         name=html.escape(results.name),
         question=html.escape(results.question),
         summary=html.escape(_summary(results)),

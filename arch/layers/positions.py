@@ -36,7 +36,7 @@ class PositionLayer(nnx.Module):
     reads_coordinates: bool = False
 
     def places(self, ctx: Context) -> Known:
-        """What `embed` and `rotate` are told of where tokens are: [P, T] positions, or coordinates of several axes."""
+        """Where tokens are, as `embed` and `rotate` take it: [P, T] positions, or coordinates of several axes."""
         return ctx.positions
 
     def embed(self, x: Float[Array, "B T D"], positions: Int[Known, "P T"]) -> Float[Array, "B T D"]:

@@ -146,7 +146,7 @@ def finished(
     task: Task, base: str, config: dict[str, Any], tensors: list[Placed], tellers: list[Teller], tied: bool,
     shared: bool = False,
 ) -> Plan:  # fmt: skip
-    """The plan of a model of which all is told."""
+    """The plan of a model whose configuration is complete."""
     auto = {
         "AutoConfig": f"{CONFIGURATION}.StrataConfig",
         "AutoModel": f"{MODELING}.{base}",

@@ -6,7 +6,7 @@ large batch. So are those of devices that split nothing but rows, where that is 
 (`MeshPlacement.adds_rows`). A step whose loss or gradient is not finite leaves the state as it was, and so do all steps
 after it (`go`), so that the failure can be examined with the parameters that caused it.
 
-What is minimised is total / weight of the objective plus total / weight of each loss that a part answered. Their
+What is minimised is total / weight of the objective plus total / weight of each loss of a part. Their
 weights over the whole batch are known before the gradient is taken: they depend on the batch, not on the parameters, so
 that all but what counts them is cut out of the forward pass that gives them (`StepFunctions.weights`).
 
@@ -39,7 +39,7 @@ from train.weighing import Factors, divisor, factors, pruned
 State = dict[str, Any]
 
 OBJECTIVE, EVALUATION = 0x0B, 0xE7A1
-"""Told to the keys of rows, so that they are not the model's, and the same in every evaluation."""
+"""Folded into the keys of rows, so that they are not the model's, and the same in every evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The host: its memory allocator, told to keep what XLA frees, and its cores as devices.
+"""The host: its memory allocator, set to keep what XLA frees, and its cores as devices.
 
 XLA's CPU backend takes the work space of every step from malloc and gives it back. glibc returns blocks of that size to
 the kernel, which hands them out again page by page, each one a fault and zeroed: 120,000 faults and 0.3 s of kernel

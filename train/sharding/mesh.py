@@ -100,7 +100,7 @@ def misfits(path: str, axes: Axes, shape: Sequence[int], sizes: Mapping[str, int
 def partition(path: str, axes: Axes, shape: Sequence[int], mesh: jax.sharding.Mesh) -> PartitionSpec:
     """Where the dimensions of an array with these logical `axes` go. `path` is for the error.
 
-    A mesh axis is used for the first dimension that asks for it. Dimensions that the mesh does not divide are not
+    A mesh axis is used for the first dimension that names it. Dimensions that the mesh does not divide are not
     split, which `misfits` has allowed only for COPIED_IF_UNEVEN.
 
     Raises:
@@ -202,9 +202,9 @@ class MeshPlacement(Placement):
             raise RowsCoupled
 
     def add_rows(self, fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:
-        """`fn(whole, rows)` by every device on its own of the `rows`, and the sum of the answers, in one exchange.
+        """`fn(whole, rows)` by every device on its own of the `rows`, and the sum of the results, in one exchange.
 
-        XLA makes one exchange of several arrays of it. `fn` answers with a tree of sums over rows, and must not place
+        XLA makes one exchange of several arrays of it. `fn` returns a tree of sums over rows, and must not place
         anything on this mesh.
         """
 

@@ -46,6 +46,7 @@ def test_a_mistake_is_one_line(change, words, said, here, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_command_in_order(here, capsys):
     said = {}
     for command in COMMANDS:

@@ -34,7 +34,7 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """What a page tells of one site. `samples`: number of a code among all of the site -> text."""
+    """What a page shows of one site. `samples`: number of a code among all of the site -> text."""
 
     site: Site
     effects: Effects

@@ -1,6 +1,6 @@
 """Configuration files: plain Python with `get_config(argument)`, named as `FILE.py` or `FILE.py:ARGUMENT`.
 
-Whatever is wrong with a file is told in one line. A file may declare `FORMS = ("", "tiny", ...)`, the arguments
+Whatever is wrong with a file is one line. A file may declare `FORMS = ("", "tiny", ...)`, the arguments
 that tests and golden files use, and refuse others by `raise unknown_form(argument, FORMS)`.
 """
 

@@ -106,7 +106,7 @@ def _verdicts(results: Results) -> str:
     cards = "\n".join(map(_card, verdicts))
     how = (
         "A claim is supported if the effect lies inside the range that the claim asks for (shaded), not supported if "
-        "it lies outside, and undecided where that cannot be told. The primary claim is tested first, at full level; "
+        "it lies outside, and undecided where that is not known. The primary claim is tested first, at full level; "
         "the others only if it is decided, by Holm's method, which may decide where the interval shown still touches "
         "an end: it is wide enough to hold together with those of all other secondary claims. Intervals speak of the "
         "errors that each names: other seeds, other rows of such data, other choices of learning rates. A bar is no "

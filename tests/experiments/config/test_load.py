@@ -97,7 +97,8 @@ def test_missing_file(tmp_path):
         (HEAD + "def get_config(argument):\n    return Run(model=Model(\n        width=0))\n",
          "{file}:3: Model.width=0: must be at least 1"),
         (HEAD + "def get_config(argument):\n    return Model(zzz=1)\n",
-         "{file}:3: TypeError: Model.__init__() got an unexpected keyword argument 'zzz'; its fields are width, depth, mixer, norm, extra, layers"),
+         "{file}:3: TypeError: Model.__init__() got an unexpected keyword argument 'zzz'; "
+         "its fields are width, depth, mixer, norm, extra, layers"),
         (HEAD + "def get_config(argument):\n    return Run(modle=1)\n",
          "{file}:3: TypeError: Run.__init__() got an unexpected keyword argument 'modle'; did you mean mode?"),
     ],

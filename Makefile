@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 STUDY ?= deep_vs_wide
 FORM ?= cpu
 
-.PHONY: demo reproduce test lint slow shapes golden
+.PHONY: demo reproduce test lint slow shapes golden clean
 
 $(VENV)/run.stamp: requirements.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Strata needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
@@ -46,3 +46,11 @@ shapes: $(VENV)/dev.stamp
 
 golden: $(VENV)/dev.stamp
 	$(BIN)/python -m experiments.config.golden
+
+# What this file made: the environment, and caches of Python, tests and linters. Runs, and data in ~/.cache, stay.
+clean:
+	@for path in $$(test -f "$(VENV)/pyvenv.cfg" && echo "$(VENV)") .pytest_cache .ruff_cache .mypy_cache \
+			.import_linter_cache .hypothesis; do \
+		test ! -e "$$path" || { rm -rf "$$path" && echo "removed $$path"; }; done
+	@find . -name .git -prune -o -name __pycache__ -type d -print -prune -exec rm -rf {} + | \
+		sed -n '$$s/.*/removed __pycache__ of all folders/p'

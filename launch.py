@@ -14,6 +14,7 @@ python launch.py import FOLDER --workdir=RUN_FOLDER
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,20 @@ def train(command: Command) -> None:
         train_study(command)
         return
     from experiments import commands
+    from experiments.config import render
+    from train import loop
     from train.runtime.profiling import Window
 
-    window = None if PROFILE_START.value is None else Window(PROFILE_START.value, PROFILE_STEPS.value)
-    hooks = [] if EXPORT_EVERY.value is None else [export_every(EXPORT_EVERY.value, run_folder(command))]
-    commands.train(command, run_folder(command), profile=window, trust=TRUST_CELLS.value, hooks=hooks)
+    folder, start = run_folder(command), time.perf_counter()
+    trained = loop.train(
+        command.spec,
+        folder,
+        describe=lambda at: render.write(at, command.spec, command.original, command.reference),
+        profile=None if PROFILE_START.value is None else Window(PROFILE_START.value, PROFILE_STEPS.value),
+        trust=TRUST_CELLS.value,
+        hooks=[] if EXPORT_EVERY.value is None else [export_every(EXPORT_EVERY.value, folder)],
+    )
+    commands.show_trained(trained, folder, time.perf_counter() - start)
 
 
 def export_every(steps: int, folder: str) -> Any:

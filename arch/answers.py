@@ -1,8 +1,8 @@
-"""What parts answer beside their output: losses, metrics, and statistics for their buffers.
+"""What parts return beside their output: losses, metrics, and statistics for their buffers.
 
-A part, however deep inside a model, says `ctx.answer(self, losses={"commitment": Sum(total, weight)})`. Nothing has to
-be handed on by the parts around it, so nothing can be dropped on the way: stacks return what their layers answered as
-results of the scanned body, and a model answers all of it in its `Output`, named by the part and the name
+A part, however deep inside a model, calls `ctx.answer(self, losses={"commitment": Sum(total, weight)})`. The
+parts around it need not pass anything on, so nothing can be dropped on the way: stacks return what their layers noted
+as results of the scanned body, and a model returns all of it in its `Output`, named by the part and the name
 ("feed_forward.commitment"), stacked over layers.
 
 Every loss and metric is a sum with its weight, so that micro-batches, devices and hosts add up exactly.
@@ -69,7 +69,7 @@ def mean_over(values: jax.Array, weights: jax.Array | None = None) -> Sum:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the parts of a module answered, by path from that module.
+    """What the parts of a module noted, by path from that module.
 
     Attributes:
       losses: "PATH.NAME" -> what is added to the objective's loss, each total / weight, summed over layers.
@@ -89,7 +89,7 @@ class Answers:
         self._told: list[tuple[Any, Answer]] = []
 
     def add(self, part: Any, answer: Answer) -> None:
-        """Notes what `part` (a module) answered; paths in `answer` count from the part."""
+        """Notes the `answer` of `part` (a module); paths in `answer` count from the part."""
         self._told.append((part, answer))
 
     def collect(self, root: nnx.Module) -> Answer:

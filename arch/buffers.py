@@ -13,10 +13,10 @@ from arch.spec import UserError
 
 
 def advance(network: nnx.Module, buffers: Tree, statistics: Mapping[str, Any]) -> Tree:
-    """The buffers of `network` after a step in which its parts answered `statistics`.
+    """The buffers of `network` after a step in which its parts noted `statistics`.
 
     Each part's `advance(buffers, sums) -> buffers` gets its own buffers, by name, and its sums over the rows of the
-    whole batch; both of one layer, where layers are stacked. Buffers of parts that answered nothing stay.
+    whole batch; both of one layer, where layers are stacked. Buffers of parts without statistics stay.
 
     Raises:
       UserError: a part without `advance`, or one that changes the shape or type of a buffer.
@@ -25,15 +25,15 @@ def advance(network: nnx.Module, buffers: Tree, statistics: Mapping[str, Any]) -
         part = part_at(network, path)
         told = f"{type(part).__name__} ({path or 'the model'})"
         if not hasattr(part, "advance"):
-            raise UserError(f"{told} answers statistics, but has no advance(buffers, sums)")
+            raise UserError(f"{told} has statistics, but no advance(buffers, sums)")
         own = _below(buffers, path)
         change = part.advance
         for _ in range(stacked(part)):
             change = jax.vmap(change)
         new = change(own, sums)
         if _kinds(new) != _kinds(own):
-            raise UserError(f"{told}: advance must answer buffers of the same names, shapes and types: {_kinds(own)}; "
-                            f"it answered {_kinds(new)}")  # fmt: skip
+            raise UserError(f"{told}: advance must return buffers of the same names, shapes and types: {_kinds(own)}; "
+                            f"it returned {_kinds(new)}")  # fmt: skip
         buffers = _with(buffers, path.split(".") if path else [], new)
     return buffers
 

@@ -1,4 +1,4 @@
-"""What a part is told besides its input, and what it answers besides its output."""
+"""Context of a call: inputs of a part other than the residual stream, and its results other than its output."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Context:
       memory: what cross-attention reads; None: nothing, or it is in the cache already.
       tap: called as `tap(site, x)` at named sites.
       answers: where `answer` notes what parts answer.
-      last: of how many last tokens of each row logits are asked; None: of all.
+      last: of how many last tokens of each row logits are computed; None: of all.
     """
 
     positions: jax.Array | np.ndarray
@@ -117,7 +117,7 @@ class Context:
         return self.replace(tap=self.tap.scope(name), key=named_key(self.key, name))
 
     def asked(self, x_BTD: jax.Array) -> jax.Array:
-        """The hidden states of the tokens whose logits are asked for: what a causal model's head reads."""
+        """The hidden states of the tokens whose logits are computed: what a causal model's head reads."""
         return x_BTD if self.last is None else x_BTD[:, -self.last :]
 
     @property
@@ -133,7 +133,7 @@ class Context:
         metrics: Mapping[str, Sum] | None = None,
         statistics: Any = None,
     ) -> None:
-        """Notes what `part`, the module that calls this (`self`), answers beside its output.
+        """Notes the results of `part`, the module that calls this (`self`), other than its output.
 
         Args:
           part: the module.
@@ -145,7 +145,7 @@ class Context:
 
 
 class Result(NamedTuple):
-    """What a sublayer, block or stack answers.
+    """What a sublayer, block or stack returns.
 
     Attributes:
       x: the output.

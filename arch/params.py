@@ -1,11 +1,11 @@
 """How parameters and buffers come to be: named keys, initialiser, logical axes.
 
-A `ParamFactory` hands out parameters. Its random key is folded with the names on the way to the parameter, so the value
+A `ParamFactory` makes parameters. Its random key is folded with the names on the way to the parameter, so the value
 of a parameter depends on the seed, its path and its layer alone: two arms of a study that share a part start from
 the same numbers there, whatever else differs.
 
 A buffer is state that no gradient reaches: codebook counts, running means, router biases, fixed projections, EMA
-copies. It is declared like a parameter and lives beside the parameters in the state of a run. Its part answers sums
+copies. It is declared like a parameter and lives beside the parameters in the state of a run. Its part notes sums
 over rows (`ctx.answer(self, statistics=...)`) and has `advance(buffers, sums) -> buffers`, pure, called once a step.
 """
 
@@ -41,7 +41,7 @@ class ParamFactory:
 
     Attributes:
       key: PRNG key of this scope.
-      init: the model's initialiser, asked for every weight (gains and biases start from constants).
+      init: the model's initialiser, called for every weight (gains and biases start from constants).
       depth: L, the number of layers of the stack being built; initialisers scale by it.
       layer: index of the layer being built, 0-based; traced while a stack is built.
     """

@@ -1,4 +1,4 @@
-"""A call of a module changes nothing in it: found while tracing, and told with the name of the part.
+"""A call of a module changes nothing in it: found while tracing, an error with the name of the part.
 
 Whatever a part assigned to itself in its call would be lost, without a word, when the compiled program runs: the module
 that is called in there is made anew from the parameters each time.

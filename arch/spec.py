@@ -41,7 +41,7 @@ class SpecError(ValueError):
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, told in one line: what was wrong, where, and what would be right."""
+    """A mistake that the user can mend, in one line: what was wrong, where, and what would be right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,7 @@ def walk(spec: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 class Reference(str):
-    """`module:qualname` of a class or function: what tells it from another one of the same name."""
+    """`module:qualname` of a class or function: what distinguishes it from another one of the same name."""
 
     __slots__ = ()
 

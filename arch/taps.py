@@ -1,8 +1,8 @@
 """Taps: looking at and touching the activations of a forward pass, through one explicit argument.
 
-A model is handed `Tap(save="resid_.*", edit={"attn.z": fn})`. Parts call `ctx.tap(site, x)` at their named sites;
-the call returns `x`, edited if asked. Stacks hand each layer a recorder of its own and return what it recorded as
-results of the scanned body, so saved values are `(layer, ...)` whether scanned, unrolled or rematerialised.
+A model takes `Tap(save="resid_.*", edit={"attn.z": fn})`. Parts call `ctx.tap(site, x)` at their named sites;
+the call returns `x`, edited where the tap says so. Stacks give each layer a recorder of its own and return what it
+recorded as results of the scanned body, so saved values are `(layer, ...)` whether scanned, unrolled or rematerialised.
 
 Sites are scoped by part where there are several of a kind: a sublayer called `cross` has the sites `cross.attn.q`, the
 two stacks of a pair `encoder.attn_out` and `decoder.attn_out`. A site that is visited twice is an error.

@@ -4,7 +4,7 @@ on the CPU.
     python -m bench.codebook_overhead [--codes=1024] [--k=8] [--width=512] [--depth=4] [--length=128] [--rows=4]
 
 A codebook (k of C codes by cosine) stands at "mlp_out" of every layer, with its loss and its statistics. Both
-contestants run in turn in processes of their own; told are medians, and quartiles of the ratio round by round.
+contestants run in turn in processes of their own; printed are medians, and quartiles of the ratio round by round.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VOCAB = 1024
 
 
 def step(argument: dict[str, Any]) -> Callable[[], float]:
-    """A training step, which answers its loss; with `codes` 0 there are no codebooks."""
+    """A training step, which returns its loss; with `codes` 0 there are no codebooks."""
     import jax
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What is asked: one file per study, and in one import all that it is written with.
+"""Studies: one file each, and in one import all that it is written with.
 
     from experiments import AdamW, Better, Decoder, PreNorm, Run, Study, match
 

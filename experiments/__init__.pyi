@@ -176,6 +176,7 @@ from arch.models.recurrent import RecurrentDecoder as RecurrentDecoder
 from arch.models.recurrent import RecurrentEncoder as RecurrentEncoder
 from arch.models.tagger import Tagger as Tagger
 from arch.models.trunk import Trunk as Trunk
+from arch.models.two_halves import TwoHalves as TwoHalves
 from arch.params import Buffer as Buffer
 from arch.params import ParamFactory as ParamFactory
 from arch.sharding import Axis as Axis

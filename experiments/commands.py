@@ -1,8 +1,7 @@
-"""What launch.py can be told to do with a configuration: train, generate, evaluate, inspect, compare, report."""
+"""Commands of launch.py on a configuration: generate, evaluate, inspect, compare, report, and what train prints."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,37 +21,21 @@ from train import loop
 from train.data.base import Dataset
 from train.estimate import estimate, row_flops
 from train.evaluate import TEST
-from train.hook import Hook
 from train.objectives.base import Objective
 from train.record.reporter import by_split
 from train.run import Run
 from train.runtime.distributed import is_main
-from train.runtime.profiling import Window
 from train.trained import TrainedRun, open_run
 
 SAMPLE_TOKENS = 200
 
 
-def train(
-    command: Command, folder: str, *, profile: Window | None = None, trust: bool = False, hooks: Sequence[Hook] = ()
-) -> None:
-    """Trains in `folder`, or goes on there, and ends with the result beside its baselines, and a sample.
-
-    `trust`: go on there also if the code has changed since. `hooks`: what else is done after some steps.
-    """
-    run = _run(command)
-    start = time.perf_counter()
-    done = loop.train(
-        run,
-        folder,
-        describe=lambda at: render.write(at, command.spec, command.original, command.reference),
-        profile=profile,
-        trust=trust,
-        hooks=hooks,
-    )
+def show_trained(done: loop.Trained, folder: str, seconds: float) -> None:
+    """Prints the result of a run in `folder` beside its baselines, how long it took, and a sample."""
+    run = done.program.run
     if not is_main():
         return
-    print(f"\ntrained {run.steps:,} steps in {time.perf_counter() - start:.0f} s")
+    print(f"\ntrained {run.steps:,} steps in {seconds:.0f} s")
     _compare(done.metrics, run.objective, done.dataset)
     if run.logging.prompt is not None and jax.process_count() == 1:
         opened = TrainedRun(done.program, done.state, done.dataset, run.steps)

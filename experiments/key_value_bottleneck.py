@@ -1,6 +1,6 @@
 """Discrete Key-Value Bottleneck (arXiv 2207.11240): does it keep what was learned of earlier classes?
 
-Classes come in phases of two; no model is told when a phase ends, and no row of an earlier phase is seen again. All
+Classes come in phases of two; no model knows when a phase ends, and no row of an earlier phase is seen again. All
 stand on one frozen encoder. The bottleneck's keys follow unlabelled data in a run of their own ("keys") and are fixed
 from then on; its values are all that is trained on the phases. Beside it a linear probe of the same features, training
 of everything, and the probe on all classes at once, which is the ceiling.

@@ -4,9 +4,9 @@ Two models of one size, with the same parameters at the same paths, on the same 
 on masked tokens, one sees the left side and is trained on the next. Each is then trained on for a fifth of its updates,
 with its own objective (the control) and with the other's, which changes the mask and the loss and no parameter.
 
-Every arm is asked the same (experiments/suites): the next token from the left alone, which is the decoder's own and
-unfair to an encoder; a token from both sides, the encoder's own and unfair to a decoder; the right continuation among
-four; the second half of a text by its first.
+Every arm gets the same questions (experiments/suites): the next token from the left alone, which is the decoder's own
+and unfair to an encoder; a token from both sides, the encoder's own and unfair to a decoder; the right continuation
+among four; the second half of a text by its first.
 
 Forms:
 

@@ -3,7 +3,7 @@
 Forms:
 
   (none)  1.8 million parameters, 3,000 updates of 64 pairs; its time and its BLEU were not measured yet. What counting
-          reaches (unigram, bigram, trigram) is told at the end.
+          reaches (unigram, bigram, trigram) is printed at the end.
   :tiny   seconds, rows that are to be reversed; what the tests run.
 
   python launch.py train --config=experiments/translate.py

@@ -35,7 +35,7 @@ ROW = "row"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """What a pass over rows adds up to: the objective's loss, what the model's parts answered, and how many tokens the
+    """What a pass over rows adds up to: the objective's loss, what the model's parts noted, and how many tokens the
     model read (float32 scalar; sources count, padding does not)."""
 
     loss: Loss
@@ -139,7 +139,7 @@ def report(objective: Objective, sums: Sums) -> dict[str, jax.Array]:
     parts |= {name: jnp.mean(one.value) for name, one in sums.metrics.items()}
     twice = sorted(set(parts) & {*told, *OWN})
     if twice:
-        raise UserError(f"{', '.join(twice)}: a part of the model answers what the objective or the step reports; give "
+        raise UserError(f"{', '.join(twice)}: a part of the model reports what the objective or the step does; give "
                         "it another name")  # fmt: skip
     return told | parts
 

@@ -89,7 +89,7 @@ def train(
       ensemble: what replicas of the run differ in; None: the run alone.
       describe: called with the folder of a new run, to write what people read about it. In process 0 alone.
       profile: the steps to record with `jax.profiler`, into `folder/profile`.
-      trust: whether to go on with what other code has begun; it is told in one line.
+      trust: whether to go on with what other code has begun, with one line that says so.
       hooks: what else is done after some steps.
 
     Raises:
@@ -239,7 +239,7 @@ class _Loop:
         return {split: batches for split, batches in self.splits.items() if split != TEST or step == self.run.steps}
 
     def evaluate(self, step: int) -> None:
-        """The metrics of the splits that are owed; given up halfway if this process is told to stop."""
+        """The metrics of the splits that are owed; given up halfway if this process is to stop."""
         with self.reporter.pause():
             stop = lambda: self.signals.noted  # noqa: E731
             metrics = evaluate_all(self.program, self.state, self.owed(step), stop)

@@ -72,7 +72,7 @@ NEEDS_A_VALUE = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
-"""What a program raises that asks a traced number for its value: `if x:`, `float(x)`, `np.sqrt(x)`, `range(x)`."""
+"""What a program raises that needs the value of a traced number: `if x:`, `float(x)`, `np.sqrt(x)`, `range(x)`."""
 
 
 @contextlib.contextmanager

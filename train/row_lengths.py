@@ -16,7 +16,7 @@ from train.starts.beside import graphs
 def too_long(run: Any, network: Any, data: Description) -> Iterator[SpecError]:
     """What `run`, whose model is `network`, reads in rows that are longer than the model has positions.
 
-    The objective is asked for its inputs in shapes alone, and only of a model that has a bound.
+    Inputs are taken of the objective in shapes alone, and only for a model that has a bound.
     """
     limits = {"tokens": getattr(network, "limit", None), "source": getattr(network, "source_limit", None)}
     if set(limits.values()) == {None} or not data.arrays:

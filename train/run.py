@@ -11,6 +11,7 @@ import jax
 
 from arch.cost import abstract
 from arch.models.base import Causal, Model, Seq2Seq
+from arch.params import Buffer, metadata
 from arch.spec import COUNTED, Problem, Spec, SpecError, at_least, at_most, no_text, one_of
 from train.data.base import LARGEST_SEED, Data
 from train.data.description import Description
@@ -20,7 +21,7 @@ from train.optim.batch_warmup import BatchWarmup
 from train.optim.optimizers import AdamW, Optimizer
 from train.optim.phases import Phases
 from train.row_lengths import too_long
-from train.sharding.mesh import Mesh
+from train.sharding.mesh import NAMES, Mesh, misfits
 from train.starts.start import Start
 
 Precision = Literal["float32", "bfloat16"]
@@ -126,7 +127,7 @@ class Run(Spec):
             yield from wrong or too_long(self, network, self.data.describe())
         except SpecError as error:
             yield error
-        yield from self.mesh.conflicts(self, device_count or jax.device_count())
+        yield from self._undivided(device_count or jax.device_count(), network)
 
     def _unfit(self, data: Description) -> Iterator[SpecError]:
         """What the data, as far as it is known before it is built, does not allow."""
@@ -141,6 +142,25 @@ class Run(Spec):
             yield self.invalid("model", f"must be {kinds} (arch.models.base) for {type(self.objective).__name__}")
         if self.logging.prompt is not None and (why := self._not_continued(data)):
             yield self.logging.invalid("prompt", f"{why}; leave it out")
+
+    def _undivided(self, device_count: int, network: Any) -> Iterator[SpecError]:
+        """What the mesh on `device_count` devices does not divide: the batch, and parameters of `network`, if any."""
+        try:
+            sizes = dict(zip(NAMES, self.mesh.shape(device_count), strict=True))
+        except SpecError as error:
+            yield error
+            return
+        parts = sizes["data"] * sizes["fsdp"]
+        if self.batch % (self.micro_batches * parts):
+            whole = f"accumulate * mesh.data * mesh.fsdp = {self.micro_batches} * {sizes['data']} * {sizes['fsdp']}"
+            yield self.invalid("batch", f"must be a multiple of {whole} = {self.micro_batches * parts}")
+        if parts % (processes := jax.process_count()):
+            allowed = f"leaves data * fsdp = {parts}, which the {processes} processes must divide"
+            yield self.mesh.invalid("tensor", allowed)
+        arrays = {} if network is None else {**metadata(network), **metadata(network, Buffer)}
+        for path, row in arrays.items():
+            for problem in misfits(path, row["axes"], row["shape"], sizes):
+                yield SpecError(self.mesh, [problem])
 
     def _not_continued(self, data: Description) -> str:
         """Why a prompt cannot be continued; "" if it can."""

@@ -42,7 +42,7 @@ class CompiledRun:
     has a leading axis R; batches to evaluate on are one for all.
 
     Attributes:
-      run: what was asked for.
+      run: its configuration.
       ensemble: the replicas; None: the run alone.
       mesh: the devices.
       learner: the steps of the run alone as pure functions.
@@ -71,7 +71,7 @@ class CompiledRun:
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
 
     def go(self) -> jax.Array:
-        """What the first step is told: everything is finite so far."""
+        """The `go` of the first step: everything is finite so far."""
         shape = () if self.ensemble is None else (len(self.ensemble),)
         return jax.device_put(np.ones(shape, bool), meshes.replicated(self.mesh))
 
@@ -84,7 +84,7 @@ class CompiledRun:
         return MemberBatches([dataset.train(self.run.batch, seed, *processes) for seed in seeds], which)
 
     def place(self, batch: Mapping[str, np.ndarray], *, train: bool = True) -> dict[str, Any]:
-        """This process's rows as the global batch, to be handed to the steps."""
+        """This process's rows as the global batch, an argument of the steps."""
         stacked = train and self.ensemble is not None
         return meshes.place_batch(self.mesh, batch, stacked=stacked)
 

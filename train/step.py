@@ -6,7 +6,7 @@ large batch. So are those of devices that split nothing but rows, where that is 
 (`MeshPlacement.adds_rows`). A step whose loss or gradient is not finite leaves the state as it was, and so do all steps
 after it (`go`), so that the failure can be examined with the parameters that caused it.
 
-What is minimised is total / weight of the objective plus total / weight of each loss that a part answered. Their
+What is minimised is total / weight of the objective plus total / weight of each loss of a part. Their
 weights over the whole batch are known before the gradient is taken: they depend on the batch, not on the parameters, so
 that all but what counts them is cut out of the forward pass that gives them (`StepFunctions.weights`).
 
@@ -39,7 +39,7 @@ from train.weighing import Factors, divisor, factors, pruned
 State = dict[str, Any]
 
 OBJECTIVE, EVALUATION = 0x0B, 0xE7A1
-"""Told to the keys of rows, so that they are not the model's, and the same in every evaluation."""
+"""Folded into the keys of rows, so that they are not the model's, and the same in every evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +111,6 @@ class StepFunctions:
 
     def _over(self, fn: Callable[[Batch, jax.Array], Any], batch: Batch, key: jax.Array, turns: Any = None) -> Any:
         """The sum of `fn(micro-batch, the model's key)` over the micro-batches, or over the first `turns` of them."""
-        if self.accumulate == 1:
-            return fn(batch, key)
 
         def add(carry: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, None]:
             micro, index = inputs
@@ -142,7 +140,7 @@ class StepFunctions:
 
             return pruned(run)(micro, key)
 
-        return self._over(of, batch, key, turns)
+        return of(batch, key) if self.accumulate == 1 else self._over(of, batch, key, turns)
 
     def sums(
         self,
@@ -170,7 +168,7 @@ class StepFunctions:
             grads, sums = jax.grad(total, has_aux=True)(compute)
             return sums, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, trained)
 
-        return self._over(one, batch, key, turns)
+        return one(batch, key) if self.accumulate == 1 else self._over(one, batch, key, turns)
 
     @staticmethod
     def total(sums: Sums, by: Factors | None = None) -> jax.Array:
@@ -186,20 +184,29 @@ class StepFunctions:
         """The sums over the batch, and the gradient of what is minimised, float32, of the trained parameters."""
         key = self.key(step)
         batch, turns = numbered(batch), None if self.taken is None else self.taken(step)
-        shapes = self.rows_apart(params, buffers, batch, key) if self.placement.adds_rows else None
-        learner, add_rows = (self, _together) if shapes is None else (self.alone(), self.placement.add_rows)
-        if shapes is None and self.accumulate > 1:
-            shapes, _ = jax.eval_shape(self.probe, params, buffers, batch, key)
-        shared, frozen = None, self.forward.frozen
-        if shapes is not None and shapes.losses:
-            weigh = lambda whole, rows: learner.holding(whole[4]).weights(whole[0], whole[1], rows, *whole[2:4])  # noqa: E731
-            shared = factors(*add_rows(weigh, (params, buffers, key, turns, frozen), batch))
-        # All that the rows are worked on with goes in as an argument: under `vmap` each device gets its replicas' own.
-        add = lambda whole, rows: learner.holding(whole[5]).sums(whole[0], whole[1], rows, *whole[2:5])  # noqa: E731
-        sums, grads = add_rows(add, (params, buffers, key, shared, turns, frozen), batch)
+        apart = self.rows_apart(params, buffers, batch, key) if self.placement.adds_rows else None
+        if apart is not None:
+            sums, grads = self._each_alone(params, buffers, batch, key, turns, weigh=bool(apart.losses))
+        else:
+            shared = None
+            if self.accumulate > 1 and jax.eval_shape(self.probe, params, buffers, batch, key)[0].losses:
+                shared = factors(*self.weights(params, buffers, batch, key, turns))
+            sums, grads = self.sums(params, buffers, batch, key, shared, turns)
         # A factor, not a division: XLA's CPU backend divides in passes of their own, and multiplies in the update's.
         factor = 1 / divisor(sums.loss.weight)
         return sums, jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
+
+    def _each_alone(
+        self, params: Params, buffers: Params, batch: Batch, key: jax.Array, turns: jax.Array | None, *, weigh: bool
+    ) -> tuple[Sums, Params]:
+        """`sums` by every device on its own rows, added up. `weigh`: parts have losses, whose weights come first."""
+        alone, add_rows, shared = self.alone(), self.placement.add_rows, None
+        # All that the rows are worked on with goes in as an argument: under `vmap` each device gets its replicas' own.
+        if weigh:
+            weights = lambda whole, rows: alone.holding(whole[4]).weights(whole[0], whole[1], rows, *whole[2:4])  # noqa: E731
+            shared = factors(*add_rows(weights, (params, buffers, key, turns, self.forward.frozen), batch))
+        add = lambda whole, rows: alone.holding(whole[5]).sums(whole[0], whole[1], rows, *whole[2:5])  # noqa: E731
+        return add_rows(add, (params, buffers, key, shared, turns, self.forward.frozen), batch)
 
     def alone(self) -> StepFunctions:
         """What each device runs on its own rows."""
@@ -283,7 +290,3 @@ class StepFunctions:
         """`eval_step` of one device, or of all under one compiler. Statistics are left out: buffers stay."""
         sums, _ = self.forward(self.cast(params), buffers, batch, None, rows_key, training=False)
         return dataclasses.replace(sums, statistics={})
-
-
-def _together(fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:
-    return fn(whole, rows)

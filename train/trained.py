@@ -46,7 +46,7 @@ class TrainedRun:
     def evaluate(self) -> dict[str, float]:
         """PREFIX/NAME -> the objective's metrics over the validation split (val/), the test split and further sets.
 
-        All processes must ask; each evaluates its own rows.
+        All processes must call it; each evaluates its own rows.
         """
         return evaluate_all(self.program, self.state, evaluation_batches(self.program, self.dataset)) or {}
 
@@ -130,7 +130,7 @@ def open_run(
     Args:
       run: the run that was trained.
       folder: its folder.
-      note: told one line where its code, or a checkpoint, is not what it was.
+      note: called with one line where its code, or a checkpoint, is not what it was.
       ensemble: the replicas that were trained as one program there, of which the one with index `replica` is opened.
 
     Raises:

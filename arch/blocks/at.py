@@ -1,6 +1,6 @@
 """Bottlenecks at named sites inside a block: `PreNorm(at=(("attn.z", PerHead(Codebook())), ("mlp_out", Codebook())))`.
 
-Every part hands its activations to `ctx.tap(site, x)`. A block with bottlenecks calls its sublayers with a tap that
+Every part calls `ctx.tap(site, x)` on its activations. A block with bottlenecks calls its sublayers with a tap that
 passes the value of such a site through the bottleneck first and then on to the user's tap, so that no part has to know
 of it. Site "attn.z" has the parameters `at.attn_z.*`, the tap sites `attn.z.in`, `attn.z.codes`, ..., and the gate
 `Gates({"attn.z": ...})`; where that is closed, the value is what it was, bit for bit.

@@ -156,7 +156,7 @@ class BlockLayer(nnx.Module):
         inner = ctx.replace(cache=None if ctx.cache is None else ctx.cache.get(name), key=named_key(key, "in"), tap=tap)
         y, cache = getattr(self, name)(h, inner)
         if inner.cache is not None and cache is None:
-            raise UserError(f"{type(getattr(self, name)).__name__} ({name}) was called with a cache and answered none: "
+            raise UserError(f"{type(getattr(self, name)).__name__} ({name}) was called with a cache and returned none: "
                             "Result(x, cache)")  # fmt: skip
         y = dropout(y, self.rates[self.names.index(name)], ctx.replace(key=key).dropout_key)
         return Result(ctx.tap(site(name), self.finish(name, y, ctx)), {} if cache is None else {name: cache})

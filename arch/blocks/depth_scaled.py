@@ -49,7 +49,7 @@ class DepthScaledBlock(Block):
 
 
 class DepthScaledLayer(PreNormLayer):
-    """A pre-norm block that asks three hooks how the factor enters: `read`, `written` and `step`."""
+    """A pre-norm block with three hooks for how the factor enters: `read`, `written` and `step`."""
 
     def __init__(self, spec: DepthScaledBlock, width: int, make: ParamFactory):
         super().__init__(spec, width, make)

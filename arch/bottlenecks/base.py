@@ -2,8 +2,8 @@
 
 A `Bottleneck` is a spec that builds a part called `bottleneck(x, ctx) -> x` of the same shape. Most are quantisers:
 their part is a `Quantizer`, which defines one pure function, `quantize(x, weights, ...) -> Quantized`, and inherits the
-call. What it answers goes to `ctx.answer`; its tap sites are `in` (the vectors before), `codes` (int32 [..., k]) and,
-of sparse codes, `amplitudes` [..., k]. An edit of `codes` replaces what was chosen.
+call. What it returns beside the values goes to `ctx.answer`; its tap sites are `in` (the vectors before), `codes`
+(int32 [..., k]) and, of sparse codes, `amplitudes` [..., k]. An edit of `codes` replaces what was chosen.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ Fitted = dict[str, dict[str, Any]]
 
 
 class Opening(Tap):
-    """A tap of a call in which quantisers let vectors through as they came, and answer them as their statistics:
+    """A tap of a call in which quantisers let vectors through as they came, and return them as their statistics:
     (vectors, weights) by path of the part, stacked over layers as its buffers are."""
 
     def recorder(self) -> OpenRecorder:

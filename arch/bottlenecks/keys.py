@@ -33,7 +33,7 @@ class Keys(Spec, abc.ABC):
 
     @abc.abstractmethod
     def build(self, heads: int, pairs: int, width: int, make: ParamFactory) -> Any:
-        """The keys: `keys.note(h [N, C, K], ids [N, C], ctx)` is told what chose which."""
+        """The keys: `keys.note(h [N, C, K], ids [N, C], ctx)` takes vectors and the keys that they chose."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class EmaKeysLayer(FixedKeysLayer):
         self.squares = make.buffer(sizes[:2], jnp.sum(jnp.square(table), axis=-1), "squares of the table")
 
     def note(self, h_NCK: Float[Array, "N C K"], ids_NC: Int[Array, "N C"], ctx: Context) -> None:
-        """Answers the sums over vectors that `advance` takes."""
+        """Notes the sums over vectors that `advance` takes."""
         h_NCK = jax.lax.stop_gradient(h_NCK.astype(jnp.float32))
         pairs = self.table.shape[1]
 

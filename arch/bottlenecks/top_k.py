@@ -64,7 +64,7 @@ class BatchTopK(Sparse):
 
     Attributes:
       decay: of the running mean of the smallest amplitude that stayed.
-      most: how many codes of a vector are told; None: all C. What is not among them does not go on.
+      most: how many codes of a vector are reported; None: all C. What is not among them does not go on.
     """
 
     decay: float = 0.99
@@ -96,7 +96,7 @@ class BatchTopKLayer(SparseLayer):
             number = jnp.asarray(z[..., 0].size, jnp.float32) if weights is None else jnp.sum(weights)
             place = jnp.clip(self.k * number.astype(jnp.int32), 1, fixed.size) - 1
             least = jnp.sort(fixed, descending=True)[place]
-        # The running mean is of amplitudes that were told.
+        # The running mean is of amplitudes that were reported.
         sizes = amplitudes if training else rounded(amplitudes, self.precision)
         return ids, jnp.where(sizes >= jnp.maximum(least, 1e-30), amplitudes, jnp.zeros(()))
 

@@ -1,7 +1,7 @@
 """Decoding strategies: how tokens are chosen, over the one compiled loop of `decode.loop`.
 
 A strategy is `init(prompt) -> state` and `next(state, seen, key) -> (state, choice)`. Each turn the loop feeds tokens
-to the model and shows the strategy their logits; the strategy answers with the tokens that are written, those to feed
+to the model and shows the strategy their logits; the strategy returns the tokens that are written, those to feed
 next, how many of those just fed stay in the cache (speculation takes some back), and from which row each row goes on
 (beams change places). One that keeps continuations of its own, as a beam does with those that have ended, answers them
 at the end (`outcome`).

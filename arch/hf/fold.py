@@ -151,7 +151,7 @@ def mix_norm(layer: Layer) -> None:
 
 
 def attention_scale(layer: Layer) -> None:
-    """The canonical block tells scale and head width of every attention."""
+    """Scale and head width of every attention are given by the canonical block."""
     for name, each in layer.block.sublayers.items():
         part: Any = each
         if not (hasattr(part, "scale") and hasattr(part, "head_dim")) or part.scale == part.head_dim**-0.5:

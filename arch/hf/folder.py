@@ -53,7 +53,7 @@ def write(
       files: name -> text of further files.
       generation: the contents of `generation_config.json`; None: there is none.
       shard: bytes of a file of weights, at most.
-      progress: told (what, bytes done, bytes in all).
+      progress: called with (what, bytes done, bytes in all).
       check: called with the folder before it takes its place; what it raises prevents that.
 
     Raises:

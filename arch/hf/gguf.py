@@ -98,7 +98,7 @@ class _Cursor:
     def take(self, size: int) -> bytes:
         begin, self.at = self.at, self.at + size
         if self.at > len(self.content):
-            raise UserError(f"{self.path}: is cut off: byte {self.at:,} is asked for, of {len(self.content):,}")
+            raise UserError(f"{self.path}: is cut off: byte {self.at:,} is needed, of {len(self.content):,}")
         return self.content[begin : self.at].tobytes()
 
     def numbers(self, form: str) -> tuple[Any, ...]:

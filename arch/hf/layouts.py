@@ -18,7 +18,7 @@ Arrays = Sequence[np.ndarray]
 
 
 class Layout(abc.ABC):
-    """`join` makes the tensor of our arrays, `split` undoes it, `shape` is what `join` answers."""
+    """`join` makes the tensor of our arrays, `split` undoes it, `shape` is that of what `join` returns."""
 
     @abc.abstractmethod
     def join(self, arrays: Arrays) -> np.ndarray: ...
@@ -128,7 +128,7 @@ class Tensor:
       paths: of our arrays that it holds.
       layout: how.
       copies: further names under which the checkpoint may hold the same numbers.
-      written: whether the copies are written as well, because a reader that ties nothing asks for them.
+      written: whether the copies are written as well, because a reader that ties nothing needs them.
     """
 
     name: str

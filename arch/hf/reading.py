@@ -112,7 +112,7 @@ def tensors(folder: Path) -> Mapping[str, np.ndarray]:
 def arrays(
     family: Family, model: Model, held: Mapping[str, np.ndarray], where: Path, told: str = CONFIG
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """(path by layer -> float32 array, names of what was left out). Each tensor is used once or told of.
+    """(path by layer -> float32 array, names of what was left out). Each tensor is used once or reported.
 
     Args:
       held: name -> array.

@@ -87,7 +87,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"{path}: {entry.name} does not lie where its header says; the file is damaged")
         at = last
     if 8 + length + at != size:
-        raise UserError(f"{path}: is cut off, {size:,} bytes where its header tells of {8 + length + at:,}")
+        raise UserError(f"{path}: is cut off, {size:,} bytes where its header has {8 + length + at:,}")
     data = np.memmap(path, np.uint8, "r", 8 + length) if at else np.zeros(0, np.uint8)
     return {
         name: data[first:last].view(entry.dtype).reshape(entry.shape) for name, (entry, (first, last)) in found.items()

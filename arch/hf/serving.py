@@ -1,4 +1,4 @@
-"""Whether servers run an exported folder, told before anybody starts one: rules on its source and configuration.
+"""Whether servers run an exported folder, known before anybody starts one: rules on its source and configuration.
 
 They mirror what vLLM's `model_executor/models/transformers` and SGLang's `srt/models/transformers.py` of mid 2026 do
 with code of a folder's own: they make the attention, the linear maps, the norms and `lm_head` themselves, hand no

@@ -62,7 +62,7 @@ class Source:
         return forward is not None and LOOKUP in ast.unparse(forward)
 
     def masks(self, kind: str) -> bool:
-        """Whether a part hands the attention function something else than a mask that it was given."""
+        """Whether a part calls the attention function with something else than a mask that it was given."""
         method = self.method(self.kinds[kind], "mask_of")
         if method is None:
             return False

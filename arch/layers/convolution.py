@@ -58,7 +58,7 @@ class Convolution(Mixer):
 
 
 class ConvolutionLayer(nnx.Module):
-    """From `inputs` to `outputs` channels; `role` is told to the initialiser."""
+    """From `inputs` to `outputs` channels; `role` is passed to the initialiser."""
 
     def __init__(self, spec: Convolution, inputs: int, outputs: int, make: ParamFactory, role: str):
         self.activation, self.axes = spec.activation, len(spec.kernel)

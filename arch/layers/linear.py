@@ -26,7 +26,7 @@ class Linear(Spec, abc.ABC):
     def build(
         self, inputs: Sequence[Size], outputs: Sequence[Size], make: ParamFactory, *, name: str, role: str = "linear"
     ) -> nnx.Module:
-        """The map called `name`; `role` (see `ParamFactory.weight`) is told to the initialiser."""
+        """The map called `name`; `role` (see `ParamFactory.weight`) is passed to the initialiser."""
 
 
 @dataclasses.dataclass(frozen=True)

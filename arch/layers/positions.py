@@ -20,9 +20,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from arch.context import Context
+from arch.layers.computed_once import computed_once
 from arch.layers.shapes import Known
 from arch.params import ParamFactory
-from arch.sharding import platform
 from arch.spec import Problem, Spec, above, at_least, between
 
 
@@ -36,7 +36,7 @@ class PositionLayer(nnx.Module):
     reads_coordinates: bool = False
 
     def places(self, ctx: Context) -> Known:
-        """What `embed` and `rotate` are told of where tokens are: [P, T] positions, or coordinates of several axes."""
+        """Where tokens are, as `embed` and `rotate` take it: [P, T] positions, or coordinates of several axes."""
         return ctx.positions
 
     def embed(self, x: Float[Array, "B T D"], positions: Int[Known, "P T"]) -> Float[Array, "B T D"]:
@@ -109,9 +109,7 @@ class RotaryLayer(PositionLayer):
     def tables(self, positions: Int[Known, "P T"]) -> tuple[jax.Array, jax.Array]:
         """Cosines and sines [P, T, R / 2], taken once.
 
-        XLA's CPU backend would fuse them into what uses them, and so take them anew for every head, in the forward and
-        in the backward pass. Positions known while tracing give constants; others go through a conditional, which
-        nothing is fused across.
+        Positions known while tracing give constants; others are computed in the step, on CPUs by `computed_once`.
         """
         half = self.rotated // 2
         wavelengths = self.base ** (np.arange(half, dtype=np.float32) / half)
@@ -123,11 +121,7 @@ class RotaryLayer(PositionLayer):
         if isinstance(positions, np.ndarray):
             with jax.ensure_compile_time_eval():
                 return waves(jnp.asarray(positions))
-        if platform() != "cpu":
-            return waves(positions)
-        shape = jax.ShapeDtypeStruct((*positions.shape, half), jnp.float32)
-        nothing = lambda positions: (jnp.zeros(shape.shape), jnp.zeros(shape.shape))  # noqa: E731
-        return jax.lax.cond(jnp.max(positions) >= 0, waves, nothing, positions)
+        return computed_once(waves, positions)
 
 
 @dataclasses.dataclass(frozen=True)

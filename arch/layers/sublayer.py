@@ -15,7 +15,7 @@ class Sublayer(Spec, abc.ABC):
     """A part called `sublayer(x, ctx) -> Result`.
 
     `causal` says whether a token's output may depend on later tokens: True: never; False: it does; None: the part does
-    not say, and what needs a causal model asks the model itself.
+    not say, and what needs a causal model looks at the model itself.
     """
 
     @property

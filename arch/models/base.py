@@ -1,4 +1,4 @@
-"""The contract of all models: what they can do, what they are called with, and what they answer.
+"""The contract of all models: what they can do, what they take, and what they return.
 
 A spec's type says what it can do: `Causal` (each token's logits depend on what came before it alone: it generates),
 `Bidirectional` (logits of every token from the whole row), `Seq2Seq` (a causal model of a target, given a
@@ -96,7 +96,7 @@ class Inputs:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """What a causal model remembers between calls. Made by `init_cache`, handed to a call, answered by it.
+    """What a causal model remembers between calls. Made by `init_cache`, an argument and a result of each call.
 
     Attributes:
       layers: the caches of all layers, trees of `LayerCache`s with arrays `[L, B, ...]`.
@@ -138,7 +138,7 @@ class Cache:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What a call of a model answers.
+    """What a call of a model returns.
 
     Attributes:
       logits: float32 [B, T, V], [B, classes], or [B, T, classes]; of a `TextEmbedding` the vectors.
@@ -174,7 +174,7 @@ class Network(nnx.Module, abc.ABC):
     def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
         """The output for `inputs`.
 
-        `ctx` holds what a call is told beside its inputs (training, key, gates, tap, answers), and no positions yet.
+        `ctx` holds the other arguments of a call (training, key, gates, tap, answers), and no positions yet.
         """
 
     def __call__(

@@ -22,8 +22,9 @@ from arch.layers.attention.cross import CrossAttention
 from arch.layers.attention.softmax import Attention
 from arch.layers.caches import Room
 from arch.layers.embeddings import Head, Tied
-from arch.models.base import Cache, Inputs, Model, Network, Output, Seq2Seq
+from arch.models.base import Cache, Inputs, Network, Output
 from arch.models.trunk import Trunk, TrunkNetwork, later_tokens
+from arch.models.two_halves import TwoHalves
 from arch.params import ParamFactory
 from arch.spec import Problem, UserError
 from arch.stacks.base import Pattern
@@ -35,7 +36,7 @@ def reading(block: Block, cross: CrossAttention = CrossAttention(), name: str = 
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderDecoder(Model, Seq2Seq):
+class EncoderDecoder(TwoHalves):
     """Two trunks and a head over the decoder's vocabulary.
 
     Attributes:
@@ -61,20 +62,7 @@ class EncoderDecoder(Model, Seq2Seq):
             if (cross.memory_width or self.decoder.width) != self.encoder.width:
                 yield Problem("encoder.width", self.encoder.width, "must be what the decoder's CrossAttention reads, "
                               f"memory_width={cross.memory_width or self.decoder.width}")  # fmt: skip
-        if self.encoder.embedding is None:
-            for name in ("vocab", "width"):
-                if (own := getattr(self.encoder, name)) != (other := getattr(self.decoder, name)):
-                    yield Problem(f"encoder.{name}", own, f"must be the decoder's, {other}, to share its embedding")
-
-    @property
-    def vocab(self) -> int:
-        """V of the target."""
-        return self.decoder.vocab
-
-    @property
-    def source_vocab(self) -> int:
-        """V of the source."""
-        return self.encoder.vocab
+        yield from super().problems()
 
     def build(self, *, rngs):
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""

@@ -17,15 +17,16 @@ import numpy as np
 from arch.context import Context, Memory
 from arch.layers.caches import Room
 from arch.layers.embeddings import Head, Untied
-from arch.models.base import Cache, Inputs, Model, Network, Output, Seq2Seq
+from arch.models.base import Cache, Inputs, Network, Output
 from arch.models.passed_state import begun_from
 from arch.models.recurrent import DecoderLayers, EncoderLayers, RecurrentDecoder, RecurrentEncoder
 from arch.models.trunk import placed
+from arch.models.two_halves import TwoHalves
 from arch.spec import Problem, UserError, one_of
 
 
 @dataclasses.dataclass(frozen=True)
-class GNMT(Model, Seq2Seq):
+class GNMT(TwoHalves):
     """The two halves, of any depth each, and a head over the decoder's vocabulary.
 
     `compat` "pass_hidden_state": the decoder begins with the states of the encoder, as tensorflow/nmt has it on request
@@ -38,23 +39,11 @@ class GNMT(Model, Seq2Seq):
     compat: Literal["paper", "pass_hidden_state"] = "paper"
 
     def problems(self) -> Iterator[Problem]:
-        for name in ("vocab", "width") if self.encoder.embedding is None else ():
-            if (own := getattr(self.encoder, name)) != (other := getattr(self.decoder, name)):
-                yield Problem(f"encoder.{name}", own, f"must be the decoder's, {other}, to share its embedding")
+        yield from super().problems()
         yield from one_of(self, "compat", ("paper", "pass_hidden_state"))
         for name in ("depth", "width") if self.compat == "pass_hidden_state" else ():
             if (own := getattr(self.encoder, name)) != (other := getattr(self.decoder, name)):
                 yield Problem(f"encoder.{name}", own, f"must be the decoder's, {other}, to pass it the states")
-
-    @property
-    def vocab(self) -> int:
-        """V of the target."""
-        return self.decoder.vocab
-
-    @property
-    def source_vocab(self) -> int:
-        """V of the source."""
-        return self.encoder.vocab
 
     def build(self, *, rngs):
         """The model with float32 parameters drawn from `rngs.params()`. Raises SpecError for parts that do not fit."""

@@ -96,7 +96,7 @@ class TrunkNetwork(Network):
         return cache if of_stack is None else dataclasses.replace(cache, layers=of_stack(cache.layers))
 
     def forward(self, inputs: Inputs, ctx: Context, cache: Cache | None) -> Output:
-        raise UserError(f"{type(self).__name__} has no head to answer with; a model that it is a half of calls hidden")
+        raise UserError(f"{type(self).__name__} has no head and no logits; a model that it is a half of calls hidden")
 
     def hidden(
         self, inputs: Inputs, ctx: Context, cache: Cache | None = None, embedding: EmbeddingLayer | None = None

@@ -1,6 +1,6 @@
 """What each layer does to the residual stream, from tapped activations (arXiv 2505.13898, section 3; arXiv 2502.05795).
 
-All functions take arrays with the layers first, [L, B, ..., D], and answer one number a layer: the mean over tokens,
+All functions take arrays with the layers first, [L, B, ..., D], and return one number a layer: the mean over tokens,
 each counted by its weight [B, ...] (None: all alike). What is small is not rescaled for a picture: values are raw.
 """
 

@@ -87,7 +87,7 @@ class LayerSubset(Spec):
 def run_part(
     graphdef: Any, params: Any, buffers: Any, x: jax.Array, ctx: Context
 ) -> tuple[Result, Answer, dict[str, Any]]:
-    """One layer, made of its parameters and buffers and called: its result, what it answered and what the tap saved."""
+    """One layer, made of its parameters and buffers and called: its result, its answers and what the tap saved."""
     part = merge(graphdef, params, buffers)
     answers = Answers()
     with unchanged(part):

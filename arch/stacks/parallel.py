@@ -148,7 +148,7 @@ class GroupedLayer(nnx.Module):
 
 
 def _normed(graphdef: Any, variables: Any, x: jax.Array, ctx: Context) -> tuple[jax.Array, Answer]:
-    """What the shared norm of a group makes of the stream, and what it answered."""
+    """What the shared norm of a group makes of the stream, and its answers."""
     part, answers = merge(graphdef, *variables), Answers()
     with unchanged(part):
         y = part(x, ctx.replace(answers=answers))

@@ -49,7 +49,7 @@ def codes(folder: str, out: str | None = None, *, tokens: int = TOKENS, trust: b
 
 
 def show(opened: TrainedRun, folder: str, out: Path, *, tokens: int = TOKENS) -> Path:
-    """Prints a table of the codes of an opened run and writes the page; answers its file."""
+    """Prints a table of the codes of an opened run and writes the page; returns its file."""
     start, file = time.perf_counter(), out / "codes.html"
     _refuse_unwritable(out)
     tokenizer = getattr(opened.dataset, "tokenizer", None)

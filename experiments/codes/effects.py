@@ -3,7 +3,7 @@
 Nothing here knows how a bottleneck or a layer is made. A row of tokens is read in which every token has another code
 of the site (an edit of `SITE.codes`), and what comes out at the site are the codes' vectors. What a code writes into
 the residual stream is what its sublayer writes less what it writes of zeros, which is exact where what lies between is
-linear, as the output projection of attention is. The last block is then made to answer that, and the model's own final
+linear, as the output projection of attention is. The last block is then made to return that, and the model's own final
 norm and head do the rest (the logit lens of a code; arXiv 2310.17230 labels codes by what they fire on alone).
 """
 
@@ -173,7 +173,7 @@ def _lens(reader: Reader) -> Callable[[np.ndarray, int], tuple[np.ndarray, ...]]
     """`(vectors [n, D], most) -> (up, lift, down)`: the tokens whose logits are highest and lowest behind the final
     norm and head. `up` and `down` are int32 [n, most].
 
-    The last block is made to answer the vectors. Raises ValueError for a model without one.
+    The last block is made to return the vectors. Raises ValueError for a model without one.
     """
     graphdef, params, buffers = split(reader.opened.model)
     depth = int(getattr(reader.opened.program.run.model, "depth", 1))

@@ -20,6 +20,7 @@ import numpy as np
 from experiments.codes.contexts import Gathered
 from experiments.codes.effects import Effects
 from experiments.codes.reading import Site
+from experiments.study.report.head import head
 
 TEMPLATE = Path(__file__).with_name("page.html")
 LIMIT = 5_000_000
@@ -33,7 +34,7 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """What a page tells of one site. `samples`: number of a code among all of the site -> text."""
+    """What a page shows of one site. `samples`: number of a code among all of the site -> text."""
 
     site: Site
     effects: Effects
@@ -57,7 +58,9 @@ def page(title: str, summary: str, read: Gathered, sites: Sequence[Shown], decod
         data = json.dumps({"read": read.count, "sets": sets}, ensure_ascii=False, separators=(",", ":"))
         packed = base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
         less = "" if most else "; there was no room for contexts"
-        text = template.substitute(title=html.escape(title), summary=html.escape(summary + less), data=packed)
+        text = template.substitute(
+            head=head(title), title=html.escape(title), summary=html.escape(summary + less), data=packed
+        )
         if len(text.encode()) <= limit or most == 0:
             return text
         most //= 2

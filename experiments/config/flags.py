@@ -31,7 +31,7 @@ HELP = {"--help", "-help", "--helpshort", "-helpshort", "-h", "-?", "--?"}
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What the user asked for.
+    """What the command line gives.
 
     Attributes:
       verb: what to do.

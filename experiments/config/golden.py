@@ -49,7 +49,7 @@ def golden_file(file: Path, form: str, folder: Path = FOLDER) -> Path:
 def render(file: Path, form: str) -> str:
     """The golden text of one form: its configuration, then a parameter table for each model in it.
 
-    Of several `arms` the first is told in full, the others by what differs from it.
+    Of several `arms` the first is written in full, the others by what differs from it.
     """
     spec = apply(load(f"{file}:{form}" if form else str(file)).spec, ())
     try:

@@ -1,6 +1,6 @@
 """Configuration files: plain Python with `get_config(argument)`, named as `FILE.py` or `FILE.py:ARGUMENT`.
 
-Whatever is wrong with a file is told in one line. A file may declare `FORMS = ("", "tiny", ...)`, the arguments
+Whatever is wrong with a file is one line. A file may declare `FORMS = ("", "tiny", ...)`, the arguments
 that tests and golden files use, and refuse others by `raise unknown_form(argument, FORMS)`.
 """
 
@@ -131,7 +131,7 @@ def _failure(error: BaseException, file: Path, shown: str) -> list[str]:
     where = f"{shown}:{lines[-1]}" if lines else shown
     if isinstance(error, SpecError):
         return [f"{where}: {line}" for line in str(error).splitlines()]
-    return [f"{where}: {type(error).__name__}: {one_line(error)}{_where_it_is(error)}"]
+    return [f"{where}: {type(error).__name__}: {one_line(error)}{_where_it_is(error)}{_field(error)}"]
 
 
 def _where_it_is(error: BaseException) -> str:
@@ -144,3 +144,18 @@ def _where_it_is(error: BaseException) -> str:
         return f"; it is there by: from experiments import {name}"
     near = nearest(name, experiments.public())
     return f"; did you mean {near}? (from experiments import {near})" if near else ""
+
+
+def _field(error: BaseException) -> str:
+    """Of a field that a spec does not have: the one that was meant, or all that there are."""
+    strange = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    trace = error.__traceback__
+    if not isinstance(error, TypeError) or strange is None or trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    kind = {**trace.tb_frame.f_globals, **trace.tb_frame.f_locals}.get(strange[1])
+    if not (isinstance(kind, type) and issubclass(kind, Spec)):
+        return ""
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
+    return hint(strange[2], names) or f"; its fields are {', '.join(names)}"

@@ -1,7 +1,7 @@
 """The modules of a package: which of them define a class, and which cannot be imported and why.
 
 A module that defines the name that is looked for is found by its text and imported alone. Only where nobody defines it
-are all imported, to say what there is. One that fails is told by file, line and error; silent is only a module that
+are all imported, to say what there is. One that fails is reported by file, line and error; silent is only a module that
 needs a package of others that is not installed here, unless it defines the very name.
 """
 
@@ -21,7 +21,7 @@ from experiments.config.errors import one_line
 
 @dataclasses.dataclass(frozen=True)
 class Broken:
-    """A module that cannot be imported. `line` is FILE:LINE: ERROR; `optional` tells that only another package is
+    """A module that cannot be imported. `line` is FILE:LINE: ERROR; `optional` says that only another package is
     missing."""
 
     line: str

@@ -22,7 +22,7 @@ from experiments.config.errors import hint
 
 
 class UnfitError(Exception):
-    """Text that is no value of a type. `specific` tells that the type was right and something in it wrong."""
+    """Text that is no value of a type. `specific` says that the type was right and something in it wrong."""
 
     def __init__(self, message: str, specific: bool = False):
         super().__init__(message)

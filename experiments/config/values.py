@@ -25,7 +25,7 @@ ORDER = (types.NoneType, int, float, bool)
 
 
 def parse(text: str, kind: Any) -> Any:
-    """The value of type `kind` that `text` gives; parts come as drafts. Raises UnfitError, told in one line."""
+    """The value of type `kind` that `text` gives; parts come as drafts. Raises UnfitError, of one line."""
     kinds = members(kind)
     if len(kinds) == 1:
         return _parse_one(text, kinds[0], strict=False)

@@ -18,7 +18,7 @@ FOLDER = "export"
 
 @dataclasses.dataclass(frozen=True)
 class ExportEvery:
-    """Exports after every `every` steps and after the last, into `to`/STEP. One that fails is told in one line, and the
+    """Exports after every `every` steps and after the last, into `to`/STEP. One that fails is one line, and the
     training goes on; one that is there already stays.
 
     Attributes:

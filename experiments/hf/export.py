@@ -58,7 +58,7 @@ class Options:
 
 
 def export(folder: str, to: str, options: Options = Options(), note: Callable[[str], None] = print) -> Path:
-    """Writes the newest checkpoint of the run in `folder` into the new folder `to`; answers that.
+    """Writes the newest checkpoint of the run in `folder` into the new folder `to`; returns that.
 
     Raises:
       UserError: there is no such run, nothing that its model could be written as, other logits in Transformers, or `to`
@@ -85,7 +85,7 @@ def export_opened(
     results: Results | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """`export` of a run that is open. `results`: of the study that it is an arm of. `progress`: told of what is
+    """`export` of a run that is open. `results`: of the study that it is an arm of. `progress`: called with what is
     written; None: bars, in a terminal."""
     run, dataset = opened.program.run, opened.dataset
     known = facts(run, dataset)

@@ -1,7 +1,7 @@
 """The verb `import`: a model from elsewhere (`origins`) as a run folder.
 
 The run has the model, the parameters as its checkpoint of step 0, the tokenizer and the chat template; and no data,
-unless text to evaluate it on is known, or it is told the configuration of a run whose data, objective and optimiser it
+unless text to evaluate it on is known, or it is given the configuration of a run whose data, objective and optimiser it
 takes.
 """
 

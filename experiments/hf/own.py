@@ -69,10 +69,10 @@ def read(folder: Path, given: ModuleType | None = None) -> tuple[Model, Numbers]
 
 
 def model_of(folder: Path, given: ModuleType | None = None) -> Model:
-    """The model that `strata.json` in `folder` tells of. Raises UserError."""
+    """The model that `strata.json` in `folder` describes. Raises UserError."""
     file = folder / FILE
     if not file.exists():
-        raise UserError(f"{folder}: has no {FILE}, which tells what its tensors are of; export the run anew")
+        raise UserError(f"{folder}: has no {FILE}, which says what its tensors are of; export the run anew")
     held = object_of(file)
     try:
         body = admitted(held["config"]["fields"]["model"], file, given)

@@ -44,7 +44,7 @@ class Found:
 
     @property
     def step(self) -> int:
-        """The last step that the metrics tell of."""
+        """The last step in the metrics."""
         return int(self.lines[-1]["step"])
 
     @property

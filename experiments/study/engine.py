@@ -51,13 +51,13 @@ def run_study(
     """Trains what is missing of `study` and decides its claims. `results.json` is written into `folder`.
 
     Args:
-      study: what is asked.
+      study: the question, its arms and claims.
       name: what it is called in the report.
       folder: where it is kept.
       cells: where its cells are kept, to share them with other studies; None: in `folder`.
       executor: who does the work; None: this process.
       trust_cells: whether cells that other code has trained are taken; the notes of the results say how many.
-      note: told one line on each thing that happens.
+      note: called with one line on each thing that happens.
 
     Raises:
       UserError: cells could not be trained; those that could are kept.

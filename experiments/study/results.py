@@ -29,7 +29,7 @@ class Cell:
       status: "diverged" if a step was not finite; its metrics are then those before that step.
       metrics: name -> value at the end: "val/loss", "test/loss", "val/bits_per_byte", "train/loss", ...
       curve: metrics along the way, each with "step"; names as in a run's metrics.jsonl, "train/..." and "val/...".
-      diagnostics: name -> one value a layer, first layer first; empty where none were asked for.
+      diagnostics: name -> one value a layer, first layer first; empty where none were computed.
       stretches: metric -> its pseudo-value on each stretch of the split that claims are judged on (`stretches.py`);
         empty for a tuning run, and where the split is too short.
       matrices, pictures: what its scores show (`experiments/suites/exhibits.py`).

@@ -32,7 +32,7 @@ class Study(Spec):
     """A comparison.
 
     Attributes:
-      question: what is asked, in a sentence.
+      question: of the study, in a sentence.
       arms: name -> run. Their seeds and, where `learning_rates` are given, their learning rates are the study's.
       claims: what is judged; the first that is a test is the primary one, and goes before the others (`judge.py`).
       match: what all arms must have in common, checked before anything is trained; None: nothing.

@@ -1,8 +1,8 @@
 """Scores: what a trained model can do, measured in the same way for encoders, decoders and pairs of both.
 
-A score reads rows of one split of the run's own data, in tokens, and answers numbers by name. It says which kinds of
+A score reads rows of one split of the run's own data, in tokens, and returns numbers by name. It says which kinds of
 model it can be taken of; each family has scores that are its own, some that are unfair to it, and some that are fair.
-What is drawn at random (places, distractors) depends on the row alone: all models are asked the same.
+What is drawn at random (places, distractors) depends on the row alone: all models get the same.
 """
 
 from __future__ import annotations

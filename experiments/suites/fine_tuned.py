@@ -79,7 +79,7 @@ class FineTuned(Score):
         return super().refusal(run) or (f"the data of {type(self).__name__} {why}" if why else "")
 
     def tuned(self, asked: Asked, model: Model, objective: Objective, dataset: Dataset) -> TrainedRun:
-        """`model` with the trunk of the model that is asked, trained on `dataset`.
+        """`model` with the trunk of the model that is scored, trained on `dataset`.
 
         Raises:
           UserError: no learning rate ends with a finite loss, or there are several processes.

@@ -29,7 +29,7 @@ def log_probabilities(
     """The log-probability of tokens, and whether each is the most probable one.
 
     Args:
-      asked: the model.
+      asked: the model that is scored.
       rows: `tokens` and `segments` [B, T], and what else the model reads (`source`, ...).
       which: (row, place) of each token; places are at least 1.
       sees: as above.

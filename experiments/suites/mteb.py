@@ -5,7 +5,7 @@
 
 An encoder's vector is the mean over the hidden states of [bos] text [eos], as it reads in training. A decoder's is the
 hidden state of the last token of [bos] text, which alone has seen all of it (at eos it was never trained to tell
-anything). A model that was trained to embed answers its own vectors. Texts that are too long lose their ends.
+anything). A model that was trained to embed returns its own vectors. Texts that are too long lose their ends.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Recovery(Score):
 
 
 class _Scored:
-    """A model on the rows that are asked for."""
+    """A model on the rows that are scored."""
 
     def __init__(self, asked: Asked, batch: int):
         model = asked.opened.model
@@ -119,7 +119,7 @@ class _Scored:
         return {name: jnp.full((self.depth,), on.get(name, False)) for name in self.sites}
 
     def _sums(self, on: Mapping[str, bool], ablation: str) -> dict[str, Any]:
-        """What `_pass` answers, added over all batches, with codes counted: with the sites that are `on` as they are,
+        """What `_pass` returns, added over all batches, with codes counted: with the sites that are `on` as they are,
         or ablated."""
         gates, changed = self._gates({} if ablation else on), self._gates(on if ablation else {})
         way, total = jnp.int32(ABLATIONS.index(ablation) if ablation else 0), None

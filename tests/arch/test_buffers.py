@@ -144,10 +144,10 @@ def test_layers_of_a_model_advance_each_by_its_own_sums(pattern):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda b: {**b, "mean": b["mean"][:1]}, r"CountingLayer \(the model\): advance must answer"),
+        (lambda b: {**b, "mean": b["mean"][:1]}, r"CountingLayer \(the model\): advance must return"),
         (lambda b: {**b, "count": b["count"].astype(jnp.int32)}, r"'count': 'int32\[\]'"),
-        (lambda b: {"count": b["count"]}, "advance must answer buffers of the same names"),
-        (lambda b: {**b, "more": b["count"]}, "advance must answer buffers of the same names"),
+        (lambda b: {"count": b["count"]}, "advance must return buffers of the same names"),
+        (lambda b: {**b, "more": b["count"]}, "advance must return buffers of the same names"),
     ],
     ids=["shape", "type", "missing", "more"],
 )
@@ -161,5 +161,5 @@ def test_a_buffer_keeps_its_shape_and_type(change, line, monkeypatch):
 def test_statistics_without_advance_are_refused(monkeypatch):
     monkeypatch.delattr(CountingLayer, "advance")
     part = counting()
-    with pytest.raises(UserError, match=r"CountingLayer.*answers statistics, but has no advance"):
+    with pytest.raises(UserError, match=r"CountingLayer.*has statistics, but no advance"):
         advance(part, split(part)[2], {"": SUMS})

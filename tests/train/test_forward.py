@@ -19,7 +19,7 @@ from train.objectives.next_token import NextToken
 def test_a_metric_does_not_take_the_place_of_another(name):
     one = jnp.ones(())
     loss = Loss(one, one, {"nats": one, "bytes": one, "targets": one})
-    with pytest.raises(UserError, match=f"{name}: a part of the model answers what the objective or the step reports"):
+    with pytest.raises(UserError, match=f"{name}: a part of the model reports what the objective or the step does"):
         report(NextToken(), Sums(loss, {}, {name: Sum(one, one)}, {}, one))
     assert "usage" in report(NextToken(), Sums(loss, {}, {"usage": Sum(one, one)}, {}, one))
 

@@ -1,6 +1,7 @@
 """One step against the same computed by other means."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,22 @@ def test_the_gradient_is_that_of_the_mean_over_targets(program, batch, start, gr
     wanted = jax.jit(jax.value_and_grad(mean))(start["params"])
     loss, grads = gradients[1]
     close((loss.total / loss.weight, grads), wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_few_calls_lie_between_the_step_and_its_gradient(program, batch, start, monkeypatch):
+    """A reader of a traceback, or of the code, goes from the step to `jax.grad` in a few."""
+    real, found = jax.grad, []
+
+    def grad(*args, **kwargs):
+        frame = sys._getframe(1)
+        while frame.f_code.co_name != "train_step":
+            found.append(frame.f_code.co_name)
+            frame = frame.f_back
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(jax, "grad", grad)
+    jax.eval_shape(program.learner.train_step, start, dict(batch), True)
+    assert found == ["one", "sums", "gradients"]
 
 
 def test_micro_batches_equal_one_batch(batch, gradients):

@@ -27,7 +27,7 @@ ENDLESS = 2**62
 """Places of a run: more than any has."""
 
 Progress = Callable[[str, int, int | None], None]
-"""Told (what is being done, units done so far, units in all or None)."""
+"""Called with (what is being done, units done so far, units in all or None)."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:
@@ -77,7 +77,7 @@ class Data(Spec, abc.ABC):
         """Fetches and prepares what is not in the cache yet. `progress` None: bars on a terminal, nothing elsewhere."""
 
     def conflicts(self) -> Iterator[SpecError]:
-        """What is wrong between its parts that are each right by themselves; asked before it is built."""
+        """What is wrong between its parts that are each right by themselves; found before it is built."""
         return iter(())
 
 
@@ -86,7 +86,7 @@ class Dataset:
 
     Attributes:
       rows: split -> its rows. "train" is trained on; "validation", "test" and any others are evaluated on.
-      description: what they are, with all that building has told.
+      description: what they are, with all that is known once they are built.
       fingerprint: names their content; saved iterator states carry it.
       order: of the rows to train on.
     """

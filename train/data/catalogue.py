@@ -27,7 +27,7 @@ class Tfds(Source):
     """A TFDS data set by name, e.g. Tfds("imdb_reviews", validation="test"); splits in the TFDS notation.
 
     Splits that share records are refused. Documents of `train` whose text also stands in a split that is evaluated on
-    are left out, and told of in one line.
+    are left out, and reported in one line.
     """
 
     name: str  # NAME, NAME/CONFIG or NAME:VERSION

@@ -1,4 +1,4 @@
-"""What a data file holds: text, JSON lines or Parquet, told by the ending of its name in any case, else by content."""
+"""What a data file holds: text, JSON lines or Parquet, found by the ending of its name in any case, else by content."""
 
 from __future__ import annotations
 

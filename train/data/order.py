@@ -53,7 +53,7 @@ class Shuffled(Order):
 
 
 class _Shuffle:
-    """Grain's shuffled range. A place is computed when it is asked for: rows may be many."""
+    """Grain's shuffled range. A place is computed when it is read: rows may be many."""
 
     def __init__(self, count: int, epoch: int, seed: int):
         import grain  # slow to import, and configuration files need only the specs of this folder
@@ -194,7 +194,7 @@ def sorted_by(numbers: np.ndarray, epoch: int, seed: int) -> np.ndarray:
 
 
 _known: weakref.WeakKeyDictionary[Rows, dict[Key, np.ndarray]] = weakref.WeakKeyDictionary()
-"""The numbers of rows that were read once: every epoch asks for them."""
+"""The numbers of rows that were read once: every epoch needs them."""
 
 
 def values(rows: Rows, key: Key) -> np.ndarray:

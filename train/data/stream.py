@@ -63,7 +63,7 @@ def write(
 ) -> int:
     """Writes the stream of all texts that are not empty; returns their bytes.
 
-    `total` is their number as `progress` is told it. Raises UserError, naming `where`, if there are none or the
+    `total` is their number, passed to `progress`. Raises UserError, naming `where`, if there are none or the
     tokenizer does not keep their bytes.
     """
     sizes: list[int] = []

@@ -1,7 +1,7 @@
 """Objectives: what a model is trained to do. An objective owns its inputs, its targets, its mask and its normaliser.
 
 It makes `Inputs` and targets from a batch, and a loss from the model's `Output`. The step calls the model, adds the
-losses that its parts answered and reports their metrics: an objective never sees them, and never has to remember.
+losses of its parts and reports their metrics: an objective never sees them, and never has to remember.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Task(NamedTuple):
         model add to it (`arch.answers`); reported as `loss/NAME`.
       draw: `(model, inputs, targets, keys) -> (inputs, targets)`, for a task whose inputs the model makes itself, such
         as continuations that it is then judged on: what the forward pass reads in place of what `prepare` made. `model`
-        is the network; no gradient goes through what it answers here, nor do its losses and statistics count. A row of
+        is the network; no gradient goes through what it returns here, nor do its losses and statistics count. A row of
         the batch may become several, one after another. Models beside come as for `prepare`. None: nothing is drawn.
     """
 

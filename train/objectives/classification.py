@@ -27,7 +27,7 @@ class Classification(Objective):
 
     A batch has `label`, int32 [B], below 0 where there is none, which counts nothing, `weight`, float32 [B] (0 for the
     rows that fill up the last batch), and what the model reads: `tokens` with `segments`, of pairs `tokens2` and
-    `segments2` as well, or `image`. The model answers logits [B, classes].
+    `segments2` as well, or `image`. The model returns logits [B, classes].
 
     Raises:
       UserError: the data has more classes than the model, when a step is first traced.

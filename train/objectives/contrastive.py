@@ -30,7 +30,7 @@ class Contrastive(Objective):
 
     A batch has `tokens`, `segments`, `tokens2`, `segments2`, int32 [B, T], and may have `weight`, float32 [B], 0 for
     rows that fill up a batch, which are no candidates either, and `label`, int32 [B]: pairs of another label than 1 do
-    not belong together; their second texts are candidates, and they themselves are not asked for. Reported are `loss`,
+    not belong together; their second texts are candidates, and they themselves are not scored. Reported are `loss`,
     nats a pair, and `accuracy`, the share of pairs whose second text is the nearest.
 
     `temperature`: t.
@@ -56,7 +56,7 @@ class Contrastive(Objective):
         return Task(prepare, self.loss)
 
     def loss(self, output: Output, targets: tuple[jax.Array, jax.Array]) -> Loss:
-        """The sums over all pairs that are asked for. Their weight is that of the pair."""
+        """The sums over all pairs that are scored. Their weight is that of the pair."""
         couple_rows()
         asked, there = targets
         nats, first = in_batch(output.logits, there > 0, self.temperature)

@@ -30,7 +30,7 @@ MASK, RANDOM = 0.8, 0.9
 
 
 class Hidden(NamedTuple):
-    """int32 [B, T] tokens with some hidden, and bool [B, T] which are to be told."""
+    """int32 [B, T] tokens with some hidden, and bool [B, T] which are to be predicted."""
 
     tokens: jax.Array
     chosen: jax.Array
@@ -82,7 +82,7 @@ class MaskedLM(Objective):
         return (batch["segments"] > 0) & ~jnp.isin(batch["tokens"], special)
 
     def prepare(self, batch: Mapping[str, jax.Array], hidden: Hidden) -> tuple[Inputs, Targets]:
-        """The first T of T + 1 tokens, each told at its own place."""
+        """The first T of T + 1 tokens, each predicted at its own place."""
         return _read(batch, hidden), Targets(batch["tokens"][:, :-1], hidden.chosen[:, :-1].astype(jnp.float32))
 
     def loss(self, output: Output, targets: Targets, known: np.ndarray | None) -> Loss:

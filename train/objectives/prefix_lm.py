@@ -1,6 +1,6 @@
 """The prefix language model: a first part of each document is read from both sides, the rest predicted token by token.
 
-arXiv 1910.10683, section 3.2.1 (there also "prefix LM"); arXiv 1801.10198. The model is a causal one that is told which
+arXiv 1910.10683, section 3.2.1 (there also "prefix LM"); arXiv 1801.10198. The model is a causal one that takes which
 tokens are of the prefix (`Inputs.prefix`).
 """
 

@@ -1,4 +1,4 @@
-"""What objectives that give a prefix ask of a model."""
+"""What objectives that give a prefix need of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Span corruption (T5, arXiv 1910.10683, section 3.1.4): spans of a text are cut out, and told in the target.
+"""Span corruption (T5, arXiv 1910.10683, section 3.1.4): spans of a text are cut out, and written in the target.
 
 A text makes a pair (`spans.py`), and `pairs` says how a model learns from pairs: `SequenceToSequence` with an encoder
 and a decoder, `PrefixConcatenated` with a decoder alone. All of a row is one text, as in T5's pre-training: documents

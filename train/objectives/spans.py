@@ -1,5 +1,5 @@
 """Spans of noise in a text, and the pair that they make of it: a source with sentinels in their places, a target that
-tells what was there (arXiv 1910.10683, section 3.1.4 and figure 2).
+has what was there (arXiv 1910.10683, section 3.1.4 and figure 2).
 
 Of n tokens m are noise, in k spans. The spans' lengths are a random partition of m into k parts, those of the gaps one
 of n - m into k parts, all partitions equally likely; gaps and spans alternate, a gap first. Shapes are static: n, m and

@@ -26,7 +26,7 @@ class TokenLabels(Objective):
 
     A batch has `tokens`, `segments` and `labels`, int32 [B, T], `positions` if documents are packed, and may have
     `weights`, float32 [B, T], of each token's label. Padding (segment 0) and labels below 0 count nothing. The model
-    answers logits [B, T, classes].
+    returns logits [B, T, classes].
 
     Raises:
       UserError: the data has an array that is none of these, when a step is first traced.

@@ -3,7 +3,7 @@
     R = running mean of (mean over columns of G^2 + eps),  C the same over rows,  both at b_t = 1 - t^-0.8
     U = G / sqrt(R C / mean(R))
     U <- U / max(1, rms(U))                          the paper's clipping, d = 1
-    U <- U * max(1e-3, rms(P))                       relative steps, if asked for
+    U <- U * max(1e-3, rms(P))                       relative steps, if chosen
 
 optax's transformations, run on one matrix at a time: under a scan every layer has its own factors and its own root
 mean squares, so that a stacked model takes the steps of an unrolled one. Head axes count with the side of the matrix

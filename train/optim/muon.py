@@ -5,7 +5,7 @@
 
 For matrices of hidden layers, by `optax.contrib.scale_by_muon`. A matrix is one layer's (and one expert's), with the
 head axes of attention kernels folded into the side that they belong to; lookup tables, the output head, gains and
-biases, told by their role, and kernels with more than two sides (convolutions) take Adam's direction.
+biases, by their role, and kernels with more than two sides (convolutions) take Adam's direction.
 
 At update t optax weighs G with (1 - momentum^(t+1)) / (1 - momentum^t) times the reference's weight, because it
 corrects both terms for their bias as NAdam does. The first direction is the reference's, the second weighs G half as

@@ -3,7 +3,7 @@
 Every optimiser makes the same steps in the same order, and differs only in its direction u:
 
     g <- g * min(1, clip / |g|)                    the norm over all trained parameters together
-    g <- g + noise                                 if asked for
+    g <- g + noise                                 if chosen
     u <- direction(g)
     p <- p - learning_rate * schedule(n) * multiplier(p) * (u + weight_decay * decay(p) * p)
 
@@ -50,7 +50,7 @@ class Optimizer(Spec, abc.ABC):
       clip: the largest global norm of the gradient, None for no clipping.
       weight_decay: decoupled, multiplied by the learning rate.
       decay: factors of the weight decay by parameter path. None: 1 for matrices, 0 for gains, biases and lookup tables
-        (embeddings, learned positions, codebooks), told by the role that each was made with.
+        (embeddings, learned positions, codebooks), by the role that each was made with.
       multipliers: factors of the learning rate by parameter path. None: 1 for all.
       freeze: patterns of the paths of parameters that stay as they are, with no optimiser state.
       noise: added to the clipped gradient; None: none.
@@ -126,7 +126,7 @@ class Optimizer(Spec, abc.ABC):
         seed: jax.typing.ArrayLike = 0,
     ) -> optax.GradientTransformation:
         """The transformation for a run of `steps` updates, of the parameters that are not frozen: neither they nor
-        their gradients are handed to it.
+        it is called with their gradients.
 
         Args:
           params: nested dict of arrays or `jax.ShapeDtypeStruct`s; only paths and shapes matter.

@@ -6,7 +6,7 @@ Each phase goes from where the one before it ended to a value of its own, so tha
 
 With "sqrt", fallen(u) = sqrt(u): the 1 - sqrt rule, a_f + (1 - a_f) (1 - sqrt(t/T)) times the value that it starts at
 (arXiv 2405.18392). Phases with rows of other lengths are runs of their own: each has the same `phases`, its own
-`step_tokens`, starts from the run before it (`train.starts.start.FromRun`) and is told by `before` how far that one
+`step_tokens`, starts from the run before it (`train.starts.start.FromRun`) and takes in `before` how far that one
 came.
 """
 

@@ -60,7 +60,7 @@ class Checkpoints:
     Args:
       folder: the run folder, also `gs://`.
       keep: how many to keep.
-      note: told one line about each checkpoint that is skipped.
+      note: called with one line about each checkpoint that is skipped.
       writes: False: they are another process's, which may be at work; nothing is saved, cleared away or moved.
       before: called before each save; what it raises prevents it.
     """
@@ -157,7 +157,7 @@ class Checkpoints:
     def restore(self, abstract: State) -> Restored | None:
         """The newest checkpoint that is whole, in the structure and shardings of `abstract`; None if there are none.
 
-        Damaged ones that are newer are told of and moved aside; where nothing is written, they are passed over.
+        Damaged ones that are newer are reported and moved aside; where nothing is written, they are passed over.
 
         Raises:
           UserError: there are checkpoints, but none could be read, or they hold other arrays than `abstract`, or there

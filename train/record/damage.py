@@ -37,7 +37,7 @@ UNDECODABLE = re.compile(r"DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|[Ee]rror decoding|[D
 
 
 REFUSED = re.compile(r"\b(RESOURCE_EXHAUSTED|PERMISSION_DENIED|NOT_FOUND|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED): ")
-"""What TensorStore says when a disk or a store does not do what it is asked."""
+"""What TensorStore says when a disk or a store does not do what it should."""
 
 
 class DamagedError(Exception):
@@ -95,7 +95,7 @@ def wrong(folder: epath.Path, only: str | None = None) -> str:
 
 @contextmanager
 def reading(folder: epath.Path) -> Iterator[None]:
-    """Tells damage from other errors, and makes one line of those that a user can mend."""
+    """Distinguishes damage from other errors, and makes one line of those that a user can mend."""
     try:
         yield
     except (UserError, DamagedError):

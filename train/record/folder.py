@@ -29,7 +29,7 @@ differ in rounding alone)."""
 
 
 def invalid(line: str) -> None:
-    """What `check` does about other code, unless it is told something else: a UserError."""
+    """What `check` does about other code by default: a UserError."""
     raise UserError(f"{line}; give another folder, or --trust_cells to go on with it all the same")
 
 
@@ -47,7 +47,7 @@ def check(
       folder: a run folder, or none yet.
       run: what to compare it with.
       ensemble: what the replicas of the run differ in.
-      other: told one line if nothing but the code differs.
+      other: called with one line if nothing but the code differs.
       writes: whether the folder is to be written to.
 
     Raises:

@@ -89,7 +89,7 @@ def _defaults(spec: Spec, at: str) -> Iterator[str]:
 
 
 def old_fields(run: Spec) -> dict[str, str]:
-    """Path -> text of every field as it was written before classes were told by their modules."""
+    """Path -> text of every field as it was written before classes were named with their modules."""
     flat = flatten(run, name=reference)
     firsts = renames.first(_fields(flat))
     short = (name.rpartition(":")[2].rpartition(".")[2] for name in firsts.values())
@@ -121,7 +121,7 @@ def other_code(before: Mapping[str, str] | None, now: Mapping[str, str] | None) 
 
 
 def text(value: Any) -> str:
-    """A value of a configuration as text that tells any two apart, the same in every process."""
+    """A value of a configuration as text, different for any two, the same in every process."""
     if isinstance(value, Spec) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         fields = ", ".join(f"{field.name}={text(getattr(value, field.name))}" for field in dataclasses.fields(value))
         return f"{reference(type(value))}({fields})"

@@ -1,4 +1,4 @@
-"""A folder is itself where its files are looked for: only what `glob` is asked for is a pattern.
+"""A folder is itself where its files are looked for: only the argument of `glob` is a pattern.
 
 `epath.Path(folder).glob(pattern)` joins the two and so takes `runs/s[1]` for `runs/s1`. Orbax looks for its files that
 way too: it would not find those of the one folder, and would merge and remove those of the other. Importing this makes

@@ -50,7 +50,7 @@ class Lock:
 
     Args:
       folder: the run folder, also `gs://`; made if it is not there, and removed again if it stays empty.
-      note: told one line when a dead process's lock is taken over.
+      note: called with one line when a dead process's lock is taken over.
 
     Raises:
       LockedError: another process trains there; in one line.

@@ -1,5 +1,5 @@
 """The lines of `metrics.jsonl`, read from the end in blocks: a run of a million lines resumes in seconds, and in little
-memory. A line that is no metric (torn, not UTF-8, of something else) stops nobody: it is passed over, and told.
+memory. A line that is no metric (torn, not UTF-8, of something else) stops nobody: it is passed over, and reported.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def counted(stream: BinaryIO, end: int | None = None) -> Count:
 
 
 def read(path: epath.Path, note: Callable[[str], None]) -> list[dict[str, Any]]:
-    """All metrics of a file; `note` is told one line if there are lines that are none, but for a torn last one."""
+    """All metrics of a file; `note` gets one line if there are lines that are none, but for a torn last one."""
     found, strange = list[dict[str, Any]](), list[int]()
     number = 0
     with path.open("rb") as stream:

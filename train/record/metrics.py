@@ -5,7 +5,7 @@
 Numbers read back bit for bit: a float32 is written as the shortest decimal of the float64 that equals it. What is not
 finite is written NaN, Infinity, -Infinity, as Python's `json` reads them. A resumed run cuts off the lines after its
 checkpoint, so that its file is that of a run that was never interrupted. The lines are on the disk before a checkpoint
-is sealed, which has their count: what is lost afterwards is told. TensorBoard holds float32.
+is sealed, which has their count: what is lost afterwards is reported. TensorBoard holds float32.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Metrics:
         and what the file held is dropped.
       mark: the `mark` of when that checkpoint was saved; None: it is not known.
       tensorboard: whether to write event files, into `folder/tensorboard`.
-      note: told one line if the file is not what was written.
+      note: called with one line if the file is not what was written.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Metrics:
         return open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
 
     def _check(self, step: int, mark: Mapping[str, int], end: int) -> None:
-        """Tells in one line where the file is not that of the checkpoint."""
+        """Says in one line where the file is not that of the checkpoint."""
         then = metric_lines.Count(**mark)
         now = metric_lines.counted(self._file, then.size)
         if now == then and end >= then.size:
@@ -158,7 +158,7 @@ class Metrics:
 
 
 def read(folder: epath.PathLike, note: Callable[[str], None] = print) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` in a run's folder, as they were written; `note` is told of those that are none."""
+    """The lines of `metrics.jsonl` in a run's folder, as they were written; `note` gets those that are none."""
     path = epath.Path(folder) / FILE
     return metric_lines.read(path, note) if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""What a run tells: metrics into its folder, progress on the screen. Process 0 does, the others do nothing.
+"""Logging of a run: metrics into its folder, progress on the screen. Process 0 does, the others do nothing.
 
 Names in the metrics:
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
+import types
 from typing import Any
 
 import jax
@@ -26,7 +27,8 @@ def end() -> None:
             waiting.cancel()
             future.set_signals(waiting._receive_signals, operation_id=waiting._operation_id)
     for work in gc.get_objects():  # what they had to do; Python would report each as never awaited, after our own line
-        if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED and _of_orbax(work):
+        mine = type(work) is types.CoroutineType  # not isinstance: what is asked for its class may warn, as torch's do
+        if mine and inspect.getcoroutinestate(work) == inspect.CORO_CREATED and _of_orbax(work):
             work.close()
 
 

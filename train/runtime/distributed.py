@@ -1,4 +1,4 @@
-"""Several processes as one program: a TPU pod, or GPU and CPU hosts that are told where to meet.
+"""Several processes as one program: a TPU pod, or GPU and CPU hosts that are given where to meet.
 
 Every process runs the same command. Process 0 alone writes metrics and prints; checkpoints are written by all.
 """

@@ -1,9 +1,10 @@
-"""The host: its memory allocator, told to keep what XLA frees, and its cores as devices.
+"""The host: its memory allocator, set to keep what XLA frees, and its cores as devices.
 
 XLA's CPU backend takes the work space of every step from malloc and gives it back. glibc returns blocks of that size to
 the kernel, which hands them out again page by page, each one a fault and zeroed: 120,000 faults and 0.3 s of kernel
-time in a step of 5M parameters, and none with the settings below. Where the kernel gives huge pages to those who ask,
-the heap asks for them.
+time in a step of 5M parameters, and none with the settings below (602 -> 458 ms a step); without the single arena the
+faults stay. Where the kernel gives huge pages to those who ask, the heap asks for them: 1.03x as fast with one device,
+1.01x with two.
 """
 
 from __future__ import annotations

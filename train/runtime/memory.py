@@ -1,4 +1,4 @@
-"""Is there memory for a run? Told by what XLA plans for its step, before anything is allocated.
+"""Is there memory for a run? Known by what XLA plans for its step, before anything is allocated.
 
 The step is compiled for shapes, which its first call then finds compiled.
 """
@@ -19,7 +19,7 @@ ADVICE = "take fewer rows (batch), more micro-batches (accumulate), a smaller mo
 
 
 def demand(program: CompiledRun) -> int | None:
-    """Bytes that a step takes on one device at its peak, state and batch included; None where it cannot be told."""
+    """Bytes that a step takes on one device at its peak, state and batch included; None where it is not known."""
     run, ensemble = program.run, program.ensemble
     step: Any = getattr(program.train_step, "func", program.train_step)
     if jax.process_count() > 1 or not hasattr(step, "lower") or run.objective.frozen:

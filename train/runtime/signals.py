@@ -1,4 +1,4 @@
-"""Stopping when asked: SIGTERM, SIGINT (Ctrl-C) and, on a pod, the preemption notice that all processes share."""
+"""Stopping on signals: SIGTERM, SIGINT (Ctrl-C) and, on a pod, the preemption notice that all processes share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop and has saved its state. `code` is 128 + the signal, as shells have it."""
+    """The run has stopped on a signal and saved its state. `code` is 128 + the signal, as shells have it."""
 
     def __init__(self, number: int):
         super().__init__(128 + number)
@@ -51,7 +51,7 @@ class StopSignals:
 
     @property
     def noted(self) -> bool:
-        """Whether this process alone was asked, and may act on it without the others."""
+        """Whether this process alone got the signal, and may act on it without the others."""
         return self._number is not None and jax.process_count() == 1
 
     def after(self, step: int) -> int | None:

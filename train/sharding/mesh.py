@@ -9,18 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from arch.params import Axes, Buffer, metadata
+from arch.params import Axes
 from arch.sharding import Axis, Placement, RowsCoupled
-from arch.spec import Problem, Spec, SpecError, UserError, at_least
-
-if TYPE_CHECKING:
-    from train.run import Run
+from arch.spec import Problem, Spec, UserError, at_least
 
 NAMES = ("replica", "data", "fsdp", "tensor")
 AXES: Mapping[str, tuple[str, ...]] = {
@@ -87,28 +84,6 @@ class Mesh(Spec):
         chosen = devices[: math.prod(shape)]
         return jax.make_mesh(shape, NAMES, axis_types=(AxisType.Auto,) * len(NAMES), devices=chosen)
 
-    def conflicts(self, run: Run, device_count: int) -> Iterator[SpecError]:
-        """What does not fit between this mesh on `device_count` devices and the batch and parameters of `run`."""
-        try:
-            sizes = dict(zip(NAMES, self.shape(device_count), strict=True))
-        except SpecError as error:
-            yield error
-            return
-        parts = sizes["data"] * sizes["fsdp"]
-        if run.batch % (run.micro_batches * parts):
-            whole = f"accumulate * mesh.data * mesh.fsdp = {run.micro_batches} * {sizes['data']} * {sizes['fsdp']}"
-            yield run.invalid("batch", f"must be a multiple of {whole} = {run.micro_batches * parts}")
-        processes = jax.process_count()
-        if parts % processes:
-            yield self.invalid("tensor", f"leaves data * fsdp = {parts}, which the {processes} processes must divide")
-        try:
-            module = run.abstract_model()
-        except SpecError:
-            return  # the run tells it
-        for path, row in {**metadata(module), **metadata(module, Buffer)}.items():
-            for problem in misfits(path, row["axes"], row["shape"], sizes):
-                yield SpecError(self, [problem])
-
 
 def misfits(path: str, axes: Axes, shape: Sequence[int], sizes: Mapping[str, int]) -> Iterator[Problem]:
     """Dimensions of the parameter at `path` that the mesh axes of these `sizes` do not divide.
@@ -125,8 +100,8 @@ def misfits(path: str, axes: Axes, shape: Sequence[int], sizes: Mapping[str, int
 def partition(path: str, axes: Axes, shape: Sequence[int], mesh: jax.sharding.Mesh) -> PartitionSpec:
     """Where the dimensions of an array with these logical `axes` go. `path` is for the error.
 
-    A mesh axis is used for the first dimension that asks for it. Dimensions that the mesh does not divide are not
-    split, which `conflicts` has allowed only for COPIED_IF_UNEVEN.
+    A mesh axis is used for the first dimension that names it. Dimensions that the mesh does not divide are not
+    split, which `misfits` has allowed only for COPIED_IF_UNEVEN.
 
     Raises:
       UserError: an axis that AXES does not know and that the part does not explain.
@@ -227,9 +202,9 @@ class MeshPlacement(Placement):
             raise RowsCoupled
 
     def add_rows(self, fn: Callable[[Any, Any], Any], whole: Any, rows: Any) -> Any:
-        """`fn(whole, rows)` by every device on its own of the `rows`, and the sum of the answers, in one exchange.
+        """`fn(whole, rows)` by every device on its own of the `rows`, and the sum of the results, in one exchange.
 
-        XLA makes one exchange of several arrays of it. `fn` answers with a tree of sums over rows, and must not place
+        XLA makes one exchange of several arrays of it. `fn` returns a tree of sums over rows, and must not place
         anything on this mesh.
         """
 

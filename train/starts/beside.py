@@ -1,4 +1,4 @@
-"""The frozen models beside the one that is trained, as a pass sees them: graphs, and arrays that are handed in."""
+"""The frozen models beside the one that is trained, as a pass sees them: graphs, and arrays as arguments."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     Run(start=FromRun("runs/pretrained", take=("^embedding", "^stack"), rename=(("^stack", "encoder.stack"),)))
 
 Resuming comes before starting, starting before fresh parameters. What is taken must have a place and the same shape;
-what is left fresh is told. A layer's place is found by its number (`layers.py`): bottlenecks may stand between the
+what is left fresh is reported. A layer's place is found by its number (`layers.py`): bottlenecks may stand between the
 layers of a model that was trained without. Together with `optimizer.freeze` it is a frozen pretrained start, or a
 probe.
 """
@@ -187,7 +187,7 @@ def begin(
     Args:
       start: where they come from.
       state: of a run that has not begun.
-      note: told one line about what was taken and what is fresh.
+      note: called with one line about what was taken and what is fresh.
       replicas: the start of each replica, where the arrays of `state` have a leading axis of replicas.
 
     Raises:

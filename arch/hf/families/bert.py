@@ -1,7 +1,7 @@
 """BERT (arXiv 1810.04805): post-norm, learned positions, a norm over the sum of embeddings, a prediction head.
 
 Its token types have no counterpart: the vector of type 0, which every token has where nothing is said, belongs to the
-positions here. It is written as zeros, and added to them when a folder is read; text of type 1 is not told apart.
+positions here. It is written as zeros, and added to them when a folder is read; text of type 1 is not distinguished.
 """
 
 from __future__ import annotations

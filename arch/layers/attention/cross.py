@@ -11,18 +11,18 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from arch.context import Context, Memory, Result
-from arch.layers.attention.attend import Scores, Visibility, attend
+from arch.layers.attention.attend import Visibility, attend
+from arch.layers.attention.grouped import GroupedHeads, grouped_problems
 from arch.layers.attention.masks import Bidirectional
 from arch.layers.caches import Fixed, Room
 from arch.layers.linear import Dense, Linear
 from arch.layers.norms.common import Norm
 from arch.layers.sublayer import Sublayer
 from arch.params import ParamFactory
-from arch.spec import Problem, UserError, above, at_least
+from arch.spec import Problem, UserError, at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,38 +52,20 @@ class CrossAttention(Sublayer):
     linear: Linear = Dense()
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 1, "heads", "head_dim", "kv_heads", "memory_width")
-        yield from above(self, 0, "softcap", "scale")
-        if self.kv_heads and self.heads > 0 and self.kv_heads > 0 and self.heads % self.kv_heads:
-            yield Problem("kv_heads", self.kv_heads, f"must divide heads={self.heads}")
+        yield from grouped_problems(self)
+        yield from at_least(self, 1, "memory_width")
 
     @property
     def causal(self):
         return True  # of the target, a token sees itself alone
 
     def build(self, width, make):
-        if self.head_dim is None and width % self.heads:
-            divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
-            raise self.invalid("heads", f"must divide the width {width} ({divisors}), or give head_dim")
         return CrossAttentionLayer(self, width, make)
 
 
-class CrossAttentionLayer(nnx.Module):
+class CrossAttentionLayer(GroupedHeads):
     def __init__(self, spec: CrossAttention, width: int, make: ParamFactory):
-        self.heads = spec.heads
-        self.kv_heads = spec.kv_heads or spec.heads
-        self.head_dim = spec.head_dim or width // spec.heads
-        self.scores = Scores(spec.scale or self.head_dim**-0.5, spec.softcap)
-        target, memory = (width, "embed"), (spec.memory_width or width, "embed")
-        heads, kv_heads = (self.heads, "heads"), (self.kv_heads, "kv")
-        head = (self.head_dim, "head_dim")
-        self.q = spec.linear.build([target], [heads, head], make, name="q")
-        self.k = spec.linear.build([memory], [kv_heads, head], make, name="k")
-        self.v = spec.linear.build([memory], [kv_heads, head], make, name="v", role="value")
-        self.o = spec.linear.build([heads, head], [target], make, name="o", role="residual")
-        if spec.qk_norm is not None:
-            self.q_norm = spec.qk_norm.build_heads(heads, self.head_dim, make.at("q_norm"))
-            self.k_norm = spec.qk_norm.build_heads(kv_heads, self.head_dim, make.at("k_norm"))
+        super().__init__(spec, width, spec.memory_width or width, make)
 
     def init_cache(self, room: Room) -> Fixed:
         """Of no length: the first call brings the memory."""

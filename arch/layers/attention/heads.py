@@ -30,7 +30,7 @@ from arch.taps import NoTap, Recorder
 class HeadMixer(Mixer, abc.ABC):
     """A mixer of N heads of width K, free of the model width. Positions come from the model.
 
-    Rows hold one document and padding; a row with several documents answers NaN rather than mixing them.
+    Rows hold one document and padding; a row with several documents gives NaN rather than mixing them.
 
     Attributes:
       heads: N.

@@ -12,11 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from arch.context import Context, Result
-from arch.layers.attention.attend import Scores, Visibility, attend
+from arch.layers.attention.attend import Visibility, attend
+from arch.layers.attention.grouped import GroupedHeads, grouped_problems
 from arch.layers.attention.masks import Causal, Mask
 from arch.layers.caches import Growing, Room, Window
 from arch.layers.linear import Dense, Linear
@@ -24,7 +24,7 @@ from arch.layers.norms.common import Norm
 from arch.layers.positions import Position, Rotary
 from arch.layers.sublayer import Mixer
 from arch.params import ParamFactory
-from arch.spec import Problem, above, at_least
+from arch.spec import Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,7 @@ class Attention(Mixer):
     linear: Linear = Dense()
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 1, "heads", "head_dim", "kv_heads")
-        yield from above(self, 0, "softcap", "scale")
-        if self.kv_heads and self.heads > 0 and self.kv_heads > 0 and self.heads % self.kv_heads:
-            yield Problem("kv_heads", self.kv_heads, f"must divide heads={self.heads}")
+        yield from grouped_problems(self)
         if not self.position.in_attention:
             yield Problem("position", self.position, "belongs to the model: Decoder(position=...)")
 
@@ -70,29 +67,14 @@ class Attention(Mixer):
         return self.mask.span is not None and self.mask.span[0] is None  # a window would forget it
 
     def build(self, width, make):
-        if self.head_dim is None and width % self.heads:
-            divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
-            raise self.invalid("heads", f"must divide the width {width} ({divisors}), or give head_dim")
         return AttentionLayer(self, width, make)
 
 
-class AttentionLayer(nnx.Module):
+class AttentionLayer(GroupedHeads):
     def __init__(self, spec: Attention, width: int, make: ParamFactory):
-        self.heads = spec.heads
-        self.kv_heads = spec.kv_heads or spec.heads
-        self.head_dim = spec.head_dim or width // spec.heads
+        super().__init__(spec, width, width, make)
         self.mask = spec.mask
-        self.scores = Scores(spec.scale or self.head_dim**-0.5, spec.softcap)
-        embed, head = (width, "embed"), (self.head_dim, "head_dim")
-        heads, kv_heads = (self.heads, "heads"), (self.kv_heads, "kv")
-        self.q = spec.linear.build([embed], [heads, head], make, name="q")
-        self.k = spec.linear.build([embed], [kv_heads, head], make, name="k")
-        self.v = spec.linear.build([embed], [kv_heads, head], make, name="v", role="value")
-        self.o = spec.linear.build([heads, head], [embed], make, name="o", role="residual")
         self.position = spec.position.build(self.head_dim, self.heads, make.at("position"))
-        if spec.qk_norm is not None:
-            self.q_norm = spec.qk_norm.build_heads(heads, self.head_dim, make.at("q_norm"))
-            self.k_norm = spec.qk_norm.build_heads(kv_heads, self.head_dim, make.at("k_norm"))
 
     def init_cache(self, room: Room) -> Growing | Window:
         """Room for keys and values, each `[B, S, H, K]`: of all tokens, or of those that a window leaves in sight."""

@@ -30,7 +30,7 @@ Compat = Literal["paper", "gnmt_v2", "gnmt"]
 
 
 class Attended(NamedTuple):
-    """What the layer answers.
+    """What the layer returns.
 
     Attributes:
       x: d, [B, T, H].

@@ -30,7 +30,7 @@ class Clip(Spec, abc.ABC):
 
 
 class ClipLayer(nnx.Module, abc.ABC):
-    """A part that answers delta, and while training may answer statistics."""
+    """A part that returns delta, and while training may note statistics."""
 
     @abc.abstractmethod
     def __call__(self, ctx: Context) -> Float[Array, ""]:

@@ -45,8 +45,26 @@ __all__ = [
 _INF = math.inf
 
 
+class _Margin(Claim):
+    """A claim with a margin, at least 0 unless it says otherwise. Subclasses declare the fields."""
+
+    margin: float
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, 0, "margin")
+
+    @property
+    def stated(self) -> float:
+        return self.margin
+
+    @property
+    def by_more(self) -> str:
+        """The end of a sentence."""
+        return f", by more than {self.margin:g}" if self.margin else ""
+
+
 @dataclasses.dataclass(frozen=True)
-class Better(Claim):
+class Better(_Margin):
     """`arm` is better than `than` by more than `margin`, in the units of the metric.
 
     Attributes:
@@ -60,26 +78,18 @@ class Better(Claim):
     metric: str | None = None
     lower_is_better: bool | None = None
 
-    def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 0, "margin")
-
     def names(self, results: Results) -> tuple[str, ...]:
         return self.arm, self.than
 
     def sentence(self, results: Results) -> str:
-        more = f", by more than {self.margin:g}" if self.margin else ""
-        return f"{self.arm} is better than {self.than} in {direction(self, results)}{more}"
+        return f"{self.arm} is better than {self.than} in {direction(self, results)}{self.by_more}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
         return [improvement(self, results, self.arm, self.than, (self.margin, _INF))]
 
-    @property
-    def stated(self) -> float:
-        return self.margin
-
 
 @dataclasses.dataclass(frozen=True)
-class NoWorse(Claim):
+class NoWorse(_Margin):
     """`arm` is not worse than `than` by `margin` or more (non-inferiority). Fields as in `Better`."""
 
     arm: str
@@ -87,9 +97,6 @@ class NoWorse(Claim):
     margin: float
     metric: str | None = None
     lower_is_better: bool | None = None
-
-    def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 0, "margin")
 
     def names(self, results: Results) -> tuple[str, ...]:
         return self.arm, self.than
@@ -100,13 +107,9 @@ class NoWorse(Claim):
     def samples(self, results: Results) -> Sequence[Sample]:
         return [improvement(self, results, self.arm, self.than, (-self.margin, _INF))]
 
-    @property
-    def stated(self) -> float:
-        return self.margin
-
 
 @dataclasses.dataclass(frozen=True)
-class Equivalent(Claim):
+class Equivalent(_Margin):
     """`arm` and `to` differ by less than `margin`, either way (TOST). Fields as in `Better`."""
 
     arm: str
@@ -128,13 +131,9 @@ class Equivalent(Claim):
         found = improvement(self, results, self.arm, self.to, (-self.margin, self.margin))
         return [dataclasses.replace(found, lost=dataclasses.replace(found.lost, speak="apart"))]
 
-    @property
-    def stated(self) -> float:
-        return self.margin
-
 
 @dataclasses.dataclass(frozen=True)
-class Best(Claim):
+class Best(_Margin):
     """`arm` is better than every other arm of the study, by more than `margin`. Fields as in `Better`."""
 
     arm: str
@@ -142,28 +141,20 @@ class Best(Claim):
     metric: str | None = None
     lower_is_better: bool | None = None
 
-    def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 0, "margin")
-
     def names(self, results: Results) -> tuple[str, ...]:
         return (self.arm,)
 
     def sentence(self, results: Results) -> str:
-        more = f", by more than {self.margin:g}" if self.margin else ""
-        return f"{self.arm} is the best of {len(results.arms)} arms in {direction(self, results)}{more}"
+        return f"{self.arm} is the best of {len(results.arms)} arms in {direction(self, results)}{self.by_more}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
         rivals = [one.name for one in results.arms if one.name != self.arm]
         found = [improvement(self, results, self.arm, rival, (self.margin, _INF)) for rival in rivals]
         return found or [Sample((), (self.margin, _INF), "improvement over the others", ("there is no other arm",))]
 
-    @property
-    def stated(self) -> float:
-        return self.margin
-
 
 @dataclasses.dataclass(frozen=True)
-class Monotone(Claim):
+class Monotone(_Margin):
     """Each of `arms` is better than the one before it, by more than `margin`. Fields as in `Better`."""
 
     arms: tuple[str, ...]
@@ -172,7 +163,7 @@ class Monotone(Claim):
     lower_is_better: bool | None = None
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, 0, "margin")
+        yield from super().problems()
         if len(self.arms) < 2:
             yield Problem("arms", self.arms, "must be at least two")
 
@@ -185,10 +176,6 @@ class Monotone(Claim):
     def samples(self, results: Results) -> Sequence[Sample]:
         steps = zip(self.arms[1:], self.arms, strict=False)
         return [improvement(self, results, after, before, (self.margin, _INF)) for after, before in steps]
-
-    @property
-    def stated(self) -> float:
-        return self.margin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,9 +198,8 @@ class RatioBelow(Claim):
         return self.arm, self.than
 
     def sentence(self, results: Results) -> str:
-        where = "every seed" if self.every_seed else "the mean"
-        metric = self.measure(results)
-        return f"{metric} of {self.arm} is at most {self.at_most:g} times that of {self.than}, in {where}"
+        ratio = f"{self.measure(results)} of {self.arm} is at most {self.at_most:g} times that of {self.than}"
+        return f"{ratio}, in {_where(self.every_seed)}"
 
     def samples(self, results: Results) -> Sequence[Sample]:
         metric = self.measure(results)
@@ -238,6 +224,9 @@ class _Bar(Claim):
 
     def names(self, results: Results) -> tuple[str, ...]:
         return (self.arm,)
+
+    def _sentence(self, results: Results, side: str) -> str:
+        return f"{self.measure(results)} of {self.arm} is at {side} {self.bar:g} in {_where(self.every_seed)}"
 
     def _sample(self, results: Results, wanted: tuple[float, float]) -> Sample:
         metric = self.measure(results)
@@ -264,8 +253,7 @@ class AtLeast(_Bar):
     """`metric` of `arm` is at least `bar`: in every seed, or else in the mean."""
 
     def sentence(self, results: Results) -> str:
-        where = "every seed" if self.every_seed else "the mean"
-        return f"{self.measure(results)} of {self.arm} is at least {self.bar:g} in {where}"
+        return self._sentence(results, "least")
 
     def samples(self, results: Results) -> Sequence[Sample]:
         return [self._sample(results, (self.bar, _INF))]
@@ -276,8 +264,11 @@ class AtMost(_Bar):
     """`metric` of `arm` is at most `bar`: in every seed, or else in the mean."""
 
     def sentence(self, results: Results) -> str:
-        where = "every seed" if self.every_seed else "the mean"
-        return f"{self.measure(results)} of {self.arm} is at most {self.bar:g} in {where}"
+        return self._sentence(results, "most")
 
     def samples(self, results: Results) -> Sequence[Sample]:
         return [self._sample(results, (-_INF, self.bar))]
+
+
+def _where(every_seed: bool) -> str:
+    return "every seed" if every_seed else "the mean"

@@ -54,13 +54,13 @@ def lower_is_better(results: Results, metric: str | None = None) -> bool:
     """The direction of `metric`: the study's own for its metric, else by name.
 
     Raises:
-      UserError: the name does not tell.
+      UserError: the name does not say.
     """
     if metric is None or metric in (results.metric, results.tuned_by):
         return results.lower_is_better
     found = direction_of(metric)
     if found is None:
-        raise UserError(f"{metric}: whether lower is better cannot be told by its name; give lower_is_better")
+        raise UserError(f"{metric}: whether lower is better is not known by its name; give lower_is_better")
     return found
 
 

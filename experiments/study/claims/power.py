@@ -1,4 +1,4 @@
-"""What a study can decide, told before it is trained: the smallest effect that 4 of 5 such studies would decide."""
+"""What a study can decide, computed before it is trained: the smallest effect that 4 of 5 such studies would decide."""
 
 from __future__ import annotations
 

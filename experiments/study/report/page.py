@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.study.claims.verdicts import Verdict
 from experiments.study.report import counted, tables
 from experiments.study.report.exhibited import matrices
+from experiments.study.report.head import head
 from experiments.study.report.scores import scores
 from experiments.study.report.table import Table, between, label, text
 from experiments.study.results import Results
@@ -48,7 +49,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
     ]
     shown = [part for part in parts if part[2]]
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=html.escape(results.name),
+        head=head(results.name),
         name=html.escape(results.name),
         question=html.escape(results.question),
         summary=html.escape(_summary(results)),
@@ -107,7 +108,7 @@ def _verdicts(results: Results) -> str:
     cards = "\n".join(map(_card, verdicts))
     how = (
         "A claim is supported if the effect lies inside the range that the claim asks for (shaded), not supported if "
-        "it lies outside, and undecided where that cannot be told. The primary claim is tested first, at full level; "
+        "it lies outside, and undecided where that is not known. The primary claim is tested first, at full level; "
         "the others only if it is decided, by Holm's method, which may decide where the interval shown still touches "
         "an end: it is wide enough to hold together with those of all other secondary claims. Intervals speak of the "
         "errors that each names: other seeds, other rows of such data, other choices of learning rates. A bar is no "

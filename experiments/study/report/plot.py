@@ -15,7 +15,7 @@ from experiments.study.report.tables import ordered
 from experiments.study.results import Results
 
 MOST = 20
-"""Lines of more arms than that are told apart by nobody, and a page of them is slow."""
+"""Lines of more arms than that nobody can distinguish, and a page of them is slow."""
 
 
 @dataclasses.dataclass(frozen=True)

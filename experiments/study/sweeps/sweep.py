@@ -36,7 +36,7 @@ MOST = 100_000
 """Points of a sweep; more could not be trained, nor be counted before the user loses patience."""
 
 MISTAKES = 20
-"""How many mistakes of a sweep are told."""
+"""How many mistakes of a sweep are shown."""
 
 SECONDS = 5.0
 """Seconds between lines on how many points are checked."""
@@ -196,7 +196,7 @@ def where(sweep: Sweep, condition: str | Callable[[Point], bool]) -> Where:
 def arms(run: Run, sweep: Sweep, note: Callable[[str], None] = print) -> dict[str, Run]:
     """Name -> the run at each point of `sweep`, in order; `depth=4 lr=1e-3` names `run` with these two overrides.
 
-    All points are checked before any is returned; where that takes long, `note` is told how far it is.
+    All points are checked before any is returned; where that takes long, `note` is called with how far it is.
 
     Raises:
       ConfigError: a line for each mistake, with the points that have it; or no points; or two that are the same run.

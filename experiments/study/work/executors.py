@@ -38,7 +38,7 @@ class Executor(Protocol):
         Args:
           tasks: as text.
           work: a function of a module; other machines import it by its name.
-          note: is told of each failure at once, and of what else goes on, in a line.
+          note: called with a line on each failure at once, and on what else goes on.
 
         Returns:
           The tasks that failed, in the order of the tasks.

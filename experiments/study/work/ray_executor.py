@@ -28,7 +28,7 @@ PASSED_ON = ("JAX_", "XLA_", "LIBTPU_", "NNX_", "STRATA_")
 """Beginnings of the names of environment variables that workers take over from here."""
 
 GRACE = 30.0
-"""Seconds that tasks have to save their state when they are told to stop."""
+"""Seconds that tasks have to save their state when they have to stop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Ray(Spec):
             return f"its worker was lost {self.retries + 1} times, the last time: {why}"
 
     def _check(self, ray: Any, note: Note) -> None:
-        """Refuses tasks that no machine has room for: Ray would wait for one for ever. Tells of GPUs left idle."""
+        """Refuses tasks that no machine has room for: Ray would wait for one for ever. Reports GPUs left idle."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if any(all(machine.get(name, 0) >= amount for name, amount in wanted.items()) for machine in machines):

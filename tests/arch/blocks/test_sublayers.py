@@ -248,7 +248,7 @@ def test_a_mixer_that_would_forget_is_refused(kind):
     """It would answer as if each token were the first of its row."""
     for cached, line in [
         (False, r"AdapterLayer \(mixer\) has no init_cache, which a mixer that decodes token by token needs"),
-        (True, r"ForgetfulLayer \(mixer\) was called with a cache and answered none: Result\(x, cache\)"),
+        (True, r"ForgetfulLayer \(mixer\) was called with a cache and returned none: Result\(x, cache\)"),
     ]:
         spec = Decoder(vocab=tiny.V, width=D, depth=1, block=kind(mixer=Forgetful(cached)))
         forward, params = tiny.forward(spec)

@@ -96,8 +96,11 @@ def test_missing_file(tmp_path):
          "{file}: get_config must return a Run or another Spec; it returned a dict"),
         (HEAD + "def get_config(argument):\n    return Run(model=Model(\n        width=0))\n",
          "{file}:3: Model.width=0: must be at least 1"),
+        (HEAD + "def get_config(argument):\n    return Model(zzz=1)\n",
+         "{file}:3: TypeError: Model.__init__() got an unexpected keyword argument 'zzz'; "
+         "its fields are width, depth, mixer, norm, extra, layers"),
         (HEAD + "def get_config(argument):\n    return Run(modle=1)\n",
-         "{file}:3: TypeError: Run.__init__() got an unexpected keyword argument 'modle'"),
+         "{file}:3: TypeError: Run.__init__() got an unexpected keyword argument 'modle'; did you mean mode?"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_one_line(tmp_path, text, expected):

@@ -4,7 +4,7 @@ import pytest
 from etils import epath
 
 from tests.train.child_checkpoint import state
-from tests.train.record.test_checkpoint import files, is_step, restore
+from tests.train.record.saved import files, is_step, restore
 from train.record.checkpoint import Checkpoints
 from train.record.metrics import Metrics, read
 

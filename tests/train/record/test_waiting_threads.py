@@ -5,6 +5,7 @@ import threading
 import pytest
 from orbax.checkpoint._src.futures import future, synchronization
 
+from train.record import waiting_threads
 from train.record.checkpoint import Checkpoints
 
 
@@ -24,3 +25,16 @@ def test_a_failed_save_leaves_no_thread(tmp_path, monkeypatch):
             checkpoints.wait()
     threading.Thread.join(waiting, 5)
     assert not waiting.is_alive()
+
+
+def test_objects_of_others_are_not_touched():
+    """torch keeps a deprecated one that warns, here an error, of any look at its class."""
+
+    class Proxy:
+        @property
+        def __class__(self):
+            raise FutureWarning("deprecated")
+
+    proxy = Proxy()
+    waiting_threads.end()
+    assert type(proxy) is Proxy

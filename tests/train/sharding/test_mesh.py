@@ -16,7 +16,7 @@ from train.sharding.mesh import NAMES, Mesh, batch_sharding, misfits, partition,
 
 
 def lines(mesh: Mesh, devices: int, **fields) -> list[str]:
-    return [str(error) for error in mesh.conflicts(toys.run(mesh=mesh, **fields), devices)]
+    return [str(error) for error in toys.run(mesh=mesh, **fields).conflicts(devices)]
 
 
 @pytest.mark.parametrize(

@@ -1,96 +1,29 @@
-"""The report against the numbers that it was made from, and in a browser."""
+"""The report against the numbers that it was made from."""
 
 import base64
 import csv
 import dataclasses
 import io
-import json
 import math
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.study.claims.claims import AtMost, Best, Better, Equivalent, NoWorse, RatioBelow
+from experiments.study.claims.claims import Best
 from experiments.study.claims.judge import judge_all
 from experiments.study.report import page as pages
 from experiments.study.report import tables
-from experiments.study.report.plot import MOST, drawn, left_out, slug
+from experiments.study.report.plot import MOST, drawn, left_out
 from experiments.study.report.plots import plots
 from experiments.study.report.report import terminal_table, write_report
 from experiments.study.report.style import look, style
-from experiments.study.report.table import Table, short
+from experiments.study.report.table import Table
 from experiments.study.results import Results
 from experiments.study.sweeps.rates import rates
 from tests.experiments.study import fake
-
-CLAIMS = (
-    Better("depth 4", "depth 1"),
-    NoWorse("depth 2", "depth 4", 0.02),
-    Equivalent("depth 1", "depth 2", 0.2),
-    Best("depth 4"),
-    RatioBelow("depth 1", "depth 4", "diagnostics/residual_rms[-1]", 0.35),
-    AtMost("depth 8", "val/loss", 2.0),
-)
-STORED = sorted((Path(__file__).parents[4] / "experiments" / "results").glob("*/results.json"))
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-HOSTILE = "</p>'\"><script>alert(1)</script>"
-WORDS = ("tune", "seeds", "finished", "diverged", "test", "validation", "", "nan", "inf", "-inf")
-
-
-class Page(HTMLParser):
-    """Collects text, links and ids, and checks that tags are closed in order."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.tags: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.open += [] if tag in VOID else [tag]
-        self.ids += [value for name, value in attrs if name == "id"]
-        self.links += [value for name, value in attrs if name in ("href", "src")]
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
-@pytest.fixture(scope="module")
-def results() -> Results:
-    found = fake.study(diverged=[(8, 1)])
-    return dataclasses.replace(found, verdicts=[verdict.plain() for verdict in judge_all(CLAIMS, found)])
-
-
-@pytest.fixture(scope="module")
-def folder(results, tmp_path_factory) -> Path:
-    at = tmp_path_factory.mktemp("report")
-    assert write_report(results, at) == at / "report.html"
-    return at
-
-
-@pytest.fixture(scope="module")
-def text(folder) -> str:
-    return (folder / "report.html").read_text(encoding="utf-8")
+from tests.experiments.study.report.html import Page
 
 
 @pytest.fixture(scope="module")
@@ -196,66 +129,6 @@ def test_a_page_of_200_arms_is_small(tmp_path):
     assert path.stat().st_size < 2e6
 
 
-def test_terminal_table(results):
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(terminal_table(results))
-    said = console.export_text()
-    for row in tables.summary(results).rows:
-        assert all(short(value) in said for value in row)
-    assert max(map(len, said.splitlines())) <= 80
-    for fields in results.verdicts:
-        role = "" if fields["role"] == "secondary" else f", {fields['role']}"
-        assert f"\n{fields['verdict']}{role}: {fields['claim'][:20]}" in said
-
-
-def seen(found: Results, width: int = 80) -> list[str]:
-    """The summary in a terminal."""
-    console = Console(width=width, record=True, file=io.StringIO())
-    columns = tables.summary(found).columns
-    console.print(tables.summary(found).rich(whole=[columns.index("95% interval")]))
-    return console.export_text().splitlines()
-
-
-def test_columns_that_say_the_same_are_left_out_of_the_summary():
-    """An arm has many counts of one thing; the table of the arms has all of them."""
-    found = fake.study()
-    shape = lambda arm: {"hidden": 9 * arm.shape["depth"], "body": arm.shape["parameters"] - 99, "same": 3} | arm.shape  # noqa: E731
-    more = [dataclasses.replace(arm, shape={**shape(arm), "again": arm.shape["width"]}) for arm in found.arms]
-    said = tables.summary(dataclasses.replace(found, arms=more))
-    assert said.columns[:4] == ("arm", "parameters without embeddings and head", "depth", "width")
-    assert not {"parameters", "hidden", "again", "same"} & set(said.columns)
-    assert "parameters" in tables.summary(found).columns
-
-
-@pytest.mark.parametrize("file", STORED, ids=lambda file: file.parent.name)
-def test_tables_of_real_studies_fit_a_terminal(file):
-    found = Results.from_json(file.read_text())
-    body = [dataclasses.replace(arm, shape={"body": arm.shape["parameters"] - 99, **arm.shape}) for arm in found.arms]
-    for one in (found, dataclasses.replace(found, arms=body)):
-        said = seen(one)
-        assert max(map(len, said)) <= 80
-        assert "parameters without embeddings" not in tables.summary(one).columns
-        assert "…" not in "".join(said)
-        numbers = [short(value) for row in tables.summary(one).rows for value in row[1:]]
-        assert all(number in "\n".join(said) for number in numbers)
-
-
-def test_names_fold_where_it_is_narrow_and_numbers_do_not():
-    found = fake.study()
-    said = seen(found, width=56)
-    assert max(map(len, said)) <= 56
-    numbers = [short(value) for row in tables.summary(found).rows for value in row[1:]]
-    assert all(number in "\n".join(said) for number in numbers)
-
-
-def test_a_long_name_folds_and_no_number_is_cut():
-    found = fake.results({"an arm of many words " * 5: [1.25, 1.75], "b" * 90: [2.25, 2.75]})
-    said = seen(found)
-    assert max(map(len, said)) <= 80
-    assert "…" not in "".join(said)
-    assert all(number in "".join(said) for number in ("1.5", "2.5", tables.summary(found).rows[0][-1]))
-
-
 @pytest.mark.parametrize(
     "found",
     [
@@ -284,51 +157,3 @@ def test_many_arms_look_different():
     with style():
         found = list(plots(fake.results({f"arm number {index}": [1.0 + index, 1.1 + index] for index in range(24)})))
     assert found[0].figure.get_figheight() > 6
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the path")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser_nothing_overflows(text, tmp_path, width):
-    """At a phone's width and a desktop's the page is no wider than its window, and the console is silent.
-
-    The page tells its widths to the page that frames it: a browser's own window is never as narrow as a phone.
-    """
-    probe = "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')</script>"
-    (tmp_path / "page.html").write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
-    frame = f"""<!doctype html><script>onmessage = e => document.documentElement.dataset.seen = e.data</script>
-        <iframe src="page.html" style="border: 0; width: {width}px; height: 900px"></iframe>"""
-    (tmp_path / "frame.html").write_text(frame, encoding="utf-8")
-    command = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900", "--virtual-time-budget=5000"]
-    done = subprocess.run(
-        [*command, "--dump-dom", (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=60
-    )
-    seen = re.search(r'data-seen="(\d+),(\d+)"', done.stdout)
-    assert seen, done.stderr
-    assert int(seen[1]) == width
-    assert int(seen[2]) <= width
-    assert "CONSOLE" not in done.stderr
-
-
-def hostile(value):
-    """Every text of plain results with a script in it, but for the words that have a meaning."""
-    if isinstance(value, list):
-        return [hostile(one) for one in value]
-    if isinstance(value, dict):
-        kept = ("metric", "lower_is_better", "tuned_by", "judged_on", "level")
-        return {key: one if key in kept else hostile(one) for key, one in value.items()}
-    return value + HOSTILE if isinstance(value, str) and value not in WORDS else value
-
-
-def test_results_that_somebody_sent_bring_no_script_into_the_page():
-    """Names, notes, verdicts and what they are called are text, whatever is in them; so is what is named by them."""
-    cells = fake.study((1, 4))
-    verdicts = [one.plain() for one in judge_all(CLAIMS[:1], cells)]
-    cells = dataclasses.replace(cells, verdicts=verdicts, paper=[{"what": "a"}], provenance={"git": "b"}, notes=["c"])
-    text = pages.page(Results.from_json(json.dumps(hostile(json.loads(cells.to_json())))), [])
-    assert HOSTILE not in text
-    assert Page(text).tags == Page(pages.page(cells, [])).tags
-    assert slug(f"val/../{HOSTILE}").replace("_", "").isalnum()

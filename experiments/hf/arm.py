@@ -7,7 +7,7 @@ from pathlib import Path
 from arch.spec import UserError
 from experiments.config import render
 from experiments.study.engine import seed_group
-from experiments.study.from_arm import parent
+from experiments.study.from_arm import parents
 from experiments.study.report import stored
 from experiments.study.results import Results
 from experiments.study.study import Study
@@ -38,8 +38,8 @@ def open_arm(
     found = [arm for arm in results.arms if arm.name == name]
     if name is None or not found or name not in study.arms:
         raise UserError(f"--arm={name}: is no arm of {folder}; it has {', '.join(study.arms)}")
-    if parent(study.arms[name]) is not None:
-        raise UserError(f"--arm={name}: starts from another arm; only arms that start from none are exported")
+    if parents(study.arms[name]):
+        raise UserError(f"--arm={name}: starts or learns from another arm; only arms that need none are exported")
     group = seed_group(study, found[0], range(study.looks[0]))
     at = Cells(folder).group_folder(group)
     if not at.exists():

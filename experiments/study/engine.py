@@ -19,7 +19,7 @@ from experiments.study.claims import power
 from experiments.study.claims.judge import judge_all
 from experiments.study.claims.until import Until
 from experiments.study.claims.verdicts import Verdict
-from experiments.study.from_arm import generations, settled, within
+from experiments.study.from_arm import generations, settled, taught, teachers, within
 from experiments.study.match import count, shape
 from experiments.study.results import Arm, Cell, Phase, Results
 from experiments.study.study import EXTENSIONS, TUNING_SEED, Study
@@ -32,7 +32,6 @@ from experiments.study.work.tasks import to_task, work
 from train.estimate import estimate
 from train.record.confined import confined
 from train.run import Run
-from train.starts.start import Start
 
 RATE = "optimizer.learning_rate"
 Note = Callable[[str], None]
@@ -208,34 +207,40 @@ class _Trainer:
         """The programs that the cells of an arm are trained in."""
         run, looks = self.study.arms[arm], phase == "seeds"
         panels, suite = (self.study.diagnostics, self.study.suite) if looks else ((), ())
-        by_start: dict[Start | None, list[dict[str, float]]] = {}
+        by_run: dict[Run, list[dict[str, float]]] = {}
         for row in rows:
-            start, replica = self._started(run, int(row["seed"]))
-            by_start.setdefault(start, []).append({**row, **replica})
+            started, replica = self._started(run, int(row["seed"]))
+            by_run.setdefault(started, []).append({**row, **replica})
         groups = [
-            Group(
-                arm, phase, dataclasses.replace(run, start=start), tuple(r), panels, self.study.diagnostic_rows, suite
-            )
-            for start, r in by_start.items()
+            Group(arm, phase, started, tuple(r), panels, self.study.diagnostic_rows, suite)
+            for started, r in by_run.items()
         ]
         return [part for group in groups for part in group.cut(self._fit(group))]
 
-    def _started(self, run: Run, seed: int) -> tuple[Start | None, dict[str, float]]:
-        """What a seed of `run` starts from; where that is another arm, the run of that and the replica there."""
+    def _started(self, run: Run, seed: int) -> tuple[Run, dict[str, float]]:
+        """`run` where the arms that it learns and starts from are known, and the replica that this seed starts from."""
+        if learns := teachers(run):
+            places = {arm: self._place(arm, 0) for arm in learns}
+            run = dataclasses.replace(run, objective=taught(run.objective, places))
         found = within(run.start)
         if run.start is None or found is None:
-            return run.start, {}
+            return run, {}
         first = seed % self.study.looks[0] if seed >= TUNING_SEED else seed
-        above = self.arms[found[1].arm]
-        for group in self._groups(above.name, "seeds", _seed_rows([first], above)):
+        folder, replica = self._place(found[1].arm, first)
+        numbers: dict[str, float] = {} if replica is None else {f"{found[0]}.replica": replica}
+        return dataclasses.replace(run, start=settled(run.start, folder)), numbers
+
+    def _place(self, arm: str, seed: int) -> tuple[str, int | None]:
+        """The folder in which this seed of an arm was trained, and its number among the replicas there."""
+        above = self.arms[arm]
+        for group in self._groups(above.name, "seeds", _seed_rows([seed], above)):
             cells, place = self.store.load(group), self.store.place(group.names()[0])
             if any(cell.status == "diverged" for cell in cells.values()):
-                raise UserError(f"seed {first} of arm {above.name} diverged, and another arm starts from it; give it "
+                raise UserError(f"seed {seed} of arm {above.name} diverged, and another arm starts from it; give it "
                                 "lower learning rates")  # fmt: skip
             if place is not None:
-                numbers: dict[str, float] = {} if place[1] is None else {f"{found[0]}.replica": place[1]}
-                return settled(run.start, str(place[0].resolve())), numbers
-        raise UserError(f"seed {first} of arm {above.name}, which another arm starts from, was trained elsewhere: its "
+                return str(place[0].resolve()), place[1]
+        raise UserError(f"seed {seed} of arm {above.name}, which another arm starts from, was trained elsewhere: its "
                         "checkpoint is not in the folder of cells")  # fmt: skip
 
     def _cells(self, phase: Phase, rows: dict[str, list[dict[str, float]]]) -> list[Cell]:

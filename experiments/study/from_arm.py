@@ -1,10 +1,13 @@
-"""An arm that starts from another: the trained members of one family, trained on as the other.
+"""An arm that starts or learns from another: the trained members of one family, trained on as the other, or a teacher.
 
     arms={"encoder": ..., "decoder from encoder": replace(decoder, start=FromArm("encoder"))}
 
 The other arm may stand within another start: KMeansCodes(FromArm("encoder")). Seed s starts from seed s of the other
 arm, at its best learning rate. The arm's own rate is swept on seeds of its own order of the data, which start from the
 first seeds of the other arm.
+
+Within an objective, Distill(Pretrained(model, FromArm("teacher"))), all seeds learn from the first seed of that arm: a
+frozen model is one for all replicas of a program.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from arch.spec import Problem, UserError, walk
+from arch.spec import Problem, Spec, UserError, walk
 from train.run import Run
 from train.starts.start import FromRun, Start
 
@@ -49,6 +52,17 @@ def parent(run: Run) -> str | None:
     return None if found is None else found[1].arm
 
 
+def teachers(run: Run) -> list[str]:
+    """The arms that its objective reads."""
+    return [node.arm for _, node in walk(run.objective, "objective") if isinstance(node, FromArm)]
+
+
+def parents(run: Run) -> list[str]:
+    """All arms that have to be trained before `run`."""
+    first = parent(run)
+    return [*([] if first is None else [first]), *teachers(run)]
+
+
 def within(start: Start | None) -> tuple[str, FromArm] | None:
     """The path in a run at which its start is one from an arm, and that; None: nowhere."""
     return next(((path, node) for path, node in walk(start, "start") if isinstance(node, FromArm)), None)
@@ -63,13 +77,22 @@ def settled(start: Start, folder: str) -> Start:
     return dataclasses.replace(start, **inner)
 
 
+def taught(spec: Any, places: Mapping[str, tuple[str, int | None]]) -> Any:
+    """A part of a run with every `FromArm` in it settled: arm -> the folder that it was trained in, and the replica."""
+    if isinstance(spec, FromArm):
+        folder, replica = places[spec.arm]
+        return dataclasses.replace(spec.of(folder), replica=replica)
+    nested = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    return dataclasses.replace(spec, **{n: taught(one, places) for n, one in nested.items() if isinstance(one, Spec)})
+
+
 def generations(arms: Mapping[str, Run]) -> list[list[str]]:
-    """The arms that start from none, those that start from these, and so on. Raises UserError for a circle."""
+    """The arms that need no other, those that start or learn from these, and so on. Raises UserError for a circle."""
     done: list[list[str]] = []
     left = list(arms)
     while left:
         before = {name for names in done for name in names}
-        now = [name for name in left if parent(arms[name]) is None or parent(arms[name]) in before]
+        now = [name for name in left if before.issuperset(parents(arms[name]))]
         if not now:
             raise UserError(f"arms {', '.join(left)}: start from each other in a circle")
         done.append(now)
@@ -80,9 +103,10 @@ def generations(arms: Mapping[str, Run]) -> list[list[str]]:
 def from_arm_problems(arms: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong with the arms that arms start from."""
     known = [name for name, run in arms.items() if isinstance(run, Run)]
-    wrong = [name for name in known if (other := parent(arms[name])) is not None and other not in arms]
-    for name in wrong:
-        yield Problem(f"arms[{name}].start.arm", parent(arms[name]), f"is no arm; there are {', '.join(arms)}")
+    wrong = [(name, other) for name in known for other in parents(arms[name]) if other not in arms]
+    for name, other in wrong:
+        field = "objective" if other in teachers(arms[name]) else "start"
+        yield Problem(f"arms[{name}].{field}", other, f"is no arm; there are {', '.join(arms)}")
     if not wrong:
         try:
             generations({name: arms[name] for name in known})

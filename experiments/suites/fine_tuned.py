@@ -28,8 +28,9 @@ from experiments.suites.base import Asked, Score
 from experiments.suites.ranks import auc, average_precision
 from experiments.suites.retrieval import Pooled
 from train import loop
-from train.data.base import Batch, Dataset, Rows
+from train.data.base import Dataset
 from train.data.built import Built
+from train.data.fewer import First
 from train.data.halves import HalvesDataset
 from train.data.replaced import ReplacedDataset, no_text
 from train.ensemble import Ensemble, pick
@@ -185,16 +186,3 @@ class SameText(FineTuned):
 def margin(logits: Any) -> np.ndarray:
     """How far the logit of label 1 is above that of label 0, of two classes [..., 2]."""
     return np.asarray(logits[..., 1], np.float64) - np.asarray(logits[..., 0], np.float64)
-
-
-class First:
-    """The first `count` of `rows`, or all if there are fewer."""
-
-    def __init__(self, rows: Rows, count: int):
-        self.rows, self.count = rows, min(count, len(rows))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def gather(self, indices: np.ndarray) -> Batch:
-        return self.rows.gather(indices)

@@ -50,9 +50,14 @@ def test_both_members_of_a_pair_have_one_tree(form):
 
 
 def test_pair_and_decoder_spend_the_same():
-    arms = return_of_the_encoder.get_config("cpu").arms
+    arms = dict(return_of_the_encoder.get_config("cpu").arms)
     spent = {name: count(run, "train_flops_total") for name, run in arms.items()}
     first = spent["4+2"]
+    fifth = {name: arms.pop(name) for name in ("4+2, a fifth", "4+2, distilled on a fifth")}
+    for run in fifth.values():
+        assert (run.model, run.steps, run.data.data) == (arms["4+2"].model, 500, arms["4+2"].data)
+    teacher = fifth["4+2, distilled on a fifth"].objective.teacher
+    assert (teacher.model, teacher.start) == (arms["decoder"].model, FromArm("decoder"))
     for name, run in arms.items():
         assert abs(spent[name] - first) <= spent[name] / run.steps, "to an update"
         assert parameters(run.model).total == pytest.approx(parameters(arms["4+2"].model).total, rel=0.03)

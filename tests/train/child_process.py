@@ -2,7 +2,8 @@
 
 python -m tests.train.child_process FOLDER COORDINATOR COUNT ID JSON      COORDINATOR "": alone. Writes FOLDER.ID.npy.
 
-JSON: {"mesh": FIELDS, "signal": [ID, NAME, BATCH]}: process ID is sent NAME when it fetches BATCH.
+JSON: {"mesh": FIELDS, "signal": [ID, NAME, BATCH], "family": NAME}: process ID is sent NAME when it fetches BATCH;
+`family` takes model, objective and data from `tests.train.families` in place of the toy's.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 
 from tests.train import toys
+from tests.train.families import without_dropout
 from train.loop import train
 from train.optim import SGD, Constant
 from train.runtime import distributed
@@ -29,9 +31,8 @@ def main(folder: str, coordinator: str, count: str, index: str, text: str) -> No
     # Attention alone and plain descent: less to compile, which every process but the first does anew.
     block = dataclasses.replace(toys.model().block, feed_forward=None)
     descent = SGD(learning_rate=0.5, momentum=0.0, schedule=Constant())
-    run = toys.run(
-        mesh=Mesh(**told["mesh"]), model=toys.model(block=block), optimizer=descent, steps=told.get("steps", 4)
-    )
+    fields = without_dropout(told["family"]) if "family" in told else {"model": toys.model(block=block)}
+    run = toys.run(mesh=Mesh(**told["mesh"]), optimizer=descent, steps=told.get("steps", 4), **fields)
     trained = train(run, folder)
     asked, evaluation = [], trained.dataset.evaluation
     trained.dataset.evaluation = lambda *words: asked.append(words) or evaluation(*words)

@@ -10,7 +10,7 @@ from arch.decode.sampling import Sample
 from arch.models.base import Causal, Seq2Seq
 from experiments.study.claims.measured import metric_values
 from experiments.study.engine import seed_group
-from experiments.study.from_arm import parent
+from experiments.study.from_arm import parents
 from experiments.study.results import Results
 from experiments.study.study import Study
 from experiments.study.work.cells import Cells
@@ -32,7 +32,7 @@ def sample(study: Study, results: Results, cells: Cells) -> tuple[str, str] | No
         means[name] = math.fsum(values) / len(values) if values else math.inf
     sign = 1 if results.lower_is_better else -1
     best = min(means, key=lambda name: sign * means[name] if math.isfinite(means[name]) else math.inf)
-    if parent(study.arms[best]) is not None:
+    if parents(study.arms[best]):
         return None
     run, (arm,) = study.arms[best], [arm for arm in results.arms if arm.name == best]
     prompt, group = run.logging.prompt, seed_group(study, arm, range(study.looks[0]))

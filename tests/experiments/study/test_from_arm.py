@@ -11,7 +11,7 @@ from arch.spec import SpecError, UserError
 from experiments.config import render
 from experiments.hf.arm import open_arm
 from experiments.study.engine import run_study
-from experiments.study.from_arm import FromArm, generations, settled, within
+from experiments.study.from_arm import FromArm, generations, settled, taught, within
 from experiments.study.study import TUNING_SEED
 from experiments.study.work.cells import Cells
 from experiments.suites.likelihood import NextToken
@@ -19,8 +19,11 @@ from tests.experiments.study import toy
 from tests.train import toys
 from train import loop
 from train.ensemble import Ensemble
+from train.objectives.distillation import Distill
+from train.objectives.next_token import NextToken as NextTokens
 from train.run import Logging
 from train.starts.codes_from_data import KMeansCodes
+from train.starts.frozen import Pretrained
 from train.starts.start import FromRun
 
 BASE = toys.run(model=toys.model(depth=1), steps=3, logging=Logging(log=3, evaluate=0, checkpoint=0, keep=1))
@@ -113,13 +116,44 @@ def test_an_arm_that_starts_from_another_is_not_exported(done, study, arm):
     """In one line, and one that starts from none is."""
     _, trained, folder = done
     render.write(folder, study)
-    with pytest.raises(UserError, match=f"^--arm={arm}: starts from another arm; only arms that start from none are"):
+    with pytest.raises(
+        UserError, match=f"^--arm={arm}: starts or learns from another arm; only arms that need none are"
+    ):
         open_arm(folder, arm)
     opened, _, _ = open_arm(folder, "first", replica=1)
     seen = {run.start is None and ensemble.rows[1]["seed"] == 1: params for run, ensemble, params in trained
             if len(ensemble.rows) == 2}  # fmt: skip
     for found, other in zip(jax.tree.leaves(opened.params), jax.tree.leaves(seen[True]), strict=True):
         np.testing.assert_array_equal(found, other[1])
+
+
+def taught_by(arm):
+    return Distill(Pretrained(BASE.model, FromArm(arm)), objective=NextTokens(), alpha=0.5)
+
+
+@pytest.mark.slow
+def test_all_seeds_learn_from_the_first_seed_of_another_arm(tmp_path, monkeypatch):
+    """In one program, which is that of a run by itself whose teacher is that seed; again nothing is trained."""
+    arms = {"student": dataclasses.replace(BASE, objective=taught_by("first")), "first": BASE}
+    study, trained, train = toy.study(arms=arms, claims=(), learning_rates=(), seeds=2), [], loop.train
+
+    def seen(run, at, ensemble=None, **rest):
+        trained.append((run, ensemble, at))
+        return train(run, at, ensemble=ensemble, **rest)
+
+    monkeypatch.setattr(loop, "train", seen)
+    done = run_study(study, "toy", tmp_path / "study", note=lambda line: None)
+    (_, above, _), (run, ensemble, _) = trained
+    start = run.objective.teacher.start
+    assert isinstance(start, FromRun)
+    assert above.rows[start.replica]["seed"] == 0
+    assert [row["seed"] for row in ensemble.rows] == [0, 1]
+    alone = train(dataclasses.replace(run, seed=1), tmp_path / "alone")
+    (cell,) = [one for one in done.cells if (one.arm, one.seed) == ("student", 1)]
+    assert cell.metrics["val/loss"] == pytest.approx(alone.metrics["val/loss"], rel=1e-5)
+    assert cell.metrics["val/loss/distillation"] > 0
+    monkeypatch.setattr(loop, "train", lambda *args, **rest: pytest.fail("trained"))
+    assert run_study(study, "toy", tmp_path / "study", note=lambda line: None).cells == done.cells
 
 
 def test_the_order_of_arms(tmp_path):
@@ -131,6 +165,19 @@ def test_the_order_of_arms(tmp_path):
         toy.study(arms=circle, claims=())
     with pytest.raises(SpecError, match=r"is no arm; there are first"):
         toy.study(arms={"first": dataclasses.replace(BASE, start=FromArm("nobody"))}, claims=())
+    teacher = Pretrained(BASE.model, FromArm("first"))
+    learns = dataclasses.replace(BASE, objective=Distill(teacher, objective=NextTokens()))
+    both = dataclasses.replace(learns, start=FromArm("on"))
+    assert generations({"both": both, "learns": learns, **ARMS}) == [["first"], ["learns", "on"], ["both", "on again"]]
+    settled_ = taught(learns.objective, {"first": ("there", 1)})
+    assert settled_ == dataclasses.replace(
+        learns.objective, teacher=Pretrained(BASE.model, FromRun("there", replica=1))
+    )
+    nobody = dataclasses.replace(learns, objective=taught_by("nobody"))
+    with pytest.raises(SpecError, match=r"arms\[a\]\.objective='nobody': is no arm"):
+        toy.study(arms={"a": nobody}, claims=())
+    with pytest.raises(SpecError, match="in a circle"):
+        toy.study(arms={"a": dataclasses.replace(BASE, objective=taught_by("a"))}, claims=())
     with pytest.raises(UserError, match="is known in a study alone"):
         loop.train(ARMS["on"], tmp_path / "run")
 

@@ -13,6 +13,7 @@ import pytest
 
 from arch.spec import UserError
 from tests.train import children
+from tests.train.families import FAMILIES
 from tests.train.test_loop import lines
 from train.runtime import distributed
 from train.runtime import peers as watching
@@ -64,6 +65,26 @@ def test_two_processes_equal_one(tmp_path):
     assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [1, 2, 3, 3, 4, 4]
     for a, b in zip(ours, theirs, strict=True):
         assert a == pytest.approx(b, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [{"fsdp": 2}, {"data": 2}], ids=["fsdp", "data"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_equal_one_for_every_family(family, mesh, tmp_path):
+    """Stopped on the way and gone on: what is hidden of a row, and how many targets it has, is of the row alone."""
+    told = {"mesh": mesh, "family": family}
+    children.run(MODULE, tmp_path / "one", "", 1, 0, json.dumps(told), devices=2)
+    together(tmp_path / "two", 143, signal=[1, "SIGTERM", 1], **told)
+    first, second = together(tmp_path / "two", 0, **told)
+    assert "going on from step" in first
+    assert second == ""
+    one, two, other = (np.load(tmp_path / name) for name in ("one.0.npy", "two.0.npy", "two.1.npy"))
+    np.testing.assert_array_equal(two, other)
+    np.testing.assert_allclose(two, one, atol=1e-6)
+    ours, theirs = lines(tmp_path / "two"), lines(tmp_path / "one")
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [1, 2, 3, 3, 4, 4]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a == pytest.approx(b, rel=3e-6)
 
 
 PEER = """

@@ -91,6 +91,7 @@ def test_the_form_of_an_imported_model_says_how_to_import_it(tmp_path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)  # ten minutes on two busy cores, for programs of tests are compiled without optimisation
 def test_codebooks_in_an_imported_model(tmp_path):
     """Two steps of SmolLM2 with codes at three layers, the others as they came."""
     lacking = [package.file for package in (NAMED["smollm2"].package, PACKAGES["wiki_leads"]) if not here(package)]

@@ -41,20 +41,16 @@ LENGTH_PENALTY = flags.DEFINE_float("length_penalty", 0.0, "generate --beam: alp
 COVERAGE = flags.DEFINE_float("coverage", 0.0, "generate --beam: beta of GNMT, of a source.", lower_bound=0.0)
 PRUNE = flags.DEFINE_float("prune", None, "generate --beam: nats below the best that are not tried.", lower_bound=0.0)
 ATTENTION = define_path("attention", None, "generate: SVG file for a picture of what was attended to.")
-SAMPLE_SEED = flags.DEFINE_integer(
-    "sample_seed", 0, "generate: seed of the draws.", lower_bound=0, upper_bound=2**32 - 1
-)
+SAMPLE_SEED = flags.DEFINE_integer("sample_seed", 0, "generate: seed of the draws.", lower_bound=0,
+                                   upper_bound=2**32 - 1)  # fmt: skip
 OUT = define_path(
     "out", None, "Folder for the report. Default: none of compare, STUDY_FOLDER of report, RUN_FOLDER of codes."
 )
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
-SUITE = flags.DEFINE_string(
-    "suite",
-    None,
-    "evaluate: the scores of a suite: language, translation, fine_tuned, retrieval, recovery, or MODULE:NAME.",
-)
+SUITE = flags.DEFINE_string("suite", None, "evaluate: the scores of a suite: language, translation, fine_tuned, "
+                            "retrieval, recovery, or MODULE:NAME.")  # fmt: skip
 CELLS = define_path("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
                                 "a run that it has begun.")  # fmt: skip

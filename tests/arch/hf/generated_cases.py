@@ -28,7 +28,6 @@ from arch.cost import abstract
 from arch.hf.generated.tier import Generated
 from arch.hf.tiers import joined as joined_trees
 from arch.layers.attention import masks
-from arch.layers.attention.additive import AdditiveAttention, NormedAdditiveAttention
 from arch.layers.attention.cross import CrossAttention
 from arch.layers.attention.feature_maps import PositiveOrthogonal
 from arch.layers.attention.linear import LinearAttention
@@ -52,7 +51,7 @@ from arch.layers.norms.common import LayerNorm, NoNorm, RMSNorm
 from arch.layers.norms.depth_scale import DepthScaled, DepthScaledInput
 from arch.layers.norms.group import GroupNorm
 from arch.layers.positions import Learned, NoPosition, Sinusoidal, T5Relative
-from arch.layers.recurrent.clip import AnnealedClip, ConstantClip
+from arch.layers.recurrent.clip import ConstantClip
 from arch.layers.recurrent.lstm import LSTM, BidirectionalLSTM
 from arch.layers.recurrent.lstm_cell import LSTMCell
 from arch.models.classifier import Classifier
@@ -61,8 +60,6 @@ from arch.models.embedder import Embedder
 from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder
 from arch.models.encoder_decoder import reading as joined
-from arch.models.gnmt import GNMT
-from arch.models.recurrent import RecurrentDecoder, RecurrentEncoder
 from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
 from arch.params import split
@@ -71,6 +68,7 @@ from arch.stacks.parallel import Grouped as Groups
 from arch.stacks.parallel import ParallelStack
 from arch.stacks.sequential import Sequential
 from tests.arch import tiny
+from tests.arch.hf.translators import TRANSLATORS
 from tests.arch.tiny import D, N, V
 
 
@@ -254,30 +252,6 @@ PAIRS = {
     "pair with windows": pair(block(mask=masks.LocalWindow(2)), block(mask=masks.SlidingWindow(4))),
 }  # fmt: skip
 
-
-def translator(cell=LSTMCell(), compat="paper", attention=AdditiveAttention(), depths=(4, 3), head=Untied(), **fields):
-    source = fields.pop("encoder", {})
-    both = {"width": D, "cell": cell, **fields}
-    return GNMT(
-        encoder=RecurrentEncoder(**{**both, "vocab": 13, "depth": depths[0], **source}),
-        decoder=RecurrentDecoder(**{**both, "vocab": V, "depth": depths[1], "compat": compat, "attention": attention}),
-        head=head,
-    )
-
-
-TRANSLATORS = {
-    "translator": translator(),
-    "translator one table": translator(
-        LSTMCell(clip=ConstantClip(0.6), linear=BIAS), "gnmt_v2",
-        NormedAdditiveAttention(units=12, linear=BIAS), (2, 4),
-        ClippedHead(head=Tied(), gamma=3.0), encoder={"vocab": V, "embedding": None}, embedding=Embedding(scale=2.0),
-    ),
-    "translator forward": translator(
-        LSTMCell(clip=AnnealedClip(steps=2)), "gnmt", NormedAdditiveAttention(), (1, 2), residual_from=None,
-        encoder={"vocab": V, "embedding": None},
-    ),
-    "translator one way": translator(depths=(3, 1), encoder={"first": "forward"}, residual_from=2),
-}  # fmt: skip
 PAIRS |= TRANSLATORS
 
 BOTTLENECKS = {

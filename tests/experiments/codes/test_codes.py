@@ -1,12 +1,9 @@
 """The codes of a run: what they fire on against a count by hand, their effects against the weights, and the page."""
 
 import base64
-import copy
-import dataclasses
 import gzip
 import json
 import re
-import types
 from collections import Counter
 
 import jax
@@ -19,69 +16,13 @@ from arch.decode.steered import Activate, Steered
 from arch.models.base import Inputs
 from arch.spec import UserError
 from arch.taps import Tap
-from experiments.codes import seeds
 from experiments.codes.contexts import gather
 from experiments.codes.effects import effects
 from experiments.codes.reading import Read, Reader, Site
-from experiments.codes.seeds import overlaps
 from experiments.codes.steering import activate, activation, number, steered
-from experiments.config import render
 from experiments.config.load import load
-from tests.launching import launched
-from train.loop import train
 from train.setup import prepare
-from train.trained import TrainedRun, open_run
-
-CONFIG = """
-from arch.blocks import PreNorm
-from arch.bottlenecks.codebook import Codebook
-from arch.bottlenecks.several import PerHead
-from arch.layers.attention.softmax import Attention
-from arch.layers.feed_forward import MLP
-from arch.models.decoder import Decoder
-from train.data.text import Text
-from train.data.sources import LocalText
-from train.data.tokenizers import Bytes
-from train.objectives.next_token import NextToken
-from train.optim import AdamW, Constant
-from train.run import Logging, Run
-
-def get_config(form=""):
-    at = (("attn.z", PerHead(Codebook(codes=6, k=2))), ("mlp_out", Codebook(codes=9, k=2, prenorm="layer")))
-    block = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=32), at=() if form == "bare" else at)
-    return Run(
-        model=Decoder(256, 16, 2, block),
-        data=DATA,
-        objective=NextToken(), optimizer=AdamW(learning_rate=1e-2, schedule=Constant()),
-        batch=16, steps=12, logging=Logging(log=12, evaluate=0, checkpoint=0, prompt="a"),
-    )
-"""
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("codes")
-    (folder / "a.txt").write_text("\n".join(f"the cat {n} sat on a mat, and dog {n % 7} did not" for n in range(300)))
-    data = f"Text(LocalText({str(folder / 'a.txt')!r}, validation=0.1, test=0.1, per='line'), Bytes(), length=24)"
-    (folder / "mine.py").write_text(CONFIG.replace("DATA", data))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRATA_CACHE", str(folder / "cache"))
-        spec, reference = load(str(folder / "mine.py")).spec, str(folder / "mine.py")
-        train(spec, folder / "run", describe=lambda at: render.write(at, spec, spec, reference))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def reader(home):
-    return Reader(open_run(load(str(home / "mine.py")).spec, home / "run"))
-
-
-@pytest.fixture(scope="module")
-def taps(reader):
-    """What the model saves of the first rows of its split, and where they are no padding."""
-    rows = reader.opened.dataset.rows[reader.splits[0]].gather(np.arange(32))
-    inputs = Inputs(rows["tokens"][:, :-1], rows["positions"][:, :-1], rows["segments"][:, :-1])
-    return reader.opened.model(inputs, tap=Tap(save=".*")).taps, inputs
+from train.trained import TrainedRun
 
 
 def test_the_sites_of_a_model(reader):
@@ -222,76 +163,6 @@ def test_a_code_that_never_fired(reader, monkeypatch):
     assert steered(reader.opened, Greedy(), ["mlp_out:0:0"]).activate == ((Activate("mlp_out", 0, 0),),)
     with pytest.raises(UserError, match=r"mlp_out:0:3: this code fires on none of 2 tokens of test"):
         steered(reader.opened, Greedy(), ["mlp_out:0:3"])
-
-
-def test_codes_of_two_runs_are_compared_whatever_they_are_called(reader, home):
-    opened = reader.opened
-    turned = {**opened.state, "params": jax.tree_util.tree_map_with_path(
-        lambda path, x: x[:, ::-1] if "mlp_out" in jax.tree_util.keystr(path) else x, opened.params)}  # fmt: skip
-    found = overlaps(opened, dataclasses.replace(opened, state=turned), tokens=1000)
-    assert set(found) == {f"{site} layer {layer}" for site in ("attn.z", "mlp_out") for layer in (0, 1)}
-    assert {one.matched for one in found.values()} == {1.0}
-    assert min(one.shuffled for one in found.values()) < 0.9
-    fresh = dataclasses.replace(opened, state={**opened.state, "params": opened.program.start()["params"]})
-    assert overlaps(opened, fresh, tokens=1000)["mlp_out layer 1"].matched < 1.0
-
-
-def test_the_codes_of_two_folders_are_a_table(launch, home):
-    status, out, err = launch("codes", home / "run", home / "run", "--read=200")
-    assert (status, err) == (0, "")
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if " layer " in line]
-    assert [row[:2] for row in rows] == [[f"{site} layer {n}", "1.000"] for site in ("attn.z", "mlp_out") for n in "01"]
-    for _, matched, shuffled, difference in rows:
-        assert float(matched) - float(shuffled) == pytest.approx(float(difference), abs=1.5e-3)
-    assert min(float(row[2]) for row in rows) < 0.9
-
-
-def other_data(opened, **fields):
-    """A run whose data say something else of themselves."""
-    dataset = copy.copy(opened.dataset)
-    vars(dataset).update(fields)
-    return dataclasses.replace(opened, dataset=dataset)
-
-
-def test_runs_that_are_not_compared(launch, reader, home, monkeypatch):
-    opened = reader.opened
-    with pytest.raises(UserError, match=r"^codes are compared on the same tokens: the two runs have other data$"):
-        overlaps(opened, other_data(opened, fingerprint="other"))
-    with pytest.raises(UserError, match=r"^codes are compared on the same tokens: .* other tokenizers$"):
-        overlaps(opened, other_data(opened, tokenizer=types.SimpleNamespace(fingerprint="other"), fingerprint="other"))
-    row = np.arange(9)
-    read = [{seeds.TOKENS: row, "mlp_out layer 0": row[:, None]}, {seeds.TOKENS: row, "attn.z layer 0": row[:, None]}]
-    monkeypatch.setattr(seeds, "_codes", lambda opened, tokens, name: dict(read[name == "second"]))
-    with pytest.raises(UserError, match=r"no site with codes in common: mlp_out layer 0; attn\.z layer 0$"):
-        overlaps(opened, opened, names=("first", "second"))
-    read[1][seeds.TOKENS] = row + 1
-    with pytest.raises(UserError, match=r"the objectives of the two runs hide or cut others$"):
-        overlaps(opened, opened, names=("first", "second"))
-    for words, message in (
-        (("one", "two"), "one: "),
-        ((home / "run", home / "run", f"--out={home}"), "codes of two runs are a table alone: leave out --out"),
-    ):
-        status, _, err = launch("codes", *words)
-        assert status == 2
-        assert err.startswith(message)
-        assert len(err.splitlines()) == 1
-
-
-def test_which_of_two_runs_has_no_codes(home, reader):
-    bare = load(str(home / "mine.py:bare")).spec
-    program = prepare(bare, reader.opened.dataset.description)
-    with pytest.raises(UserError, match=r"^runs/bare: codes: this Decoder has no codebooks"):
-        overlaps(reader.opened, TrainedRun(program, program.start(), reader.opened.dataset, 0), 10, ("a", "runs/bare"))
-
-
-@pytest.fixture
-def launch(capsys):
-    def run(verb, *words):
-        status = launched(verb, *words)
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    return run
 
 
 def test_the_page_from_the_command_line(launch, home, reader, tmp_path):

@@ -90,7 +90,7 @@ class Checkpoints:
                 # step is saved again.
                 for left in self._folder.glob("*.orbax-checkpoint-tmp"):
                     left.rmtree()
-            self._manager = ocp.CheckpointManager(_absolute(self._folder), options=options)
+            self._manager = ocp.CheckpointManager(absolute(self._folder), options=options)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -248,7 +248,8 @@ def _kind(leaf: Any) -> str:
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
-def _absolute(path: epath.Path) -> epath.Path:
+def absolute(path: epath.Path) -> epath.Path:
+    """What Orbax finds everything in; stores, `gs://`, are that."""
     return path if "://" in str(path) else path.absolute()
 
 

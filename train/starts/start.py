@@ -26,7 +26,7 @@ from etils import epath
 
 from arch.params import nest
 from arch.spec import Problem, Spec, UserError, at_least
-from train.record.checkpoint import CHECKPOINTS
+from train.record.checkpoint import CHECKPOINTS, absolute
 from train.record.damage import METADATA, wrong
 from train.starts.layers import rearranged
 
@@ -148,7 +148,7 @@ class FromRun(Start):
 
     def _checkpoint(self) -> epath.Path:
         """The folder of the checkpoint."""
-        above = epath.Path(self.folder).expanduser() / CHECKPOINTS
+        above = absolute(epath.Path(self.folder).expanduser()) / CHECKPOINTS
         steps = sorted(int(path.name) for path in above.iterdir() if path.name.isdigit()) if above.exists() else []
         if not steps or (self.step is not None and self.step not in steps):
             there = f"it has steps {', '.join(map(str, steps))}" if steps else "train it first"

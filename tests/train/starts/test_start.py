@@ -51,6 +51,15 @@ def test_all_of_a_run(source, tmp_path, capsys):
     assert "none is fresh" in said
 
 
+@pytest.mark.parametrize("path", ["run", "../{0}/run", "~/run"])
+def test_a_folder_as_people_write_it(source, tmp_path, monkeypatch, path):
+    at, before = Path(source[0]).parent, source[1]
+    monkeypatch.chdir(at)
+    monkeypatch.setenv("HOME", str(at))
+    found = FromRun(path.format(at.name)).arrays()
+    jax.tree.map(np.testing.assert_array_equal, dict(found["params"]), leaves(before))
+
+
 def test_part_of_a_run_under_other_names(source, tmp_path, capsys):
     folder, before = source
     start = FromRun(folder, take=("^embedding", r"mixer\.k\.kernel"), rename=((r"mixer\.k\.", "mixer.v."),))

@@ -9,8 +9,8 @@ Forms:
   :wikitext WikiText-103 (your own Parquet files, data/wikitext103/*.parquet), 24 layers of width 1024 and 10,000 codes:
             accelerators. The paper starts from a pretrained model of 410M: `launch.py import`, then the arm's `start`.
   :text     two sections of Python's reference text, 4 layers of width 64, steering by topic, 3 seeds; not run yet.
-  :cpu      64 states of 5 edges, 2 layers of width 24, 256 codes, 3 seeds: some 15 minutes on 2 quiet cores by its
-            first updates; not run yet.
+  :cpu      64 states of 5 edges, 2 layers of width 24, 256 codes, 3 seeds: 46 minutes on 2 cores beside other work;
+            experiments/results/README.md.
   :tiny     seconds; what the tests run.
   :smollm2  SmolLM2-135M (`launch.py import smollm2 --workdir=runs/smollm2`, read from there), rows of 64 tokens, 40
             steps, codes at 3 of 30 feed-forwards: some 20 minutes on 2 cores by its first steps; not run yet.

@@ -13,7 +13,7 @@ Forms:
             experiments/results/README.md.
   :tiny     seconds; what the tests run.
   :smollm2  SmolLM2-135M (`launch.py import smollm2 --workdir=runs/smollm2`, read from there), rows of 64 tokens, 40
-            steps, codes at 3 of 30 feed-forwards, one seed: 9 minutes on 2 cores. Test loss 3.92 nats a token against
+            steps, codes at 3 of 30 feed-forwards, one seed: 10 minutes on 2 cores. Test loss 3.92 nats a token against
             2.88 trained on without codes; counting reaches 5.40.
 
 Expected (pilot's bars): attention codes cost 0.02 nats at most; codes in both places and k = 1 cost more than 0.03, and

@@ -120,7 +120,6 @@ def study(pairs: dict[str, Run], alone: Decoder, prefix: bool, end: int | None =
             "The loss is that of the target's tokens in every arm, nats a token.",
             "Steps differ, so that all arms spend the training FLOPs of the first; those on a fifth of the pairs have "
             "half its updates, and distillation costs more than that: the student writes, the teacher reads.",
-            "All seeds of the distilled arm learn from seed 0 of the decoder.",
         ),
         **sizes,
     )

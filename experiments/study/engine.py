@@ -19,7 +19,7 @@ from experiments.study.claims import power
 from experiments.study.claims.judge import judge_all
 from experiments.study.claims.until import Until
 from experiments.study.claims.verdicts import Verdict
-from experiments.study.from_arm import generations, settled, taught, teachers, within
+from experiments.study.from_arm import generations, settled, shared_teachers, taught, teachers, within
 from experiments.study.match import count, shape
 from experiments.study.results import Arm, Cell, Phase, Results
 from experiments.study.study import EXTENSIONS, TUNING_SEED, Study
@@ -90,7 +90,7 @@ def run_study(
     for line in power.in_units(study, train.done):
         note(line)
     found = _Judged(results, study).after(train, note)
-    notes = [*study.notes, *train.trusted()]
+    notes = [*study.notes, *shared_teachers(study.arms), *train.trusted()]
     found = dataclasses.replace(found, notes=notes, provenance=provenance(time.perf_counter() - started))
     write(folder / "results.json", found.to_json())
     return found

@@ -57,6 +57,15 @@ def teachers(run: Run) -> list[str]:
     return [node.arm for _, node in walk(run.objective, "objective") if isinstance(node, FromArm)]
 
 
+def shared_teachers(arms: Mapping[str, Run]) -> list[str]:
+    """A note for each arm that learns from another: its seeds share one teacher, and so have no other's spread."""
+    return [
+        f"All seeds of {name} learn from seed 0 of {', '.join(learns)}: its interval has no room for others."
+        for name, run in arms.items()
+        if (learns := teachers(run))
+    ]
+
+
 def parents(run: Run) -> list[str]:
     """All arms that have to be trained before `run`."""
     first = parent(run)

@@ -30,7 +30,7 @@ from experiments.suites.retrieval import Pooled
 from train import loop
 from train.data.base import Dataset
 from train.data.built import Built
-from train.data.fewer import First
+from train.data.fewer import Spread
 from train.data.halves import HalvesDataset
 from train.data.replaced import ReplacedDataset, no_text
 from train.ensemble import Ensemble, pick
@@ -87,8 +87,8 @@ class FineTuned(Score):
         """
         if jax.process_count() > 1:
             raise UserError(f"{type(self).__name__} trains in one process; score this model in a process by itself")
-        cut = {"train": First(dataset.rows["train"], self.trained_on),
-               "validation": First(dataset.rows["validation"], self.rows)}  # fmt: skip
+        cut = {"train": Spread(dataset.rows["train"], self.trained_on),
+               "validation": Spread(dataset.rows["validation"], self.rows)}  # fmt: skip
         data = Dataset(cut, dataset.description, f"{dataset.fingerprint} {self.trained_on} {self.rows}")
         whole = asked.run
         run = Run(

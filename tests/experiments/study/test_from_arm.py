@@ -11,7 +11,7 @@ from arch.spec import SpecError, UserError
 from experiments.config import render
 from experiments.hf.arm import open_arm
 from experiments.study.engine import run_study
-from experiments.study.from_arm import FromArm, generations, settled, taught, within
+from experiments.study.from_arm import FromArm, generations, settled, shared_teachers, taught, within
 from experiments.study.study import TUNING_SEED
 from experiments.study.work.cells import Cells
 from experiments.suites.likelihood import NextToken
@@ -152,8 +152,15 @@ def test_all_seeds_learn_from_the_first_seed_of_another_arm(tmp_path, monkeypatc
     (cell,) = [one for one in done.cells if (one.arm, one.seed) == ("student", 1)]
     assert cell.metrics["val/loss"] == pytest.approx(alone.metrics["val/loss"], rel=1e-5)
     assert cell.metrics["val/loss/distillation"] > 0
+    assert done.notes == [*study.notes, *shared_teachers(arms)]
     monkeypatch.setattr(loop, "train", lambda *args, **rest: pytest.fail("trained"))
     assert run_study(study, "toy", tmp_path / "study", note=lambda line: None).cells == done.cells
+
+
+def test_an_arm_whose_seeds_share_a_teacher_is_named():
+    arms = {"first": BASE, "student": dataclasses.replace(BASE, objective=taught_by("first")), **ARMS}
+    (note,) = shared_teachers(arms)
+    assert note == "All seeds of student learn from seed 0 of first: its interval has no room for others."
 
 
 def test_the_order_of_arms(tmp_path):

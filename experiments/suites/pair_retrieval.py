@@ -83,16 +83,18 @@ class PairRetrieval(Score):
     def scored(self, one: np.ndarray, other: np.ndarray, documents: Sequence[str]) -> dict[str, float]:
         """Of unit vectors [n, D] of both sides."""
         similarity = one @ other.T
-        return {"pair_ndcg10_score": ndcg(similarity), "neighbour_accuracy": nearest(similarity, documents)}
+        near = nearest(similarity, documents)
+        found = {"pair_ndcg10_score": ndcg(similarity)}
+        return found if near is None else {**found, "neighbour_accuracy": near}
 
 
-def nearest(similarity: Float[np.ndarray, "n n"], documents: Sequence[str]) -> float:
-    """How often a row's own column is larger than each other of the same document, of the rows that have any. Ties
-    count against it."""
+def nearest(similarity: Float[np.ndarray, "n n"], documents: Sequence[str]) -> float | None:
+    """How often a row's own column is larger than each other of the same document, of the rows that have any; None: no
+    row has. Ties count against it."""
     same = np.array(documents)[:, None] == np.array(documents)[None]
     rivals = np.where(same & ~np.eye(len(same), dtype=bool), similarity, -np.inf).max(axis=1)
     asked = rivals > -np.inf
-    return float((np.diagonal(similarity) > rivals)[asked].mean()) if asked.any() else 1.0
+    return float((np.diagonal(similarity) > rivals)[asked].mean()) if asked.any() else None
 
 
 def unit(vectors: Sequence[Any] | np.ndarray) -> np.ndarray:

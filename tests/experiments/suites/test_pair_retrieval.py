@@ -57,7 +57,8 @@ def test_texts_of_the_same_document_alone_are_rivals():
     ])  # fmt: skip
     assert nearest(similarity, ["a", "a", "b", "b", "c"]) == 0.5
     assert nearest(similarity, ["a"] * 5) == 2 / 5
-    assert nearest(np.eye(3), ["a", "b", "c"]) == 1
+    assert nearest(np.eye(3), ["a", "b", "c"]) is None
+    assert SCORE.scored(np.eye(3), np.eye(3), ["a", "b", "c"]) == {"pair_ndcg10_score": 1.0}
 
 
 def test_shared_words_are_the_baseline():

@@ -11,12 +11,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from arch.hf.family import UnfitError
 from arch.hf.generated.twin import Fields
 from arch.hf.weights import Weight, Weights
 from arch.layers.embeddings import Embedding
 from arch.models.gnmt import GNMT
 from arch.models.recurrent import Recurrences, RecurrentDecoder, RecurrentEncoder
 from arch.params import Tree
+
+
+def translator(spec: GNMT, teller: Any, at: str) -> Fields:
+    """Nothing of its own. Raises UnfitError for a decoder that begins in the states of its encoder."""
+    if spec.compat != "paper":
+        raise UnfitError(f"GNMT.compat={spec.compat} has no twin in PyTorch; paper has")
+    return {}
 
 
 def told_half(spec: Recurrences, parts: Fields) -> dict[str, Any]:

@@ -136,7 +136,7 @@ BOTTLENECKS: dict[str, Twin] = {
 _ENERGY = {"v": "energy", "gain": "length"}
 
 TRANSLATORS: dict[str, Twin] = {
-    "GNMT": Twin("StrataGNMTModel", "gnmt", lambda spec, teller, at: {}),
+    "GNMT": Twin("StrataGNMTModel", "gnmt", recurrent.translator),
     "RecurrentEncoder": Twin("StrataRecurrentEncoder", "recurrent_encoder", recurrent.encoder),
     "RecurrentDecoder": Twin("StrataRecurrentDecoder", "recurrent_decoder", recurrent.decoder),
     "AdditiveAttention": Twin("StrataAdditiveAttention", "additive_attention", arrays=_ENERGY),

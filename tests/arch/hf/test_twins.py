@@ -32,6 +32,7 @@ from arch.spec import Spec, UserError
 from arch.stacks.base import LayerSubset, Pattern
 from tests.arch import tiny
 from tests.arch.hf.generated_cases import CASES, block, classifier, decoder, mixing, planned
+from tests.arch.hf.translators import translator
 
 FACTS = Facts(bos=0, eos=1)
 NO_PARTS = (Initializer, GradientRule, DropoutBy, Pattern, LayerSubset, Linear)
@@ -201,6 +202,9 @@ def test_reasons_are_told():
         planned(mixing(LSTM(cell=Int8LSTMCell())), FACTS)
     with pytest.raises(UnfitError, match=r"a bottleneck at mlp.post has no twin in PyTorch; at attn.z of Attention, "):
         planned(decoder(block(at=(("mlp.post", Codebook(9)),))), FACTS)
+    passing = dataclasses.replace(translator(depths=(2, 2)), compat="pass_hidden_state")
+    with pytest.raises(UnfitError, match=r"GNMT\.compat=pass_hidden_state has no twin in PyTorch; paper has"):
+        planned(passing, FACTS)
     with pytest.raises(UnfitError, match="gradient=Rotation has no twin"):
         planned(decoder(block(at=(("mlp_out", Codebook(9, gradient=Rotation())),))), FACTS)
 

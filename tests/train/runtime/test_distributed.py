@@ -42,6 +42,17 @@ def together(folder, status: int, **told) -> list[str]:
     return ["\n".join(line for line in end.stdout.splitlines() if not line.startswith("[Gloo]")) for end in ends]
 
 
+def two_are_one(folder, rel):
+    """Parameters of both processes to 1e-6 absolute, and all lines of metrics to `rel`."""
+    one, two, other = (np.load(folder / name) for name in ("one.0.npy", "two.0.npy", "two.1.npy"))
+    np.testing.assert_array_equal(two, other)
+    np.testing.assert_allclose(two, one, atol=1e-6)
+    ours, theirs = lines(folder / "two"), lines(folder / "one")
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [1, 2, 3, 3, 4, 4]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a == pytest.approx(b, rel=rel)
+
+
 def test_two_processes_equal_one(tmp_path):
     """fsdp over both, preempted on the way: losses to 1e-6 relative, parameters to 1e-6 absolute.
 
@@ -58,13 +69,7 @@ def test_two_processes_equal_one(tmp_path):
     first, second = together(tmp_path / "two", 0, **told)
     assert f"going on from step {max(stopped)} of 4" in first
     assert second == ""
-    one, two, other = (np.load(tmp_path / name) for name in ("one.0.npy", "two.0.npy", "two.1.npy"))
-    np.testing.assert_array_equal(two, other)
-    np.testing.assert_allclose(two, one, atol=1e-6)
-    ours, theirs = lines(tmp_path / "two"), lines(tmp_path / "one")
-    assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [1, 2, 3, 3, 4, 4]
-    for a, b in zip(ours, theirs, strict=True):
-        assert a == pytest.approx(b, rel=1e-6)
+    two_are_one(tmp_path, 1e-6)
 
 
 @pytest.mark.slow
@@ -78,13 +83,7 @@ def test_two_processes_equal_one_for_every_family(family, mesh, tmp_path):
     first, second = together(tmp_path / "two", 0, **told)
     assert "going on from step" in first
     assert second == ""
-    one, two, other = (np.load(tmp_path / name) for name in ("one.0.npy", "two.0.npy", "two.1.npy"))
-    np.testing.assert_array_equal(two, other)
-    np.testing.assert_allclose(two, one, atol=1e-6)
-    ours, theirs = lines(tmp_path / "two"), lines(tmp_path / "one")
-    assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [1, 2, 3, 3, 4, 4]
-    for a, b in zip(ours, theirs, strict=True):
-        assert a == pytest.approx(b, rel=3e-6)
+    two_are_one(tmp_path, 3e-6)
 
 
 PEER = """

@@ -17,7 +17,7 @@ WARM_UP = 20
 
 
 def alternate(
-    contestants: Mapping[str, tuple[str, str, Any]], rounds: int, warm_up: int = WARM_UP
+    contestants: Mapping[str, tuple[str, str, Any]], rounds: int, warm_up: int = WARM_UP, at_once: bool = False
 ) -> dict[str, list[float]]:
     """Seconds of each contestant in each of `rounds`.
 
@@ -26,8 +26,20 @@ def alternate(
         the thing to be timed, a function of no arguments that does the work to its end.
       rounds: how many times all are run, one after the other.
       warm_up: how many times each is run before, alone.
+      at_once: whether they are made and warmed up side by side, sooner where there are many cores to compile on; each
+        is then run once alone before the first round.
+
+    One that cannot be made is left out, and named below its error.
     """
-    workers = {name: _start(*what, warm_up) for name, what in contestants.items()}
+    workers = {}
+    for name, what in contestants.items():
+        workers[name] = _start(*what, warm_up)
+        if not at_once and not _ready(name, workers[name]):
+            del workers[name]
+    if at_once:
+        workers = {name: worker for name, worker in workers.items() if _ready(name, worker)}
+        for name, worker in workers.items():
+            _ask(name, worker)
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(rounds):
         for name, worker in workers.items():
@@ -53,6 +65,8 @@ def together(
 def table(seconds: Mapping[str, Sequence[float]], reference: str) -> str:
     """Medians in ms, the fastest round, and how many times as fast as each contestant `reference` is."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
+    if reference not in median:
+        sys.exit(f"{reference} did not run, so that there is nothing to compare with")
     lines = [f"{'':24s} {'median ms':>10s} {'least ms':>10s} {'ours is':>8s}"]
     for name, values in seconds.items():
         ratio = "" if name == reference else f"{median[name] / median[reference]:7.2f}x"
@@ -69,9 +83,7 @@ def quartiles(one: Sequence[float], other: Sequence[float]) -> tuple[float, floa
 
 def _start(module: str, function: str, argument: Any, warm_up: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.alternate", module, function, json.dumps(argument), str(warm_up)]
-    worker = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    _answer(function, worker)  # made and warmed up before the next one starts
-    return worker
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _ask(name: str, worker: subprocess.Popen[str]) -> float:
@@ -79,6 +91,15 @@ def _ask(name: str, worker: subprocess.Popen[str]) -> float:
     worker.stdin.write("go\n")
     worker.stdin.flush()
     return float(_answer(name, worker))
+
+
+def _ready(name: str, worker: subprocess.Popen[str]) -> bool:
+    try:
+        _answer(name, worker)
+    except SystemExit as ended:
+        print(f"{ended}; it is left out", flush=True)
+        return False
+    return True
 
 
 def _answer(name: str, worker: subprocess.Popen[str]) -> str:

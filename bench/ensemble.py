@@ -1,6 +1,7 @@
-"""Twelve replicas as one program against twelve runs one after another: the same work, tokens a second.
+"""Replicas as one program against as many runs one after another: the same work.
 
-    python -m bench.ensemble [--sizes=230k,5M] [--replicas=12] [--rounds=7]
+    python -m bench.ensemble [--sizes=230k,5M] [--replicas=12] [--precisions=float32,bfloat16] [--rounds=7]
+    python -m bench.ensemble --device=gpu --sizes=5M --replicas=12,48 --precisions=bfloat16
 
 Replicas differ in seed and learning rate and read batches of their own, as the seeds of a study do. `mesh` spreads them
 over the devices: on several GPUs or TPU chips, or over the cores of a CPU, one virtual device a core.
@@ -16,12 +17,17 @@ from typing import Any
 from absl import app, flags
 
 from bench.alternate import alternate, table
+from bench.machine import choose, cores, processor
 
-SIZES = flags.DEFINE_list("sizes", ["230k", "5M"], "Which models.")
-REPLICAS = flags.DEFINE_integer("replicas", 12, "How many.", lower_bound=2)
-ROUNDS = flags.DEFINE_integer("rounds", 7, "Runs of each contestant, alternating.")
+FLAGS = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()
+SIZES = flags.DEFINE_list("sizes", ["230k", "5M"], "Which models.", flag_values=FLAGS)
+REPLICAS = flags.DEFINE_list("replicas", ["12"], "How many.", flag_values=FLAGS)
+PRECISIONS = flags.DEFINE_list("precisions", ["float32"], "Of the computation.", flag_values=FLAGS)
+DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Where.", flag_values=FLAGS)
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Runs of each contestant, alternating.", flag_values=FLAGS)
 
 SHAPES: dict[str, dict[str, int]] = {
+    "toy": {"width": 32, "depth": 2, "heads": 2, "hidden": 64, "vocab": 256, "length": 16},
     "230k": {"width": 64, "depth": 4, "heads": 4, "hidden": 168, "vocab": 256, "length": 128},
     "5M": {"width": 256, "depth": 6, "heads": 4, "hidden": 688, "vocab": 1024, "length": 256},
 }
@@ -51,7 +57,6 @@ def replicas(argument: dict[str, Any]) -> Callable[[], None]:
 
     keep_freed_memory()
     size = SHAPES[argument["size"]]
-    accelerator = jax.default_backend() != "cpu"
     run = Run(
         model=Decoder(
             vocab=size["vocab"],
@@ -63,7 +68,7 @@ def replicas(argument: dict[str, Any]) -> Callable[[], None]:
         data=Text(length=size["length"]),
         optimizer=AdamW(learning_rate=1e-3),
         batch=BATCH,
-        precision="bfloat16" if accelerator else "float32",
+        precision=argument["precision"],
         mesh=Mesh(replica=argument["devices"], data=1),
     )
     count = argument["replicas"]
@@ -96,25 +101,27 @@ def replicas(argument: dict[str, Any]) -> Callable[[], None]:
     return one_after_another
 
 
-def contestants(size: str) -> dict[str, tuple[str, str, Any]]:
+def contestants(device: str, size: str, count: int, precision: str) -> dict[str, tuple[str, str, Any]]:
     """Name -> what `alternate` runs."""
-    here, base = "bench.ensemble", {"size": size, "replicas": REPLICAS.value, "devices": 1}
+    here, base = "bench.ensemble", {"size": size, "replicas": count, "devices": 1, "precision": precision}
     found: dict[str, tuple[str, str, Any]] = {
         "one program": (here, "replicas", {**base, "together": True}),
         "one after another": (here, "replicas", {**base, "together": False}),
     }
-    cores = os.cpu_count() or 1
-    if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu" and cores > 1 and REPLICAS.value % cores == 0:
-        found["one program, a device a core"] = (here, "replicas", {**base, "together": True, "devices": cores})
+    if device == "cpu" and cores() > 1 and count % cores() == 0:
+        found["one program, a device a core"] = (here, "replicas", {**base, "together": True, "devices": cores()})
     return found
 
 
 def main(argv: list[str]) -> None:
+    on_gpu = choose(DEVICE.value)
+    print(f"{processor()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     for size in SIZES.value:
-        print(
-            f"\n{size}, {REPLICAS.value} replicas, {os.cpu_count()} cores, {ROUNDS.value} rounds; a step of all of them"
-        )
-        print(table(alternate(contestants(size), ROUNDS.value), "one program"), flush=True)
+        for count in map(int, REPLICAS.value):
+            for precision in PRECISIONS.value:
+                print(f"\n{size}, {count} replicas, {precision}, {ROUNDS.value} rounds; a step of all of them")
+                seconds = alternate(contestants(DEVICE.value, size, count, precision), ROUNDS.value, at_once=on_gpu)
+                print(table(seconds, "one program"), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,71 @@
-"""Our training step against Transformers' Llama with torch's AdamW, at the same shapes, float32, on the CPU.
+"""Our training step against Transformers' Llama with torch's AdamW, at the same shapes, on the CPU or one GPU.
 
-    python -m bench.train_step [--sizes=5M,25M] [--rounds=15]
+    python -m bench.train_step [--sizes=5M,25M] [--precisions=float32,bfloat16] [--rounds=15]
+    python -m bench.train_step --device=gpu --sizes=125M,350M --lengths=1024,2048 --precisions=bfloat16
 
-The same model (RMSNorm, rotary positions, SwiGLU, untied head, no biases), 8 rows of 256 tokens, next-token
-cross-entropy, AdamW. Contestants run in turn in processes of their own; the table shows medians and their ratios.
+The same model (RMSNorm, rotary positions, SwiGLU, untied head, no biases), rows of random tokens, next-token
+cross-entropy, AdamW; in bfloat16 parameters and their updates stay float32 on both sides (torch's autocast).
+Contestants run in turn in processes of their own; the table shows medians and their ratios, and on GPUs model FLOPs
+utilisation in both conventions: 6 FLOPs a parameter and token, without the embedding that is looked up, and with
+attention's full T x T scores beside (PaLM).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from absl import app, flags
 
 from bench.alternate import alternate, table
+from bench.machine import choose, cores, gpu_peak, processor
 
-SIZES = flags.DEFINE_list("sizes", ["5M", "25M"], "Which models.")
-ROUNDS = flags.DEFINE_integer("rounds", 15, "Runs of each contestant, alternating.")
+FLAGS = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()
+DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Where.", flag_values=FLAGS)
+SIZES = flags.DEFINE_list("sizes", ["5M", "25M"], "Which models.", flag_values=FLAGS)
+LENGTHS = flags.DEFINE_list(
+    "lengths", ["256"], "Tokens a row; a step has as many rows as make the size's tokens.", flag_values=FLAGS
+)
+PRECISIONS = flags.DEFINE_list("precisions", ["float32"], "Of the computation.", flag_values=FLAGS)
+ROUNDS = flags.DEFINE_integer("rounds", 15, "Runs of each contestant, alternating.", flag_values=FLAGS)
 
+# `tokens` of a step. 125M and 350M are GPT-2's small and medium with SwiGLU of a third of the parameters a block more.
 SHAPES: dict[str, dict[str, int]] = {
-    "5M": {"width": 256, "depth": 6, "heads": 4, "hidden": 688, "vocab": 1024},
-    "25M": {"width": 512, "depth": 7, "heads": 8, "hidden": 1376, "vocab": 4096},
+    "toy": {"width": 32, "depth": 2, "heads": 2, "hidden": 64, "vocab": 256, "tokens": 64},
+    "5M": {"width": 256, "depth": 6, "heads": 4, "hidden": 688, "vocab": 1024, "tokens": 2048},
+    "25M": {"width": 512, "depth": 7, "heads": 8, "hidden": 1376, "vocab": 4096, "tokens": 2048},
+    "125M": {"width": 768, "depth": 12, "heads": 12, "hidden": 2048, "vocab": 32_768, "tokens": 16_384},
+    "350M": {"width": 1024, "depth": 24, "heads": 16, "hidden": 2816, "vocab": 32_768, "tokens": 16_384},
 }
-BATCH, LENGTH = 8, 256
 
 
-def ours(argument: dict[str, Any]) -> Callable[[], None]:
-    """Strata's step, as `launch.py train --cpu_devices=...` runs it; `loop` is the stack's."""
-    import jax
-    import numpy as np
-
+def decoder(size: str, loop: str = "unroll") -> Any:
+    """The spec of ours."""
     from arch.blocks import PreNorm
     from arch.layers.attention.softmax import Attention
     from arch.layers.feed_forward import GatedMLP
     from arch.models.decoder import Decoder
     from arch.stacks import Sequential
+
+    shape = SHAPES[size]
+    return Decoder(
+        vocab=shape["vocab"],
+        width=shape["width"],
+        depth=shape["depth"],
+        block=PreNorm(mixer=Attention(heads=shape["heads"]), feed_forward=GatedMLP(hidden=shape["hidden"])),
+        stack=Sequential(loop=loop),  # type: ignore[arg-type]
+    )
+
+
+def ours(argument: dict[str, Any]) -> Callable[[], None]:
+    """Strata's step, as `launch.py train` runs it: the CPU is divided into `devices`."""
+    import jax
+    import numpy as np
+
     from train.data.text import Text
     from train.optim.optimizers import AdamW
     from train.optim.schedules import Constant
@@ -45,23 +74,19 @@ def ours(argument: dict[str, Any]) -> Callable[[], None]:
     from train.setup import prepare
 
     keep_freed_memory()
-    divide_cores(argument["devices"])
-    shape = SHAPES[argument["size"]]
+    if argument["devices"] > 1:
+        divide_cores(argument["devices"])
+    shape, length = SHAPES[argument["size"]], argument["length"]
     run = Run(
-        model=Decoder(
-            vocab=shape["vocab"],
-            width=shape["width"],
-            depth=shape["depth"],
-            block=PreNorm(mixer=Attention(heads=shape["heads"]), feed_forward=GatedMLP(hidden=shape["hidden"])),
-            stack=Sequential(loop=argument["loop"]),
-        ),
-        data=Text(length=LENGTH),
+        model=decoder(argument["size"], argument["loop"]),
+        data=Text(length=length),
         optimizer=AdamW(learning_rate=1e-3, schedule=Constant(), clip=None, weight_decay=0.01),
-        batch=BATCH,
+        batch=shape["tokens"] // length,
+        precision=argument["precision"],
     )
     known = {"vocab": shape["vocab"], "token_bytes": np.ones(shape["vocab"], np.float32)}
     program = prepare(run, dataclasses.replace(run.data.describe(), **known))
-    tokens = np.random.default_rng(0).integers(0, shape["vocab"], (BATCH, LENGTH + 1), np.int32)
+    tokens = np.random.default_rng(0).integers(0, shape["vocab"], (run.batch, length + 1), np.int32)
     batch = program.place({"tokens": tokens, "segments": np.ones_like(tokens)})
     box = {"state": program.start(), "go": jax.device_put(True)}
 
@@ -74,12 +99,13 @@ def ours(argument: dict[str, Any]) -> Callable[[], None]:
 
 
 def theirs(argument: dict[str, Any]) -> Callable[[], None]:
-    """Transformers' LlamaForCausalLM with torch.optim.AdamW; `compile` and `fused` as torch has them."""
+    """Transformers' LlamaForCausalLM with torch.optim.AdamW; on a GPU with cuDNN's attention."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    shape = SHAPES[argument["size"]]
+    torch.set_num_threads(cores())
+    device = "cuda" if argument["device"] == "gpu" else "cpu"
+    shape, length = SHAPES[argument["size"]], argument["length"]
     config = LlamaConfig(
         vocab_size=shape["vocab"],
         hidden_size=shape["width"],
@@ -87,19 +113,30 @@ def theirs(argument: dict[str, Any]) -> Callable[[], None]:
         num_hidden_layers=shape["depth"],
         num_attention_heads=shape["heads"],
         num_key_value_heads=shape["heads"],
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=length,
         tie_word_embeddings=False,
         attn_implementation="sdpa",
         use_cache=False,
     )
-    model = LlamaForCausalLM(config).train()
+    model = LlamaForCausalLM(config).train().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=argument["fused"] or None)
     forward: Any = torch.compile(model) if argument["compile"] else model
-    tokens = torch.randint(0, shape["vocab"], (BATCH, LENGTH))
+    tokens = torch.randint(0, shape["vocab"], (shape["tokens"] // length, length), device=device)
+    contexts: list[Callable[[], Any]] = []
+    if argument["precision"] == "bfloat16":
+        contexts.append(lambda: torch.autocast(device, dtype=torch.bfloat16))
+    if device == "cuda":
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        torch.set_float32_matmul_precision("high")  # TF32, as XLA's float32 on GPUs
+        contexts.append(lambda: sdpa_kernel(SDPBackend.CUDNN_ATTENTION))
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = forward(input_ids=tokens, labels=tokens).loss
+        with ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context())
+            loss = forward(input_ids=tokens, labels=tokens).loss
         loss.backward()
         optimizer.step()
         loss.item()
@@ -107,24 +144,58 @@ def theirs(argument: dict[str, Any]) -> Callable[[], None]:
     return step
 
 
-def contestants(size: str) -> dict[str, tuple[str, str, Any]]:
-    """Name -> what `alternate` runs. Ours is unrolled with a device a core, the form for CPUs; others are beside it."""
-    here, cores = "bench.train_step", os.cpu_count()
-    return {
-        "ours": (here, "ours", {"size": size, "loop": "unroll", "devices": cores}),
-        "ours, one device": (here, "ours", {"size": size, "loop": "unroll", "devices": 1}),
-        "ours, scanned": (here, "ours", {"size": size, "loop": "scan", "devices": cores}),
-        "torch eager": (here, "theirs", {"size": size, "compile": False, "fused": False}),
-        "torch eager, fused": (here, "theirs", {"size": size, "compile": False, "fused": True}),
-        "torch compile": (here, "theirs", {"size": size, "compile": True, "fused": False}),
-        "torch compile, fused": (here, "theirs", {"size": size, "compile": True, "fused": True}),
-    }
+def contestants(device: str, size: str, length: int, precision: str) -> dict[str, tuple[str, str, Any]]:
+    """Name -> what `alternate` runs. "ours" is the form for the device: unrolled, a device a core on CPUs."""
+    here = "bench.train_step"
+    what = {"device": device, "size": size, "length": length, "precision": precision}
+    forms: dict[str, tuple[str, dict[str, Any]]] = {"ours": ("ours", {"loop": "unroll", "devices": 1})}
+    if device == "cpu":
+        forms = {
+            "ours": ("ours", {"loop": "unroll", "devices": cores()}),
+            "ours, one device": ("ours", {"loop": "unroll", "devices": 1}),
+        }
+    forms["ours, scanned"] = ("ours", {"loop": "scan", "devices": forms["ours"][1]["devices"]})
+    if device == "cpu":
+        forms["torch eager"] = ("theirs", {"compile": False, "fused": False})
+        forms["torch eager, fused"] = ("theirs", {"compile": False, "fused": True})
+        forms["torch compile"] = ("theirs", {"compile": True, "fused": False})
+    forms["torch compile, fused"] = ("theirs", {"compile": True, "fused": True})
+    return {name: (here, function, {**what, **form}) for name, (function, form) in forms.items()}
+
+
+def flops(size: str, length: int) -> tuple[float, float]:
+    """Of one step: 6 a parameter and token, without the embedding that is looked up; and with attention's scores,
+    12 T D a layer and token (PaLM, arXiv 2204.02311, appendix B)."""
+    shape = SHAPES[size]
+    block = 4 * shape["width"] ** 2 + 3 * shape["width"] * shape["hidden"]
+    parameters = shape["depth"] * block + shape["vocab"] * shape["width"]
+    scores = 12 * shape["depth"] * length * shape["width"]
+    return 6.0 * parameters * shape["tokens"], float(6 * parameters + scores) * shape["tokens"]
+
+
+def utilisation(seconds: Mapping[str, Sequence[float]], size: str, length: int, peak: float) -> str:
+    """Tokens a second and MFU in both conventions, of a device of `peak` FLOP/s."""
+    bare, full = flops(size, length)
+    lines = [f"{'':24s} {'tokens/s':>10s} {'MFU, 6N':>8s} {'with T x T':>10s}"]
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        rate = SHAPES[size]["tokens"] / median
+        lines.append(f"{name:24s} {rate:10,.0f} {bare / median / peak:8.1%} {full / median / peak:10.1%}")
+    return "\n".join(lines)
 
 
 def main(argv: list[str]) -> None:
+    on_gpu = choose(DEVICE.value)
+    print(f"{processor()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     for size in SIZES.value:
-        print(f"\n{size}: {SHAPES[size]}, {BATCH} x {LENGTH} tokens, {os.cpu_count()} cores, {ROUNDS.value} rounds")
-        print(table(alternate(contestants(size), ROUNDS.value), "ours"), flush=True)
+        for length in map(int, LENGTHS.value):
+            for precision in PRECISIONS.value:
+                print(f"\n{size}: {SHAPES[size]}, rows of {length}, {precision}, {ROUNDS.value} rounds")
+                runs = contestants(DEVICE.value, size, length, precision)
+                seconds = alternate(runs, ROUNDS.value, at_once=on_gpu)
+                print(table(seconds, "ours"), flush=True)
+                if on_gpu:
+                    print(utilisation(seconds, size, length, gpu_peak(precision)), flush=True)
 
 
 if __name__ == "__main__":

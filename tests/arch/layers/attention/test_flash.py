@@ -73,6 +73,35 @@ def test_the_call_of_cudnn_means_plain_attention(mask, segments):
     agree(partial(flash.cudnn, span=mask.span, segments=segments, scale=0.3, implementation="xla"), mask, segments)
 
 
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's attention runs on NVIDIA GPUs alone")
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one document", "packed"])
+@pytest.mark.parametrize("mask", MASKS[:3], ids=lambda mask: type(mask).__name__)
+def test_cudnn_is_plain_attention(mask, segments):
+    """In bfloat16, against float32: within what rounding q, k, v and the softmax to 8 bits leaves."""
+    q, k, v = qkv()
+    weight = jnp.asarray(RNG.standard_normal((B, T, N, K)), jnp.float32)
+    weight = weight if segments is None else weight * (segments > 0)[:, :, None, None].astype(jnp.float32)
+
+    def fused(q, k, v):
+        half = (x.astype(jnp.bfloat16) for x in (q, k, v))
+        return flash.cudnn(*half, span=mask.span, segments=segments, scale=0.3).astype(jnp.float32)
+
+    def reference(q, k, v):
+        return plain(q, k, v, visible=visibility(mask, segments).dense(), bias=None, scores=Scores(0.3), tap=NoTap())
+
+    def outputs(fn):
+        def total(*a):
+            z = fn(*a) * weight
+            return z.sum(), z
+
+        return jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+
+    with jax.default_matmul_precision("highest"):
+        expected = outputs(reference)
+    for ours, theirs in zip(jax.tree.leaves(outputs(fused)), jax.tree.leaves(expected), strict=True):
+        assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-2
+
+
 class Devices:
     """A placement of one device of `platform`."""
 

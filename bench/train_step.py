@@ -32,6 +32,8 @@ LENGTHS = flags.DEFINE_list(
 )
 PRECISIONS = flags.DEFINE_list("precisions", ["float32"], "Of the computation.", flag_values=FLAGS)
 ROUNDS = flags.DEFINE_integer("rounds", 15, "Runs of each contestant, alternating.", flag_values=FLAGS)
+WARM_UP = flags.DEFINE_integer("warm_up", 20, "Steps of each contestant before.", flag_values=FLAGS)
+ONLY = flags.DEFINE_multi_string("only", [], "Contestants by name; none: all.", flag_values=FLAGS)
 
 # `tokens` of a step. 125M and 350M are GPT-2's small and medium with SwiGLU of a third of the parameters a block more.
 SHAPES: dict[str, dict[str, int]] = {
@@ -192,8 +194,10 @@ def main(argv: list[str]) -> None:
             for precision in PRECISIONS.value:
                 print(f"\n{size}: {SHAPES[size]}, rows of {length}, {precision}, {ROUNDS.value} rounds")
                 runs = contestants(DEVICE.value, size, length, precision)
-                seconds = alternate(runs, ROUNDS.value, at_once=on_gpu)
-                print(table(seconds, "ours"), flush=True)
+                if ONLY.value:
+                    runs = {name: what for name, what in runs.items() if name in ONLY.value}
+                seconds = alternate(runs, ROUNDS.value, WARM_UP.value, at_once=on_gpu)
+                print(table(seconds, next(iter(seconds))), flush=True)
                 if on_gpu:
                     print(utilisation(seconds, size, length, gpu_peak(precision)), flush=True)
 

@@ -116,7 +116,16 @@ def _ours(module: str, file: Path) -> bool:
     """Whether a module is of the project or a user's file."""
     if module.partition(".")[0] in OURS:
         return True
-    return module.partition(".")[0] not in sys.stdlib_module_names and not set(INSTALLED) & set(file.parts)
+    if module.partition(".")[0] in sys.stdlib_module_names or set(INSTALLED) & set(file.parts):
+        return False
+    depth = module.count(".") + (file.name == "__init__.py")
+    return not _holds_packages(file.parents[min(depth, len(file.parents) - 1)])
+
+
+@functools.cache
+def _holds_packages(folder: Path) -> bool:
+    """Whether pip installs into `folder`, as by `--target`: it then has what it knows of a package beside it."""
+    return any(folder.glob("*.dist-info"))
 
 
 @functools.cache
@@ -146,17 +155,29 @@ def _found(module: str) -> Path | None:
 
 
 def _spec(module: str) -> importlib.machinery.ModuleSpec | None:
-    above, _, _ = module.rpartition(".")
+    above = module.rpartition(".")[0]
     try:
         if not above:
             return importlib.util.find_spec(module)
-        loaded = sys.modules.get(above)
-        places = getattr(loaded, "__path__", None) if loaded is not None else None
-        if places is None and (parent := _spec(above)) is not None:
-            places = parent.submodule_search_locations
-        return None if places is None else importlib.machinery.PathFinder.find_spec(module, list(places))
+        places = _places(above)
+        return None if places is None else importlib.machinery.PathFinder.find_spec(module, places)
     except (ImportError, ValueError):  # a module that was made by hand and has no spec
         return None
+    except KeyError:  # a folder without an `__init__.py`, in a package that is not imported: Python asks for its path
+        return None
+
+
+def _places(package: str) -> list[str] | None:
+    """The folders in which the modules of a package are; None: it is no package."""
+    loaded = sys.modules.get(package)
+    if loaded is not None:
+        return list(found) if (found := getattr(loaded, "__path__", None)) is not None else None
+    spec = _spec(package)
+    if spec is not None and spec.has_location:
+        return None if (found := spec.submodule_search_locations) is None else list(found)
+    above, _, name = package.rpartition(".")
+    roots = (_places(above) or []) if above else sys.path
+    return [str(folder) for root in roots if (folder := Path(root) / name).is_dir()] or None
 
 
 def _parsed(module: str, file: Path) -> Parsed:

@@ -1,4 +1,4 @@
-"""Everything that one GPU has to show, in about eight minutes: `python -m bench.gpu`.
+"""Everything that one GPU has to show, in ten to fifteen minutes: `python -m bench.gpu`.
 
 Training steps of 125M and 350M decoders beside torch.compile with cuDNN's attention, where their time goes, forms of
 attention, ensembles. Each part is a bench of its own, in a process of its own with a time limit, so that one that
@@ -21,14 +21,14 @@ FLAGS = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # importe
 TOY = flags.DEFINE_bool("toy", False, "On the CPU, at toy sizes.", flag_values=FLAGS)
 PARTS = flags.DEFINE_list("parts", [], "Some of them, by name; empty: all.", flag_values=FLAGS)
 
-STEP = "--precisions=bfloat16 --rounds=11"
+STEP = "--precisions=bfloat16 --rounds=11 --warm_up=5"
 # Name -> (module and flags, seconds that it may take), and the same at toy size.
 REAL: dict[str, tuple[str, int]] = {
-    "steps 125M": (f"train_step --device=gpu --sizes=125M --lengths=1024,2048 {STEP}", 150),
-    "kernels": ("kernels --device=gpu --sizes=125M --lengths=1024 --precisions=bfloat16 --top=20", 60),
-    "steps 350M": (f"train_step --device=gpu --sizes=350M --lengths=1024,2048 {STEP}", 200),
+    "steps 125M": (f"train_step --device=gpu --sizes=125M --lengths=1024,2048 {STEP}", 240),
+    "kernels": ("kernels --device=gpu --sizes=125M --lengths=1024 --precisions=bfloat16 --top=20", 120),
+    "steps 350M": (f"train_step --device=gpu --sizes=350M --lengths=1024,2048 {STEP}", 360),
     "attention": ("attention --device=gpu --rounds=11", 120),
-    "ensembles": ("ensemble --device=gpu --sizes=5M --replicas=12,48 --precisions=bfloat16 --rounds=5", 120),
+    "ensembles": ("ensemble --device=gpu --sizes=5M --replicas=12,48 --precisions=bfloat16 --rounds=5", 180),
 }
 SMALL: dict[str, tuple[str, int]] = {
     "steps 125M": ("train_step --sizes=toy --lengths=16 --precisions=bfloat16 --rounds=1", 600),

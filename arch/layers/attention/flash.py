@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from arch.layers.attention.masks import Span
+from arch.layers.folded import folded
 
 LANES = 128
 """Splash attention works on blocks of this many tokens at least."""
@@ -39,17 +40,20 @@ def cudnn(
 ) -> Float[Array, "B T N K"]:
     """cuDNN's fused attention; segments enter as a [B, 1, T, T] mask. "xla" is JAX's own form of it, for tests."""
     before, after = span
-    mask = None if segments is None else (segments[:, None, :, None] == segments[:, None, None, :])
-    return jax.nn.dot_product_attention(
-        q_BTNK,
-        k_BTHK,
-        v_BTHK,
-        mask=mask,
-        scale=scale,
-        is_causal=after == 0,
-        local_window_size=None if before is None else (before, 0),
-        implementation=implementation,
-    )
+
+    def attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None) -> jax.Array:
+        return jax.nn.dot_product_attention(
+            q,
+            k,
+            v,
+            mask=None if segments is None else segments[:, None, :, None] == segments[:, None, None, :],
+            scale=scale,
+            is_causal=after == 0,
+            local_window_size=None if before is None else (before, 0),
+            implementation=implementation,
+        )
+
+    return folded(attention)(q_BTNK, k_BTHK, v_BTHK, segments)
 
 
 def splash_suits(q_BTNK: jax.Array) -> bool:

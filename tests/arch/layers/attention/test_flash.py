@@ -73,6 +73,43 @@ def test_the_call_of_cudnn_means_plain_attention(mask, segments):
     agree(partial(flash.cudnn, span=mask.span, segments=segments, scale=0.3, implementation="xla"), mask, segments)
 
 
+class Library:
+    """cuDNN, as far as tracing asks for it."""
+
+    def __getattr__(self, name):
+        return lambda *_: 91_000
+
+
+@pytest.mark.parametrize("segments", [False, True], ids=["one document", "packed"])
+def test_ensembles_reach_the_kernel_as_more_rows(segments, monkeypatch):
+    """Traced: vmap of the gradient is one forward and one backward kernel on the rows of all members."""
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    monkeypatch.setattr(cudnn, "cuda_versions", Library())
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda *_: True, raising=False)
+    members = 3
+    q, k = (jnp.zeros((members, B, T, n, K), jnp.bfloat16) for n in (N, H))
+
+    def loss(q, k, v, ids):
+        z = flash.cudnn(q, k, v, span=(None, 0), segments=ids if segments else None, scale=0.3)
+        return z.astype(jnp.float32).sum()
+
+    program = jax.make_jaxpr(jax.vmap(jax.grad(loss, (0, 1, 2))))(q, k, k, jnp.stack([SEGMENTS] * members))
+    kernels = [equation for equation in equations(program.jaxpr) if "dot_product_attention" in equation.primitive.name]
+    assert len(kernels) == 2
+    assert all(equation.invars[0].aval.shape == (members * B, T, N, K) for equation in kernels)
+    assert [out.shape for out in program.out_avals] == [q.shape, k.shape, k.shape]
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's attention runs on NVIDIA GPUs alone")
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one document", "packed"])
 @pytest.mark.parametrize("mask", MASKS[:3], ids=lambda mask: type(mask).__name__)

@@ -12,7 +12,7 @@ import numpy as np
 from arch.taps import Tap
 from train.forward import Batch, Params, numbered
 from train.setup import CompiledRun
-from train.sharding.mesh import replicated
+from train.sharding.placement import replicated
 from train.step import OBJECTIVE, State
 
 SITES = r"(.*\.)?(embed|resid_\w+|\w+_out|final_norm|pooled|logits)"

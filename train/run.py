@@ -21,7 +21,8 @@ from train.optim.batch_warmup import BatchWarmup
 from train.optim.optimizers import AdamW, Optimizer
 from train.optim.phases import Phases
 from train.row_lengths import too_long
-from train.sharding.mesh import NAMES, Mesh, misfits
+from train.sharding.axes import NAMES, misfits
+from train.sharding.mesh import Mesh
 from train.starts.start import Start
 
 Precision = Literal["float32", "bfloat16"]

@@ -24,7 +24,7 @@ from train.optim.batch_warmup import BatchWarmup
 from train.programs import Steps, lone, one_program, shapes_of, vectorised
 from train.run import Run
 from train.runtime.compilation import options, start_options
-from train.sharding import mesh as meshes
+from train.sharding import placement
 from train.starts.beside import Arrays, graphs
 from train.starts.frozen import Bound, reader
 from train.starts.frozen import placed as frozen_arrays
@@ -73,7 +73,7 @@ class CompiledRun:
     def go(self) -> jax.Array:
         """The `go` of the first step: everything is finite so far."""
         shape = () if self.ensemble is None else (len(self.ensemble),)
-        return jax.device_put(np.ones(shape, bool), meshes.replicated(self.mesh))
+        return jax.device_put(np.ones(shape, bool), placement.replicated(self.mesh))
 
     def batches(self, dataset: Any) -> Any:
         """The batches to train on, of this process: endless, with `get_state` and `set_state`."""
@@ -86,7 +86,7 @@ class CompiledRun:
     def place(self, batch: Mapping[str, np.ndarray], *, train: bool = True) -> dict[str, Any]:
         """This process's rows as the global batch, an argument of the steps."""
         stacked = train and self.ensemble is not None
-        return meshes.place_batch(self.mesh, batch, stacked=stacked)
+        return placement.place_batch(self.mesh, batch, stacked=stacked)
 
     def model(self, state: Mapping[str, Any]) -> Any:
         """The model with the parameters and buffers of a state, of one replica."""
@@ -133,7 +133,7 @@ def prepare(
     def learner_of(run: Run) -> StepFunctions:
         multiplier = run.optimizer.schedule.build(run.steps)
         return StepFunctions(
-            forward=Forward(graphdef, run.objective.build(data), meshes.MeshPlacement(mesh), beside),
+            forward=Forward(graphdef, run.objective.build(data), placement.MeshPlacement(mesh), beside),
             objective=run.objective,
             tx=run.optimizer.build(params, run.steps, roles=roles(module), axes=axes, seed=run.seed),
             split=split,
@@ -157,7 +157,7 @@ def prepare(
     }
     abstract = jax.eval_shape(learner.start, params, buffers)
     steps = Steps((), lambda: initial(run), *lone(learner, bool(beside)))
-    rows = meshes.batch_sharding(mesh)
+    rows = placement.batch_sharding(mesh)
     train_rows = rows
     if ensemble is not None:
         ensemble.check(run)
@@ -166,9 +166,9 @@ def prepare(
         steps = vectorised(run, ensemble, learner_of, initial)
         names = jax.tree.map(lambda leaf, axes: ("replica", *axes), abstract, names)
         abstract = shapes_of(steps, ensemble)
-        train_rows = meshes.batch_sharding(mesh, stacked=True)
+        train_rows = placement.batch_sharding(mesh, stacked=True)
     abstract = _place(abstract, names, mesh)
-    whole = meshes.replicated(mesh)
+    whole = placement.replicated(mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     platform = mesh.devices.flat[0].platform
     jit = functools.partial(jax.jit, compiler_options=options(platform))
@@ -226,11 +226,11 @@ def _try_steps(
     run, state = program.run, program.abstract
 
     def batch(rows: int, sharding: NamedSharding, stack: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
-        placed = sharding if jax.process_count() > 1 else None  # as `meshes.place_batch` does
+        placed = sharding if jax.process_count() > 1 else None  # as `placement.place_batch` does
         arrays = data.batch(rows).items()
         return {name: jax.ShapeDtypeStruct((*stack, *shape), dtype, sharding=placed) for name, (shape, dtype) in arrays}
 
-    go = jax.ShapeDtypeStruct((len(ensemble),), jnp.bool_, sharding=meshes.replicated(program.mesh))
+    go = jax.ShapeDtypeStruct((len(ensemble),), jnp.bool_, sharding=placement.replicated(program.mesh))
     with one_program(ensemble):
         jax.eval_shape(program.train_step, state, batch(run.batch, train_rows, (len(ensemble),)), go)
         weights = state["params"], state["buffers"]
@@ -239,5 +239,5 @@ def _try_steps(
 
 def _place(state: State, names: Any, mesh: jax.sharding.Mesh) -> State:
     """The abstract state with the sharding of each array."""
-    where: dict[str, NamedSharding] = meshes.shardings(mesh, names, state)
+    where: dict[str, NamedSharding] = placement.shardings(mesh, names, state)
     return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, where)

@@ -31,7 +31,7 @@ from arch.sharding import RowsCoupled, activations, constrain
 from train.forward import Batch, Forward, Params, Sums, numbered, report
 from train.objectives.base import Objective
 from train.runtime.internals import without_unused
-from train.sharding.mesh import MeshPlacement
+from train.sharding.placement import MeshPlacement
 from train.starts.beside import Arrays
 from train.trees import Split, join
 from train.weighing import Factors, divisor, factors, pruned

@@ -100,7 +100,7 @@ def columns(run: Any, module: Any) -> dict[str, dict[str, Any]]:
     if optimizer is None or not hasattr(optimizer, "param_groups"):
         return {}
     from arch.params import logical_axes, metadata, roles, split
-    from train.sharding.mesh import mesh_axes
+    from train.sharding.axes import mesh_axes
     from train.starts.layers import origin
 
     rows = metadata(module)

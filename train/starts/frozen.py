@@ -20,7 +20,7 @@ from arch.cost import abstract
 from arch.models.base import Model
 from arch.params import Buffer, logical_axes
 from arch.spec import Spec, UserError
-from train.sharding import mesh as meshes
+from train.sharding import placement
 from train.starts.beside import Arrays, graphs
 from train.starts.start import Start, begin
 
@@ -38,7 +38,7 @@ def placed(models: Mapping[str, Pretrained], mesh: jax.sharding.Mesh, dtype: Any
     _, shapes = graphs(models)
     modules = {name: abstract(one.model) for name, one in models.items()}
     axes = {name: {"params": logical_axes(one), "buffers": logical_axes(one, Buffer)} for name, one in modules.items()}
-    where = meshes.shardings(mesh, axes, shapes)
+    where = placement.shardings(mesh, axes, shapes)
 
     def one(leaf: Any, place: Any) -> jax.ShapeDtypeStruct:
         kind = dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype

@@ -115,7 +115,7 @@ def test_initialisation_reaches_every_layer_and_layers_differ():
 
 @pytest.mark.parametrize("spec", [CONV, MLP], ids=["conv", "mlp"])
 def test_parameters_have_axes_the_mesh_knows(spec):
-    from train.sharding.mesh import AXES
+    from train.sharding.axes import AXES
 
     for path, row in metadata(cost.abstract(spec)).items():
         assert all(axis is None or axis in AXES for axis in row["axes"]), path

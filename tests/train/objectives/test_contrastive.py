@@ -14,7 +14,8 @@ from arch.sharding import RowsCoupled, activations
 from tests.train import toys
 from train.data.description import Description
 from train.objectives.contrastive import Contrastive
-from train.sharding.mesh import Mesh, MeshPlacement
+from train.sharding.mesh import Mesh
+from train.sharding.placement import MeshPlacement
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.standard_normal((6, 2, 5))

@@ -12,7 +12,9 @@ from arch.params import metadata
 from arch.spec import SpecError, UserError
 from arch.stacks import Sequential
 from tests.train import toys
-from train.sharding.mesh import NAMES, Mesh, batch_sharding, misfits, partition, place_batch, shardings
+from train.sharding.axes import NAMES, misfits, partition
+from train.sharding.mesh import Mesh
+from train.sharding.placement import batch_sharding, place_batch, shardings
 
 
 def lines(mesh: Mesh, devices: int, **fields) -> list[str]:

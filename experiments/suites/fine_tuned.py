@@ -110,7 +110,7 @@ class FineTuned(Score):
         losses = np.array(done.metrics["val/loss"])
         losses[list(done.stopped)] = np.inf
         losses = np.where(np.isfinite(losses), losses, np.inf)
-        best = int(losses.argmin())
+        best = int(np.argmin(losses))
         if losses[best] == np.inf:
             raise UserError(f"{type(self).__name__}: no learning rate of {self.learning_rates} trains to a finite loss")
         program = prepare(ensemble.lone(run, best), data.description)

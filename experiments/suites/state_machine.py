@@ -121,7 +121,7 @@ def state_codes(
         if not mine.any():
             continue
         found = firing_of(codes, mine, size)
-        best = int(found.f1.argmax())
+        best = int(np.argmax(found.f1))
         recall = float(found.recall[best])
         others = [best_neuron(value, mine, recall).precision for value in values.values()]
         rows.append([float(found.precision[best]), recall, *others])

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.special import logsumexp
 
 from train.data.base import Batch, Dataset
 from train.data.baselines import Baseline
@@ -40,7 +41,7 @@ def measured(dataset: Dataset, split: str, scores: Callable[[Batch], np.ndarray]
     for batch in blocks(dataset, split):
         logits, labels, weights = scores(batch), batch["label"], batch["weight"]
         picked = logits[np.arange(len(labels)), labels]
-        nats += float(weights @ (np.logaddexp.reduce(logits, axis=1) - picked))
+        nats += float(weights @ (logsumexp(logits, axis=1) - picked))
         correct += float(weights @ (logits.argmax(1) == labels))
         weight += float(weights.sum())
     return {"loss": nats / (weight or 1.0), "accuracy": correct / (weight or 1.0)}

@@ -17,7 +17,7 @@ from arch.taps import NoTap, Recorder
 
 @jax.tree_util.register_pytree_node_class
 class Gates(Mapping[str, Any]):
-    """Gates on what a layer writes, by name: "block" for all of it, and the name of each sublayer.
+    """Gates on what a layer writes, by name: "block" for all of it, a sublayer, the site of a bottleneck.
 
     `Gates(block=..., mixer=...)`; a gate is per layer `[L]` or per position `[L, B, T]`. Booleans choose exactly (a
     skipped layer is the identity, a kept one is untouched); floats scale. In a layer's context the leading L is gone.

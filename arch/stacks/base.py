@@ -138,9 +138,14 @@ def unstack(tree: Any, depth: int) -> list[Any]:
     return [jax.tree.unflatten(structure, [column[layer] for column in columns]) for layer in range(depth)]
 
 
-def check_gates(gates: Mapping[str, Any], layers: Sequence[nnx.Module]) -> None:
-    """Refuses a gate on a sublayer, or on a site with a bottleneck, that none of `layers` has. Raises ValueError."""
-    known = {"block", *(name for layer in layers for kind in ("names", "sites") for name in getattr(layer, kind, ()))}
+def check_gates(gates: Mapping[str, Any], layers: Sequence[nnx.Module], others: Sequence[str] = ()) -> None:
+    """Refuses a gate on a sublayer, or on a site with a bottleneck, that neither `layers` nor `others` have. Raises
+    ValueError."""
+    known = {
+        "block",
+        *others,
+        *(name for layer in layers for kind in ("names", "sites") for name in getattr(layer, kind, ())),
+    }
     unknown = [name for name in gates if name not in known]
     if unknown:
         raise ValueError(f"gates are given for {', '.join(unknown)}; the layers have {', '.join(sorted(known))}")

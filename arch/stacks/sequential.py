@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from arch.blocks.base import Block
 from arch.bottlenecks.base import Bottleneck
-from arch.context import Context, Result
+from arch.context import Context, Gates, Result, gate
 from arch.layers.caches import Room
 from arch.params import ParamFactory, stack_layers
 from arch.sharding import constrain, residual_axes
@@ -128,8 +128,10 @@ class SequentialLayer(nnx.Module):
     def __call__(self, x_BTD: Float[Array, "B *T D"], ctx: Context) -> Result:
         """The stream after the last layer, and the layers' caches. What the layers' taps saved is `(layer, ...)`."""
         loops = self.loops()
-        check_gates(ctx.gates, [blocks for _, period in loops for blocks in period])
-        keys, gates = layer_inputs(ctx, self.indices)
+        places = [f"between_{after}" for after in getattr(self, "between", ())]
+        check_gates(ctx.gates, [blocks for _, period in loops for blocks in period], places)
+        inner = ctx.replace(gates=Gates({name: of for name, of in ctx.gates.items() if name not in places}))
+        keys, gates = layer_inputs(inner, self.indices)
         caches: list[list[Any]] = []
         saved: list[tuple[list[int], dict[str, jax.Array]]] = []
         x_BTD = self._bottleneck(0, x_BTD, ctx)
@@ -189,11 +191,17 @@ class SequentialLayer(nnx.Module):
         return turn(body, x, numbers, (each,), self.loop, self.remat)
 
     def _bottleneck(self, after: int, x: jax.Array, ctx: Context) -> jax.Array:
-        """What stands after so many layers, if something does. Its tap site is `between_N.out`."""
+        """What stands after so many layers, if something does. Its tap site is `between_N.out`, and its gate
+        `Gates(between_N=...)`, `[1]` or `[1, B, T]`; where that is closed, the stream is what it was, bit for bit."""
         if not hasattr(self, "between") or str(after) not in self.between:
             return x
-        inner = ctx.replace(layer=after, cache=None).scope(f"between_{after}")
-        return inner.tap("out", self.between[str(after)](x, inner))
+        name = f"between_{after}"
+        given = ctx.gates.get(name)
+        if given is not None and jnp.shape(given)[:1] != (1,):
+            raise ValueError(f"gates.{name} has shape {jnp.shape(given)}; it needs one gate, [1], for it is there once")
+        inner = ctx.replace(layer=after, cache=None).scope(name)
+        y = gate(None if given is None else given[0], self.between[str(after)](x, inner), x)
+        return inner.tap("out", y)
 
 
 def in_order(saved: Sequence[tuple[list[int], dict[str, jax.Array]]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 from arch.models.base import Causal, Inputs, Seq2Seq
 from arch.params import merge, split
 from arch.taps import Tap
-from experiments.codes.reading import BETWEEN, Reader, Site
+from experiments.codes.reading import Reader, Site, is_between
 
 ROWS, LENGTH = 16, 64
 """Of a call of the head: so many rows of so many tokens, fewer where the model has fewer positions."""
@@ -116,7 +116,7 @@ def _call(
 
     edit: dict[str, Any] = {f"{site.name}.codes": chosen, f"{site.name}.amplitudes": full}
     found = _taps(reader, rows, length, save, edit)
-    return found[None] if BETWEEN.fullmatch(site.name.split(".")[-1]) and save == site.name else found
+    return found[None] if is_between(site.name) and save == site.name else found
 
 
 def _taps(reader: Reader, rows: int, length: int, save: str, edit: dict[str, Any]) -> np.ndarray:

@@ -141,16 +141,26 @@ def _saved(save: str, task: Any, graphdef: Any, params: Any, buffers: Any, batch
         raise UserError("codes: the model reads no tokens")
     out = merge(graphdef, params, buffers)(inputs, tap=Tap(save=save, strict=False))
     there = inputs.tokens == inputs.tokens if inputs.segments is None else inputs.segments > 0
-    return inputs.tokens, there, {name: _by_layer(name, value) for name, value in out.taps.items()}
+    return inputs.tokens, there, {name: by_layer(name, value) for name, value in out.taps.items()}
 
 
-def _by_layer(name: str, value: Any) -> Any:
+def is_between(site: str) -> bool:
+    """Whether the bottleneck of a site is between layers."""
+    return BETWEEN.fullmatch(site.rpartition(".")[2]) is not None
+
+
+def stands_at(site: str) -> str:
+    """The tap site whose value the bottleneck of `site` makes."""
+    return f"{site}.out" if is_between(site) else site
+
+
+def by_layer(name: str, value: Any) -> Any:
     """With an axis of layers first."""
     if re.fullmatch(LAYERS, name):
         return value
     if isinstance(value, tuple):
         raise UserError(f"codes: the layers have codebooks of unlike shapes at {name.rpartition('.')[0]}")
-    return value[None] if BETWEEN.fullmatch(name.split(".")[-2]) else value
+    return value[None] if is_between(name.rpartition(".")[0]) else value
 
 
 def sites_of(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:

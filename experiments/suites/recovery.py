@@ -28,7 +28,16 @@ from arch.models.base import Bidirectional, Causal, Classification, Seq2Seq
 from arch.params import merge, split
 from arch.spec import Problem
 from arch.taps import Tap
-from experiments.codes.reading import LAYERS, SAVED, counts_shape, quantizer_of, sites_of
+from experiments.codes.reading import (
+    LAYERS,
+    SAVED,
+    by_layer,
+    counts_shape,
+    is_between,
+    quantizer_of,
+    sites_of,
+    stands_at,
+)
 from experiments.suites.base import Asked, Score
 from train.forward import ROW
 from train.run import Run
@@ -63,8 +72,6 @@ class Recovery(Score):
     def refusal(self, run: Run) -> str:
         if isinstance(run.model, Seq2Seq):
             return "Recovery scores models of one stack; an encoder-decoder has two"
-        if getattr(getattr(run.model, "stack", None), "between", ()):
-            return "Recovery scores bottlenecks inside blocks, which have gates; Sequential(between=...) has none"
         return super().refusal(run)
 
     def measure(self, asked):
@@ -86,15 +93,15 @@ class _Scored:
         task = asked.opened.program.learner.forward.task
         graphdef, *arrays = split(model)
         self.run = functools.partial(_pass, task, graphdef, *arrays)
-        self.depth = int(getattr(asked.run.model, "depth", 1))
         shapes = jax.eval_shape(
             functools.partial(_saved, f"{SAVED}|{LAYERS}", task, graphdef), *arrays, self.batches[0]
         )
         self.sites = {site.name: site for site in sites_of(model, shapes)}
-        there = functools.partial(_saved, _any(self.sites), task, graphdef)
+        there = functools.partial(_saved, _any(map(stands_at, self.sites)), task, graphdef)
         shapes = jax.eval_shape(there, *arrays, self.batches[0])
         self.quantizers = {name: quantizer_of(model, name) for name in self.sites}
-        self.means = {name: jnp.zeros((x.shape[0], *x.shape[3:])) for name, x in shapes.items()}
+        values = {name: shapes[stands_at(name)] for name in self.sites}
+        self.means = {name: jnp.zeros((x.shape[0], *x.shape[3:])) for name, x in values.items()}
         self.off = self._sums({}, "")
         there = self.off["there"]
         self.means = {name: jnp.asarray(sum_ / there, jnp.float32) for name, sum_ in self.off["values"].items()}
@@ -116,7 +123,7 @@ class _Scored:
         return told
 
     def _gates(self, on: Mapping[str, bool]) -> dict[str, jax.Array]:
-        return {name: jnp.full((self.depth,), on.get(name, False)) for name in self.sites}
+        return {name: jnp.full((site.layers,), on.get(name, False)) for name, site in self.sites.items()}
 
     def _sums(self, on: Mapping[str, bool], ablation: str) -> dict[str, Any]:
         """What `_pass` returns, added over all batches, with codes counted: with the sites that are `on` as they are,
@@ -179,7 +186,8 @@ def _any(names: Iterable[str]) -> str:
 
 def _saved(save: str, task: Any, graphdef: Any, params: Any, buffers: Any, batch: Any) -> Any:
     inputs, _ = _prepared(task, batch)
-    return merge(graphdef, params, buffers)(inputs, tap=Tap(save=save, strict=False)).taps
+    saved = merge(graphdef, params, buffers)(inputs, tap=Tap(save=save, strict=False)).taps
+    return {name: by_layer(name, value) for name, value in saved.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -203,13 +211,18 @@ def _pass(
 
     def ablated(name: str) -> Any:
         def edit(x: jax.Array, layer: Any) -> jax.Array:
+            layer = 0 if is_between(name) else layer
             mean = means[name][layer].reshape(1, 1, *x.shape[2:])
             ways = (jnp.zeros_like(x), jnp.broadcast_to(mean, x.shape).astype(x.dtype), jnp.roll(x, 1, axis=0))
             return jnp.where(changed[name][layer], jax.lax.select_n(way, *ways), x)
 
         return edit
 
-    tap = Tap(save=f"{SAVED}|{_any(gates)}", edit={name: ablated(name) for name in gates}, strict=False)
+    tap = Tap(
+        save=f"{SAVED}|{_any(map(stands_at, gates))}",
+        edit={stands_at(name): ablated(name) for name in gates},
+        strict=False,
+    )
     out = model(inputs, gates=Gates(gates), tap=tap)
     off = model(inputs, gates=Gates({name: jnp.zeros_like(gate) for name, gate in gates.items()}))
     loss = task.loss(out, targets)
@@ -220,13 +233,14 @@ def _pass(
     if inputs.segments is not None:
         there = there & (inputs.segments > 0)
     counted = (there if divergence.ndim > 1 else filled).astype(jnp.float32)
-    taps = {name: taps_ for name, taps_ in out.taps.items() if name not in gates}
+    taps = {name: by_layer(name, saved) for name, saved in out.taps.items()}
+    values = {name: taps.pop(stands_at(name)) for name in gates}
     return {
         "loss": loss.total,
         "weight": loss.weight,
         "kl": jnp.sum(divergence * counted),
         "there": jnp.sum(counted),
-        "values": {name: _sum(out.taps[name], there) for name in gates},
+        "values": {name: _sum(value, there) for name, value in values.items()},
         "mask": there,
         "codes": {name.removesuffix(".codes"): value for name, value in taps.items()},
     }

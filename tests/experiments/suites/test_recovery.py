@@ -109,6 +109,50 @@ def test_everything_is_1_and_nothing_is_0():
     assert 0 < told["recovered_score"] < 1
 
 
+def test_between_layers_everything_is_1_and_nothing_is_0():
+    """The last keeps everything, the first nothing; alone, and each with the other off."""
+    one = opened((("mlp_out", Scaled(0.5)),), Sequential(between=((1, Scaled(0.0)), (2, Scaled(1.0)))))
+    told = score((Recovery(batch=3),), one, "validation")
+    assert told["recovered_between_1_score"] == 0.0
+    assert told["recovered_between_2_score"] == told["recovered_resample_between_2_score"] == 1.0
+    assert told["kl_between_2_gap"] == 0.0 < told["kl_between_1_gap"]
+    assert 0 < told["recovered_mlp_out_score"] < 1
+
+
+def test_between_layers_by_hand():
+    """Codes after the first layer, against a model without them whose stream is edited there."""
+    spec = Sequential(between=((1, Codebook(codes=5, k=2)),))
+    one, bare = opened((), spec), opened(())
+    told = score((Recovery(batch=3),), one, "validation")
+    arrays = one.dataset.rows["validation"].arrays
+    inputs = Inputs(jnp.asarray(arrays["tokens"][:, :-1]), None, jnp.asarray(arrays["segments"][:, :-1]))
+    there = (arrays["segments"][:, 1:] > 0) & (arrays["segments"][:, :-1] > 0)
+    read = arrays["segments"][:, :-1] > 0
+    layers = [section["0"] for section in one.params["stack"]["sections"].values()]
+    params = {**one.params, "stack": {"blocks": jax.tree.map(lambda *of: jnp.concatenate(of), *layers)}}
+    plain = dataclasses.replace(bare, state={"params": params, "buffers": {}}).model
+
+    def loss(model, edit=None):
+        edits = {} if edit is None else {"resid_pre": lambda x, layer: jnp.where(layer == 1, edit(x), x)}
+        out = model(inputs, tap=Tap(save="resid_pre|.*codes", edit=edits, strict=False))
+        log_p = np.asarray(jax.nn.log_softmax(out.logits), np.float64)
+        each = -np.take_along_axis(log_p, arrays["tokens"][:, 1:, None], axis=2)[..., 0]
+        return (each * there).sum() / there.sum(), log_p, out.taps
+
+    through, changed, saved = loss(one.model)
+    off, log_p, values = loss(plain)
+    zero, *_ = loss(plain, lambda x: 0 * x)
+    np.testing.assert_allclose(told["recovered_score"], (zero - through) / (zero - off), rtol=1e-2)  # of 1e-4 nats
+    means = np.asarray(values["resid_pre"])[1][read].mean(axis=0)
+    mean, *_ = loss(plain, lambda x: jnp.broadcast_to(jnp.asarray(means)[None, None], x.shape))
+    np.testing.assert_allclose(told["recovered_mean_score"], (mean - through) / (mean - off), rtol=1e-2)
+    kl = (np.exp(log_p) * (log_p - changed)).sum(axis=-1)[read].mean()
+    np.testing.assert_allclose(told["kl_gap"], kl, rtol=1e-4)
+    codes = np.asarray(saved["between_1.codes"])[read]
+    np.testing.assert_allclose(told["bits_used"], min(np.log2(10), 2 * entropy(codes)), rtol=1e-5)
+    np.testing.assert_allclose(told["bits_ceiling"], np.log2(10), rtol=1e-6)
+
+
 def test_a_model_without_bottlenecks_loses_nothing():
     _, told = measured(())
     assert told == {
@@ -169,9 +213,6 @@ def entropy(codes):
 
 
 def test_what_cannot_be_scored():
-    between = opened((), Sequential(between=((1, Codebook(codes=3)),)))
-    with pytest.raises(UserError, match="Recovery scores bottlenecks inside blocks, which have gates"):
-        score((Recovery(),), between, "validation")
     some = opened((), block=Cycle((block_of((("mlp_out", Codebook(codes=3)),)), block_of(()))))
     with pytest.raises(UserError, match="1 of 2 layers have codebooks at mlp_out; they are read where all have"):
         score((Recovery(),), some, "validation")

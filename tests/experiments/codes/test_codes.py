@@ -21,6 +21,7 @@ from experiments.codes.effects import effects
 from experiments.codes.reading import Read, Reader, Site
 from experiments.codes.steering import activate, activation, number, steered
 from experiments.config.load import load
+from tests import browser
 from train.setup import prepare
 from train.trained import TrainedRun
 
@@ -180,6 +181,19 @@ def test_the_page_from_the_command_line(launch, home, reader, tmp_path):
     counts = read.places["mlp_out"].counts[9:]
     assert {code: n for code, n, *_ in data["sets"][5]["codes"]} == {c: n for c, n in enumerate(counts) if n}
     assert any(row[6] for row in data["sets"][5]["codes"])  # a sample
+
+
+@browser.needed
+def test_the_page_in_a_browser(launch, home, tmp_path):
+    """At a phone's width and a desktop's: no wider than its window, codes listed, the first one shown."""
+    launch("codes", str(home / "run"), "--read=400", f"--out={tmp_path}")
+    page = (tmp_path / "codes.html").read_text()
+    for width in (390, 1280):
+        fits = browser.seen(page, tmp_path, width, browser.FITS)
+        assert int(fits[1]) <= int(fits[0]) == width
+    shown = browser.seen(page, tmp_path, 390, "[document.querySelector('h2').textContent, document.body.innerText]")
+    assert re.fullmatch(r"Code \d+ of attn\.z, layer 0, head 0", shown[0])
+    assert "codes that fired" in shown[1]
 
 
 def test_what_codes_refuses(launch, home, reader, tmp_path):

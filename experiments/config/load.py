@@ -131,7 +131,10 @@ def _failure(error: BaseException, file: Path, shown: str) -> list[str]:
     where = f"{shown}:{lines[-1]}" if lines else shown
     if isinstance(error, SpecError):
         return [f"{where}: {line}" for line in str(error).splitlines()]
-    return [f"{where}: {type(error).__name__}: {one_line(error)}{_where_it_is(error)}{_field(error)}"]
+    meant, text = _where_it_is(error) + _field(error), one_line(error)
+    if meant:  # since 3.13 Python says in its own words what it takes a field for
+        text = re.sub(r"\. Did you mean '\w+'\?$", "", text)
+    return [f"{where}: {type(error).__name__}: {text}{meant}"]
 
 
 def _where_it_is(error: BaseException) -> str:

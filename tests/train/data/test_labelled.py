@@ -1,7 +1,7 @@
 """Labelled text: documents with a class, windows of packages, pairs of pieces."""
 
 import dataclasses
-import html
+import email
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def test_a_split_without_any_label():
 
 
 def test_windows_of_packages():
-    data = PackageBytes(packages=("json", "html", "urllib"), length=64)
+    data = PackageBytes(packages=("json", "email", "urllib"), length=64)
     dataset = data.build()
     train, validation, test = (rows.gather(np.arange(len(rows))) for rows in dataset.rows.values())
     for batch in (train, validation, test):
@@ -124,7 +124,7 @@ def test_windows_of_packages():
         assert (counts == counts[0]).all()
         assert (batch["segments"] == 1).all()
     assert {name: (array.shape[1:], array.dtype.type) for name, array in train.items()} == data.describe().arrays
-    own = b"".join(path.read_bytes() for path in Path(html.__file__).parent.glob("*.py"))
+    own = b"".join(path.read_bytes() for path in Path(email.__file__).parent.rglob("*.py"))
     for batch in (train, validation, test):
         for row in batch["tokens"][batch["label"] == 1][:20]:
             assert bytes(row.astype(np.uint8)) in own

@@ -35,7 +35,8 @@ ROUNDS = flags.DEFINE_integer("rounds", 15, "Runs of each contestant, alternatin
 WARM_UP = flags.DEFINE_integer("warm_up", 20, "Steps of each contestant before.", flag_values=FLAGS)
 ONLY = flags.DEFINE_multi_string("only", [], "Contestants by name; none: all.", flag_values=FLAGS)
 
-# `tokens` of a step. 125M and 350M are GPT-2's small and medium with SwiGLU of a third of the parameters a block more.
+# `tokens` of a step. 125M and 350M have the widths and depths of GPT-2's small and medium, and blocks of as many
+# parameters.
 SHAPES: dict[str, dict[str, int]] = {
     "toy": {"width": 32, "depth": 2, "heads": 2, "hidden": 64, "vocab": 256, "tokens": 64},
     "5M": {"width": 256, "depth": 6, "heads": 4, "hidden": 688, "vocab": 1024, "tokens": 2048},

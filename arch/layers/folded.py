@@ -19,7 +19,8 @@ def folded(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
     Args:
       fn: of arrays whose first axis is the rows, to one such array; each row of it depends on that row of the arguments
-        alone. Those of a floating type are differentiated. None is no array.
+        alone, and what its derivative keeps has rows first, or none. Arguments of a floating type are differentiated;
+        None is no array.
     """
 
     def forward(args: tuple[Any, ...]) -> tuple[jax.Array, list[jax.Array]]:
@@ -81,7 +82,9 @@ def _mapped(fn: Callable[..., Any]) -> Callable[..., Any]:
     def _(size: int, batched: Any, *args: Any) -> tuple[Any, Any]:
         def fold(x: Any, mapped: bool) -> Any:
             if x.ndim == mapped:  # no rows
-                return x[0] if mapped else x
+                if mapped:
+                    raise ValueError("a number of each member has no rows for the kernel to keep it apart by")
+                return x
             every = x if mapped else jnp.broadcast_to(x[None], (size, *x.shape))
             return every.reshape(size * every.shape[1], *every.shape[2:])
 

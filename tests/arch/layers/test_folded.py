@@ -62,6 +62,13 @@ def test_two_vmaps_and_the_derivative_of_one_row_after_another():
     tiny.close(jacobian, jax.jacrev(lambda x: fn(x, Y[0], IDS[0]))(X[0]))
 
 
+def test_a_number_of_each_member_cannot_be_folded():
+    scaled = folded(lambda x, by: x * by)
+    with pytest.raises(ValueError, match="a number of each member has no rows"):
+        jax.vmap(scaled)(X, jnp.arange(3.0))
+    tiny.close(jax.vmap(scaled, (0, None))(X, jnp.float32(2.0)), 2 * X)
+
+
 def test_rematerialised_in_a_loop():
     def through(fn):
         body = jax.checkpoint(lambda x, y: (fn(x, y, IDS[0]), None))

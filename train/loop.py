@@ -31,6 +31,7 @@ from train.record.reporter import Reporter
 from train.run import Run
 from train.runtime import memory as room
 from train.runtime.distributed import agreed, is_main
+from train.runtime.hardware import rounding
 from train.runtime.profiling import Profile, Window
 from train.runtime.signals import Stopped, StopSignals
 from train.setup import CompiledRun, prepare
@@ -161,6 +162,8 @@ class _Loop:
     def go(self) -> Trained:
         """All the steps that are left."""
         with self.reporter, self.signals, self.profile:
+            if line := rounding(self.program.mesh.devices.flat[0], self.program.run.precision):
+                self.reporter.note(line)
             if self.start:
                 self.reporter.note(f"going on from step {self.start:,} of {self.run.steps:,} in {self.folder}")
                 self.metrics = self.reporter.evaluated(self.start)

@@ -70,7 +70,9 @@ class Run(Spec):
       steps: updates.
       accumulate: micro-batches that a step is cut into; `BatchWarmup`: of which the first updates take few.
       seed: of parameters, data order and dropout.
-      precision: type of the computation; parameters, their updates, softmax and loss stay float32.
+      precision: type of the computation; parameters, their updates, softmax and loss stay float32. "float32" is
+        multiplied whole on CPUs, in TF32 on GPUs and in one bfloat16 pass on TPUs, unless
+        JAX_DEFAULT_MATMUL_PRECISION=highest.
       mesh: how devices are laid out.
       reports: what is written down and when.
       start: what the parameters begin as; None: fresh ones.

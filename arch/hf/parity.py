@@ -103,7 +103,8 @@ def _ours(model: Model, params: Tree, tokens: np.ndarray, source: np.ndarray | N
         logits: jax.Array = merge(graphdef, params, buffers)(Inputs(tokens=jnp.asarray(tokens), source=read)).logits
         return logits
 
-    return np.asarray(jax.jit(run)(params))
+    with jax.default_matmul_precision("highest"):  # else GPUs and TPUs round, by more than MOST
+        return np.asarray(jax.jit(run)(params))
 
 
 def logits(folder: Path, tokens: np.ndarray, source: np.ndarray | None = None, own_code: bool = False) -> np.ndarray:

@@ -76,6 +76,16 @@ PEAKS: dict[str, Peak] = {
 }
 
 
+def rounding(device: jax.Device, dtype: jax.typing.DTypeLike) -> str:
+    """A line on what `device` makes of products of `dtype` unless JAX is told otherwise; "" where they are of it."""
+    told = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    if jnp.dtype(dtype) != jnp.float32 or told is not None:
+        return ""
+    tf32 = "in TF32 where the GPU has it"
+    how = {"tpu": "in one bfloat16 pass", "gpu": tf32, "cuda": tf32}.get(device.platform)
+    return f"float32 is multiplied {how}; JAX_DEFAULT_MATMUL_PRECISION=highest multiplies it whole" if how else ""
+
+
 def peak(device: jax.Device, dtype: jax.typing.DTypeLike = jnp.bfloat16) -> float | None:
     """FLOP/s of `device` in matrix products of `dtype`; None if unknown.
 

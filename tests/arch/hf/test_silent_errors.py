@@ -134,6 +134,14 @@ def test_right(home):
     right(gap(ours(CODE, tokens()), theirs(home / "code")))
 
 
+def test_ours_is_computed_in_whole_float32(monkeypatch):
+    """Whatever the machine: a GPU's TF32 and a TPU's bfloat16 would be taken for an error of the export."""
+    found, merge = [], parity.merge
+    monkeypatch.setattr(parity, "merge", lambda *a: found.append(jax.config.jax_default_matmul_precision) or merge(*a))
+    parity._ours(*cases.random(MISTRAL), tokens(), None, {})
+    assert found == ["highest"]
+
+
 def test_scaled_norms(home):
     """The factor 1 / sqrt(l) left out of a gain; and SGLang, which makes plain norms of all that is called RMSNorm."""
     back = lambda held: {name: held[name] * 2**0.5 for name in held if "layers.1." in name and "norm" in name}  # noqa: E731

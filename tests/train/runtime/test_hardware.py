@@ -46,6 +46,18 @@ def test_an_unknown_peak_is_none_rather_than_wrong(kind, dtype):
     assert chips.mfu(1e12, [device("NVIDIA H100 80GB HBM3"), device(kind)], dtype) is None
 
 
+def test_rounded_products_are_told():
+    """Of accelerators, whose float32 is not whole by default; not of CPUs, other types, and where JAX is told."""
+    assert "in one bfloat16 pass; JAX_DEFAULT_MATMUL_PRECISION=highest" in chips.rounding(
+        device("TPU v6e", "tpu"), "float32"
+    )
+    assert "TF32" in chips.rounding(device("NVIDIA H100 80GB HBM3"), "float32")
+    assert chips.rounding(device("NVIDIA H100 80GB HBM3"), "bfloat16") == ""
+    assert chips.rounding(jax.devices()[0], "float32") == ""
+    with jax.default_matmul_precision("highest"):
+        assert chips.rounding(device("NVIDIA H100 80GB HBM3"), "float32") == ""
+
+
 def test_mfu_is_over_all_devices():
     eight = [device("NVIDIA H100 80GB HBM3")] * 8
     assert chips.mfu(8 * 494.75e12, eight) == pytest.approx(0.5)

@@ -19,8 +19,8 @@ from arch.spec import Spec, SpecError, UserError
 from train.data.baselines import Baseline
 from train.data.description import Description
 from train.data.order import Indices, Order, Shuffled
+from train.data.rows import Batch, Rows
 
-Batch = dict[str, np.ndarray]
 LARGEST_SEED = 2**32 - 1
 """Random keys are made of 32 bits: 2^32 would be seed 0 again."""
 ENDLESS = 2**62
@@ -53,15 +53,6 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; special tokens are left out, broken UTF-8 is shown as U+FFFD."""
-
-
-class Rows(Protocol):
-    """Random access to rows, many at a time."""
-
-    def __len__(self) -> int: ...
-
-    def gather(self, indices: np.ndarray) -> Batch:
-        """The rows `indices` [b], as arrays with b rows each, in that order."""
 
 
 @dataclasses.dataclass(frozen=True)

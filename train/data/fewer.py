@@ -10,8 +10,9 @@ import numpy as np
 
 from arch.spec import Problem, SpecError, above
 from train.data import cache
-from train.data.base import Batch, Data, Dataset, Progress, Rows
+from train.data.base import Data, Dataset, Progress
 from train.data.description import Description
+from train.data.rows import Batch, Rows
 
 VERSION = 2  # raise it when the same data give other rows
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from train.data.base import Rows
 from train.data.packing import PackedRows
+from train.data.rows import Rows
 
 BLOCK = 1 << 22
 DENSE = 8  # a table of up to so many places for each target is faster than sorting

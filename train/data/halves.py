@@ -16,10 +16,11 @@ import numpy as np
 
 from arch.spec import Problem, SpecError, UserError, at_least
 from train.data import cache
-from train.data.base import Batch, Data, Dataset, Progress, Rows
+from train.data.base import Data, Dataset, Progress
 from train.data.description import Description
 from train.data.labelled import Documents, token_arrays
 from train.data.replaced import BLOCK, COUNTED, no_text
+from train.data.rows import Batch, Rows
 
 VERSION = 1  # raise it when the same rows give other pairs
 NAMES = ("tokens", "segments", "tokens2", "segments2")

@@ -15,10 +15,11 @@ import numpy as np
 
 from arch.spec import Problem, UserError
 from train.data import cache, disjoint
-from train.data.base import Batch, Data, Dataset, Progress
+from train.data.base import Data, Dataset, Progress
 from train.data.catalogue import Tfds
 from train.data.description import Description, Shape
 from train.data.labels import labelled
+from train.data.rows import Batch
 
 READ_AT_ONCE = 4096
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.special import logsumexp
 
-from train.data.base import Batch, Dataset
+from train.data.base import Dataset
 from train.data.baselines import Baseline
+from train.data.rows import Batch
 
 BLOCK = 1 << 22
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.base import Batch, Dataset, Rows, Tokenizer
+from train.data.base import Dataset, Tokenizer
 from train.data.description import Description, Shape
+from train.data.rows import Batch, Rows
 
 
 class Documents:

@@ -15,9 +15,10 @@ import functools
 
 import numpy as np
 
-from train.data.base import Batch, Dataset
+from train.data.base import Dataset
 from train.data.baselines import Baseline
 from train.data.label_counts import blocks, measured
+from train.data.rows import Batch
 
 NAMES = {1: "naive Bayes", 2: "naive Bayes on pairs", 3: "naive Bayes on triples"}
 SMOOTHING = 0.01

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from train.data.base import Rows
 from train.data.baselines import Baseline
 from train.data.grams import Grams, count_grams, target_count
+from train.data.rows import Rows
 
 NAMES = ("unigram", "bigram", "trigram")
 MOST = 1 << 25

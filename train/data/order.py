@@ -10,14 +10,12 @@ import abc
 import dataclasses
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from arch.spec import Problem, Spec, UserError, at_least
-
-if TYPE_CHECKING:
-    from train.data.base import Batch, Rows
+from train.data.rows import Batch, Rows
 
 READ_AT_ONCE = 1024
 

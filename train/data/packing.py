@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from train.data.base import Batch
+from train.data.rows import Batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import ClassVar
 import numpy as np
 
 from arch.spec import Problem, Spec, at_least
-from train.data.base import Batch
 from train.data.description import Shape
 from train.data.packing import PackedRows, Plan
+from train.data.rows import Batch
 from train.data.stream import Stream
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from arch.spec import Problem, UserError, at_least
 from train.data import cache
 from train.data.bars import bars
-from train.data.base import Batch, Data, Progress
+from train.data.base import Data, Progress
 from train.data.corpus import Source
 from train.data.description import Description
 from train.data.labelled import Documents, LabelledDataset, token_arrays
+from train.data.rows import Batch
 from train.data.sources import WikiLeads
 from train.data.stream import streams
 from train.data.tokenizers import Bytes, TokenizerSpec, Tokens

@@ -16,8 +16,9 @@ from jaxtyping import Float
 
 from arch.spec import Problem, SpecError, UserError, at_least, between
 from train.data import cache
-from train.data.base import Batch, Data, Dataset, Progress, Rows
+from train.data.base import Data, Dataset, Progress
 from train.data.description import Description
+from train.data.rows import Batch, Rows
 
 VERSION = 1  # raise it when the same rows are replaced otherwise
 COUNTED = 1 << 25

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from arch.spec import Problem, SpecError, UserError, at_least
-from train.data.base import Batch, Data, Dataset, Progress, Rows
+from train.data.base import Data, Dataset, Progress
 from train.data.description import Description
 from train.data.order import Label, Order, Shuffled, values
+from train.data.rows import Batch, Rows
 
 TAKEN = ("train", "val", "validation", "test", "diagnostics")
 """Names that metrics begin with already."""

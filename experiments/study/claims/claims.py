@@ -13,14 +13,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 from arch.spec import Problem, above, at_least
-from experiments.study.claims.measured import metric_values
+from experiments.study.claims.measured import lower_is_better, metric_values
 from experiments.study.claims.samples import (
     Lost,
     Sample,
     bar,
-    direction,
     diverged,
-    improvement,
     lost_of,
     missing,
     paired,
@@ -272,3 +270,20 @@ class AtMost(_Bar):
 
 def _where(every_seed: bool) -> str:
     return "every seed" if every_seed else "the mean"
+
+
+def improvement(claim: Claim, results: Results, arm: str, than: str, wanted: tuple[float, float]) -> Sample:
+    """By how much `arm` is better than `than`, seed by seed, in the metric and direction of `claim`."""
+    metric, lower = claim.measure(results), _lower(claim, results)
+    effect = f"improvement of {arm} over {than} in {metric}"
+    return paired(results, arm, than, metric, wanted, effect, -1 if lower else 1, log=False)
+
+
+def _lower(claim: Claim, results: Results) -> bool:
+    given = getattr(claim, "lower_is_better", None)
+    return lower_is_better(results, claim.measure(results)) if given is None else given
+
+
+def direction(claim: Claim, results: Results) -> str:
+    """The metric of `claim`, and which way is better."""
+    return f"{claim.measure(results)} ({'lower' if _lower(claim, results) else 'higher'} is better)"

@@ -83,6 +83,11 @@ def judge_all(
     return tuple(verdicts)
 
 
+def judge(claim: Claim, results: Results, level: float | None = None) -> Verdict:
+    """The verdict on one claim alone; the claims of one study belong together in `judge_all`."""
+    return judge_all([claim], results, level)[0]
+
+
 def _question(sample: Sample, spreads: Spreads) -> _Question:
     """What a test says of a sample."""
     if sample.every or len(sample.values) < 2:

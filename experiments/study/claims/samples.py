@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from experiments.study.claims.measured import known, lower_is_better, metric_values
+from experiments.study.claims.measured import known, metric_values
 from experiments.study.claims.statistics import more_often
 from experiments.study.results import Results
-
-if TYPE_CHECKING:
-    from experiments.study.claims.verdicts import Claim
 
 _INF = math.inf
 
@@ -148,23 +145,6 @@ def paired(
 def lost_of(values: Mapping[int, float]) -> frozenset[int]:
     """The seeds that diverged."""
     return frozenset(seed for seed, value in values.items() if math.isnan(value))
-
-
-def improvement(claim: Claim, results: Results, arm: str, than: str, wanted: tuple[float, float]) -> Sample:
-    """By how much `arm` is better than `than`, seed by seed, in the metric and direction of `claim`."""
-    metric, lower = claim.measure(results), _lower(claim, results)
-    effect = f"improvement of {arm} over {than} in {metric}"
-    return paired(results, arm, than, metric, wanted, effect, -1 if lower else 1, log=False)
-
-
-def _lower(claim: Claim, results: Results) -> bool:
-    given = getattr(claim, "lower_is_better", None)
-    return lower_is_better(results, claim.measure(results)) if given is None else given
-
-
-def direction(claim: Claim, results: Results) -> str:
-    """The metric of `claim`, and which way is better."""
-    return f"{claim.measure(results)} ({'lower' if _lower(claim, results) else 'higher'} is better)"
 
 
 def bar(sample: Sample) -> Sample:

@@ -95,9 +95,3 @@ class Claim(Spec, abc.ABC):
         """The metric it is about, on the split that claims are judged on."""
         own = getattr(self, "metric", None)
         return results.judged(own) if own else results.metric
-
-    def judge(self, results: Results, level: float | None = None) -> Verdict:
-        """The verdict on this claim alone; the claims of one study belong together in `judge_all`."""
-        from experiments.study.claims.judge import judge_all  # which needs what a claim is
-
-        return judge_all([self], results, level)[0]

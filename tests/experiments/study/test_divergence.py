@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from experiments.study.claims.claims import AtLeast, AtMost, Better, Equivalent, RatioBelow
+from experiments.study.claims.judge import judge
 from tests.experiments.study import fake
 
 NAN = math.nan
@@ -14,18 +15,18 @@ LOW, HIGH = [1.00, 1.01, 0.99], [1.20, 1.22, 1.19]
 
 
 def word(claim, arms, **kw):
-    return claim.judge(fake.results(arms, **kw)).verdict
+    return judge(claim, fake.results(arms, **kw)).verdict
 
 
 def test_no_spread_seen_is_not_no_spread():
     """Two equal differences gave p = 0. Their variance is at least that of rounding to the metric's step."""
-    verdict = Better("a", "b").judge(fake.results({"a": [1.0, 1.1], "b": [1.2, 1.3]}))
+    verdict = judge(Better("a", "b"), fake.results({"a": [1.0, 1.1], "b": [1.2, 1.3]}))
     assert (verdict.verdict, verdict.estimate) == ("undecided", pytest.approx(0.2))
     half = math.tan(math.pi / 2 * 0.95) * math.sqrt(2 * 0.1**2 / 12 / 2)
     assert verdict.high - verdict.estimate == pytest.approx(half, rel=1e-6)
     assert "no spread over seeds was seen" in verdict.note
     ratio = RatioBelow("a", "b", fake.METRIC, 1.0, every_seed=False)
-    same = ratio.judge(fake.results({"a": [1.0, 1.0], "b": [1.5, 1.5]}))
+    same = judge(ratio, fake.results({"a": [1.0, 1.0], "b": [1.5, 1.5]}))
     assert same.verdict == "undecided"
 
 
@@ -34,7 +35,7 @@ def test_divergence_is_counted_beside_the_finite_seeds():
     rng = np.random.default_rng(0)
     lead = {"a": 1.0 + 0.01 * rng.normal(size=10), "b": 1.2 + 0.01 * rng.normal(size=10)}
     once = {"a": [NAN, *lead["a"][1:]], "b": lead["b"]}
-    verdict = Better("a", "b").judge(fake.results(once))
+    verdict = judge(Better("a", "b"), fake.results(once))
     assert verdict.verdict == "supported"
     assert "a diverged in 1 of 10 seeds" in verdict.note
     level = {"a": 1 + 0.01 * rng.normal(size=10), "b": 1 + 0.01 * rng.normal(size=10)}
@@ -52,7 +53,7 @@ def test_two_tests_have_half_the_level_each():
     rng = np.random.default_rng(4)
     a, b = 1.0 + 0.1 * rng.normal(size=8), 1.05 + 0.1 * rng.normal(size=8)
     finite = stats.ttest_rel(a[1:], b[1:]).pvalue
-    verdict = Better("a", "b").judge(fake.results({"a": [NAN, *a[1:]], "b": b}))
+    verdict = judge(Better("a", "b"), fake.results({"a": [NAN, *a[1:]], "b": b}))
     assert verdict.p == pytest.approx(2 * finite)
 
 
@@ -71,7 +72,7 @@ def test_three_seeds_that_all_diverged_are_too_few():
     assert word(Better("a", "b"), always) == "undecided"
     assert word(Better("b", "a"), always) == "undecided"
     eight = {"a": [1.0 + 0.001 * i for i in range(8)], "b": [NAN] * 8}
-    found = Better("a", "b").judge(fake.results(eight))
+    found = judge(Better("a", "b"), fake.results(eight))
     assert (found.verdict, math.isnan(found.estimate)) == ("supported", True)
     assert word(Better("b", "a"), eight) == "not supported"
     assert word(Better("a", "b"), {"a": [NAN] * 3, "b": [NAN] * 3}) == "undecided"
@@ -81,9 +82,9 @@ def test_a_baseline_that_diverged_supports_no_ratio():
     """It was supported, with an estimate of 0."""
     lost = {"a": LOW, "b": [NAN, NAN, NAN]}
     for every in (True, False):
-        verdict = RatioBelow("a", "b", fake.METRIC, 2.0, every_seed=every).judge(fake.results(lost))
+        verdict = judge(RatioBelow("a", "b", fake.METRIC, 2.0, every_seed=every), fake.results(lost))
         assert (verdict.verdict, math.isnan(verdict.estimate)) == ("undecided", True)
-    once = RatioBelow("a", "b", fake.METRIC, 2.0).judge(fake.results({"a": LOW, "b": [NAN, 1.0, 1.0]}))
+    once = judge(RatioBelow("a", "b", fake.METRIC, 2.0), fake.results({"a": LOW, "b": [NAN, 1.0, 1.0]}))
     assert (once.verdict, once.n) == ("supported", 2)
     assert word(RatioBelow("a", "b", fake.METRIC, 2.0), {"a": [1.0, NAN, 0.99], "b": LOW}) == "not supported"
 

@@ -23,7 +23,7 @@ from experiments.study.claims.claims import (
     Verdict,
     metric_values,
 )
-from experiments.study.claims.judge import judge_all
+from experiments.study.claims.judge import judge, judge_all
 from tests.experiments.study import fake
 
 NAN, INF = math.nan, math.inf
@@ -31,11 +31,11 @@ LOW, HIGH = [1.00, 1.01, 0.99], [1.20, 1.22, 1.19]
 
 
 def word(claim, arms, **kw):
-    return claim.judge(fake.results(arms, **kw)).verdict
+    return judge(claim, fake.results(arms, **kw)).verdict
 
 
 def test_better_is_the_paired_t_interval():
-    verdict = Better("a", "b").judge(fake.results({"a": LOW, "b": HIGH}))
+    verdict = judge(Better("a", "b"), fake.results({"a": LOW, "b": HIGH}))
     direct = stats.ttest_rel(HIGH, LOW)
     assert verdict.verdict == "supported"
     assert verdict.estimate == pytest.approx(np.mean(HIGH) - np.mean(LOW))
@@ -81,7 +81,7 @@ def test_best_and_monotone_need_every_comparison():
     assert word(Best("a"), {"a": LOW}) == "undecided"
     assert word(Monotone(("c", "b", "a")), arms) == "supported"
     assert word(Monotone(("c", "a", "b")), arms) == "not supported"
-    best = Best("a").judge(fake.results(arms))
+    best = judge(Best("a"), fake.results(arms))
     assert best.effect == "improvement of a over b in val/bits_per_byte", "the closest rival is shown"
     assert "corrected for 2 comparisons" in best.note
 
@@ -96,7 +96,7 @@ def test_bars_and_ratios():
     assert word(AtLeast("lns", "val/accuracy", 0.87, every_seed=False), arms) == "undecided"
     assert word(AtMost("pre", "val/accuracy", 0.2), arms) == "supported"
     assert word(AtMost("pre", "val/accuracy", 0.5, every_seed=False), arms) == "supported"
-    ratio = RatioBelow("lns", "pre", "diagnostics/v[-1]", 0.35).judge(fake.results(arms))
+    ratio = judge(RatioBelow("lns", "pre", "diagnostics/v[-1]", 0.35), fake.results(arms))
     assert ratio.verdict == "supported"
     assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((0.006 ** (1 / 3), 0.1, 0.3))
     assert math.isnan(ratio.p)
@@ -113,7 +113,7 @@ def test_direction_follows_the_metric():
 
 
 def test_a_bar_is_no_test():
-    verdict = AtMost("a", fake.METRIC, 5.0).judge(fake.results({"a": LOW}))
+    verdict = judge(AtMost("a", fake.METRIC, 5.0), fake.results({"a": LOW}))
     assert verdict.role == "bar"
     assert "a bar, not a test: 3 of 3 seeds pass" in verdict.note
     assert math.isnan(verdict.p)
@@ -129,21 +129,21 @@ def test_a_direction_that_is_not_known_is_refused():
 def test_too_little_to_judge_by_is_undecided_and_says_why():
     one = {"a": [1.0], "b": [2.0]}
     for claim in (Better("a", "b"), NoWorse("a", "b", 1.0), AtMost("a", fake.METRIC, 5.0), Best("a")):
-        verdict = claim.judge(fake.results(one))
+        verdict = judge(claim, fake.results(one))
         assert verdict.verdict == "undecided"
         assert "two seeds" in verdict.note
-    absent = Better("a", "x").judge(fake.results({"a": LOW}))
+    absent = judge(Better("a", "x"), fake.results({"a": LOW}))
     assert (absent.verdict, absent.note) == ("undecided", "there is no arm x")
-    unmeasured = AtMost("a", "val/f1", 1.0).judge(fake.results({"a": LOW}))
+    unmeasured = judge(AtMost("a", "val/f1", 1.0), fake.results({"a": LOW}))
     assert "no seed of a has val/f1; measured were val/bits_per_byte" in unmeasured.note
-    negative = RatioBelow("a", "b", fake.METRIC, 1.0).judge(fake.results({"a": LOW, "b": [-1.0, 1.0, 1.0]}))
+    negative = judge(RatioBelow("a", "b", fake.METRIC, 1.0), fake.results({"a": LOW, "b": [-1.0, 1.0, 1.0]}))
     assert "not all values are positive" in negative.note
 
 
 def test_only_shared_seeds_count():
     found = fake.results({"a": LOW, "b": HIGH})
     fewer = plain.Results(**{**vars(found), "cells": found.cells[:-1]})
-    verdict = Better("a", "b").judge(fewer)
+    verdict = judge(Better("a", "b"), fewer)
     assert verdict.n == 2
     assert "2 seeds are shared" in verdict.note
 
@@ -199,8 +199,8 @@ def test_one_claim_errs_at_its_level_and_at_the_margin():
     equivalent = 0
     for _ in range(studies):
         found = fake.results({"a": rng.normal(-0.5, 1, size=5), "b": rng.normal(0, 1, size=5)})
-        words[Better("a", "b", margin=0.5).judge(found).verdict] += 1
-        equivalent += Equivalent("a", "b", margin=0.5).judge(found).verdict == "supported"
+        words[judge(Better("a", "b", margin=0.5), found).verdict] += 1
+        equivalent += judge(Equivalent("a", "b", margin=0.5), found).verdict == "supported"
     assert stats.binomtest(words["supported"], studies, 0.025).pvalue > 1e-3
     assert stats.binomtest(words["not supported"], studies, 0.025).pvalue > 1e-3
     assert equivalent <= stats.binom(studies, 0.025).ppf(0.999)
@@ -225,8 +225,8 @@ pairs = st.lists(st.tuples(finite, finite), min_size=2, max_size=6)
 def test_the_order_of_seeds_does_not_matter(values, order):
     order = [index for index in order if index < len(values)]
     a, b = zip(*values, strict=True)
-    one = Better("a", "b").judge(fake.results({"a": a, "b": b}))
-    other = Better("a", "b").judge(fake.results({"a": [a[i] for i in order], "b": [b[i] for i in order]}))
+    one = judge(Better("a", "b"), fake.results({"a": a, "b": b}))
+    other = judge(Better("a", "b"), fake.results({"a": [a[i] for i in order], "b": [b[i] for i in order]}))
     assert one.verdict == other.verdict
     assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=1e-6, abs=1e-9)
 
@@ -235,9 +235,9 @@ def test_the_order_of_seeds_does_not_matter(values, order):
 @given(pairs, st.sampled_from([0.25, 2.0, 1024.0]))
 def test_units_and_sides_do_not_matter(values, scale):
     a, b = map(np.asarray, zip(*values, strict=True))
-    one = NoWorse("a", "b", 0.5).judge(fake.results({"a": a, "b": b}))
-    scaled = NoWorse("a", "b", 0.5 * scale).judge(fake.results({"a": a * scale, "b": b * scale}))
-    mirrored = NoWorse("a", "b", 0.5).judge(fake.results({"a": -a, "b": -b}, lower=False))
+    one = judge(NoWorse("a", "b", 0.5), fake.results({"a": a, "b": b}))
+    scaled = judge(NoWorse("a", "b", 0.5 * scale), fake.results({"a": a * scale, "b": b * scale}))
+    mirrored = judge(NoWorse("a", "b", 0.5), fake.results({"a": -a, "b": -b}, lower=False))
     assert one.verdict == scaled.verdict == mirrored.verdict
     assert one.p == pytest.approx(scaled.p, rel=1e-6, abs=1e-12)
     assert one.low == mirrored.low
@@ -247,7 +247,7 @@ def test_units_and_sides_do_not_matter(values, scale):
 @given(pairs)
 def test_the_verdict_can_be_read_off_the_interval(values):
     a, b = zip(*values, strict=True)
-    verdict = Equivalent("a", "b", 1.0).judge(fake.results({"a": a, "b": b}))
+    verdict = judge(Equivalent("a", "b", 1.0), fake.results({"a": a, "b": b}))
     if verdict.verdict == "supported":
         assert verdict.low >= -1.0 - 1e-9
         assert verdict.high <= 1.0 + 1e-9

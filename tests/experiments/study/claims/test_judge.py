@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.study.claims.claims import AtMost, Better, Equivalent, NoWorse
-from experiments.study.claims.judge import judge_all
+from experiments.study.claims.judge import judge, judge_all
 from tests.experiments.study import fake
 
 LOW, HIGH = [1.00, 1.01, 0.99], [1.20, 1.22, 1.19]
@@ -13,7 +13,7 @@ def test_claims_on_one_comparison_share_its_interval():
     """A second claim on the same difference, from either side, costs nothing."""
     arms = {"a": [1.0, 1.03, 0.99, 1.01], "b": [1.05, 1.04, 1.06, 1.05]}
     found = fake.results(arms)
-    alone = Better("a", "b").judge(found)
+    alone = judge(Better("a", "b"), found)
     assert (alone.verdict, alone.role) == ("supported", "primary")
     crowd = [Better("a", "b"), *[NoWorse("b", "a", 0.001 * index) for index in range(1, 9)], Equivalent("a", "b", 0.1)]
     together = judge_all(crowd, found)
@@ -47,7 +47,7 @@ def test_bars_are_not_counted_and_are_not_primary():
     bars = [AtMost("a", fake.METRIC, 5.0 + index) for index in range(8)]
     verdicts = judge_all([*bars, Better("a", "b")], fake.results(arms))
     assert [v.role for v in verdicts] == ["bar"] * 8 + ["primary"]
-    assert verdicts[-1].p == Better("a", "b").judge(fake.results(arms)).p
+    assert verdicts[-1].p == judge(Better("a", "b"), fake.results(arms)).p
 
 
 def test_below_the_baseline_nothing_is_concluded():
@@ -55,11 +55,11 @@ def test_below_the_baseline_nothing_is_concluded():
     bars = [{"data": "", "name": "bigram", "bar": True, "values": {fake.METRIC: 1.1}}]
     arms = {"a": LOW, "b": HIGH, "c": [1.3, 1.31, 1.29]}
     found = fake.results(arms, baselines=bars)
-    assert Better("a", "b").judge(found).verdict == "supported"
-    below = Better("b", "c").judge(found)
+    assert judge(Better("a", "b"), found).verdict == "supported"
+    below = judge(Better("b", "c"), found)
     assert below.verdict == "undecided"
     assert "no conclusion: no arm beats the baseline: bigram (1.1)" in below.note
-    assert Better("b", "c").judge(fake.results(arms)).verdict == "supported"
-    assert AtMost("c", fake.METRIC, 2.0).judge(found).verdict == "supported", "a bar is about the arm alone"
+    assert judge(Better("b", "c"), fake.results(arms)).verdict == "supported"
+    assert judge(AtMost("c", fake.METRIC, 2.0), found).verdict == "supported", "a bar is about the arm alone"
     other = [{**bars[0], "data": "elsewhere"}]
-    assert Better("b", "c").judge(fake.results(arms, baselines=other)).verdict == "supported"
+    assert judge(Better("b", "c"), fake.results(arms, baselines=other)).verdict == "supported"

@@ -8,6 +8,7 @@ from scipy import stats
 
 from arch.spec import SpecError
 from experiments.study.claims.claims import AtLeast, Better, NoWorse
+from experiments.study.claims.judge import judge
 from experiments.study.claims.on_average import OnAverage
 from tests.experiments.study import fake
 
@@ -16,7 +17,7 @@ PAIRS = OnAverage((Better("a", "b"), Better("c", "d")))
 
 
 def test_the_mean_is_taken_within_a_seed_and_then_tested():
-    verdict = PAIRS.judge(fake.results(ARMS, data={"a": "x", "b": "x", "c": "y", "d": "y"}))
+    verdict = judge(PAIRS, fake.results(ARMS, data={"a": "x", "b": "x", "c": "y", "d": "y"}))
     a, b, c, d = map(np.array, ARMS.values())
     direct = stats.ttest_1samp(((b - a) + (d - c)) / 2, 0)
     assert verdict.estimate == pytest.approx(np.mean(b - a + d - c) / 2)
@@ -29,20 +30,20 @@ def test_it_can_decide_what_its_parts_cannot():
     """Noise of opposite signs in the two pairs."""
     arms = {"a": [1.0, 0.8, 1.2], "b": [1.1] * 3, "c": [1.0, 1.2, 0.8], "d": [1.1, 1.11, 1.1]}
     results = fake.results(arms)
-    assert [part.judge(results).verdict for part in PAIRS.parts] == ["undecided"] * 2
-    assert PAIRS.judge(results).verdict == "supported"
+    assert [judge(part, results).verdict for part in PAIRS.parts] == ["undecided"] * 2
+    assert judge(PAIRS, results).verdict == "supported"
 
 
 def test_divergence():
     """A seed counts as lost on the side where any of the comparisons lost it; the others are tested."""
-    lost = PAIRS.judge(fake.results({**ARMS, "c": [math.nan, 2.5, 2.2]}))
+    lost = judge(PAIRS, fake.results({**ARMS, "c": [math.nan, 2.5, 2.2]}))
     assert (lost.verdict, lost.n) == ("undecided", 3)
     assert "c diverged in 1 of 3 seeds" in lost.note
     rng = np.random.default_rng(0)
     eight = {arm: by + 0.01 * rng.normal(size=8) for arm, by in {"a": 1.0, "b": 1.2, "c": 2.0, "d": 2.3}.items()}
-    assert PAIRS.judge(fake.results({**eight, "c": [math.nan, *eight["c"][1:]]})).verdict == "supported"
+    assert judge(PAIRS, fake.results({**eight, "c": [math.nan, *eight["c"][1:]]})).verdict == "supported"
     never = {**eight, "a": [math.nan] * 4 + [*eight["a"][4:]], "c": [*eight["c"][:4]] + [math.nan] * 4}
-    assert PAIRS.judge(fake.results(never)).verdict == "not supported"
+    assert judge(PAIRS, fake.results(never)).verdict == "not supported"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.study.claims.judge import judge_all
+from experiments.study.claims.judge import judge, judge_all
 from experiments.study.claims.rate_claims import HigherRate
 from experiments.study.results import Arm, Cell, Results
 
@@ -26,16 +26,16 @@ def results(best):
 
 def test_it_is_the_paired_test_of_the_logarithms():
     high, low = [3.9e-3, 4.2e-3, 3.5e-3], [2.1e-3, 1.9e-3, 2.3e-3]
-    verdict = HigherRate("a", than="b").judge(results({"a": high, "b": low}))
+    verdict = judge(HigherRate("a", than="b"), results({"a": high, "b": low}))
     direct = stats.ttest_1samp(np.log(high) - np.log(low), 0)
     assert (verdict.verdict, verdict.n, verdict.metric) == ("supported", 3, "learning rate")
     assert verdict.estimate == pytest.approx(float(np.exp(np.mean(np.log(high) - np.log(low)))), rel=1e-3)
     assert (verdict.low, verdict.high) == pytest.approx(np.exp(direct.confidence_interval(0.95)), rel=1e-3)
-    assert HigherRate("b", than="a").judge(results({"a": high, "b": low})).verdict == "not supported"
+    assert judge(HigherRate("b", than="a"), results({"a": high, "b": low})).verdict == "not supported"
 
 
 def test_two_seeds_that_choose_one_rate_decide_nothing():
-    assert HigherRate("a", than="b").judge(results({"a": [2e-3, 2e-3], "b": [2e-3, 2e-3]})).verdict == "undecided"
+    assert judge(HigherRate("a", than="b"), results({"a": [2e-3, 2e-3], "b": [2e-3, 2e-3]})).verdict == "undecided"
 
 
 def test_without_a_sweep_it_says_so():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.study.claims.claims import Better, Equivalent
+from experiments.study.claims.judge import judge
 from experiments.study.claims.spread import Spreads
 from experiments.study.results import Cell
 from tests.experiments.study import fake
@@ -104,9 +105,9 @@ def test_a_cell_without_rows_leaves_them_out():
 
 def test_what_an_interval_speaks_of_is_said():
     with_them = with_rows(noisy(2, 4), {arm: np.ones((4, 20)) for arm in ("a0", "a1")})
-    verdict = Better("a0", "a1").judge(with_them)
+    verdict = judge(Better("a0", "a1"), with_them)
     assert (verdict.errors, "rows" in verdict.note) == (("seeds", "rows"), False)
-    without = Better("a0", "a1").judge(fake.results(noisy(2, 4)))
+    without = judge(Better("a0", "a1"), fake.results(noisy(2, 4)))
     assert (without.errors, without.note) == (("seeds",), "speaks of other seeds on these rows, not of other rows")
 
 

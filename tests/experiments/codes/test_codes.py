@@ -188,12 +188,12 @@ def test_the_page_in_a_browser(launch, home, tmp_path):
     """At a phone's width and a desktop's: no wider than its window, codes listed, the first one shown."""
     launch("codes", str(home / "run"), "--read=400", f"--out={tmp_path}")
     page = (tmp_path / "codes.html").read_text()
+    texts = f"[...{browser.FITS}, document.querySelector('h2').textContent, document.body.innerText]"
     for width in (390, 1280):
-        fits = browser.seen(page, tmp_path, width, browser.FITS)
-        assert int(fits[1]) <= int(fits[0]) == width
-    shown = browser.seen(page, tmp_path, 390, "[document.querySelector('h2').textContent, document.body.innerText]")
-    assert re.fullmatch(r"Code \d+ of attn\.z, layer 0, head 0", shown[0])
-    assert "codes that fired" in shown[1]
+        inner, wide, head, shown = browser.seen(page, tmp_path, width, texts)
+        assert int(wide) <= int(inner) == width
+        assert re.fullmatch(r"Code \d+ of attn\.z, layer 0, head 0", head)
+        assert "codes that fired" in shown
 
 
 def test_what_codes_refuses(launch, home, reader, tmp_path):

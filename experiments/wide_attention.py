@@ -12,7 +12,7 @@ Forms, and what each costs:
             learning rates x 3 seeds; not run yet.
   :bytes    the same on 128 bytes of the standard library's source: of which package are they?
   :cpu      both tasks, softmax attention in the two extreme layouts, 5 seeds after 3 learning rates x 2 seeds: 44
-            models; not run yet.
+            models, of which six of ListOps take 20 minutes on two cores: three to four hours; not run to its end yet.
   :tiny     one kind, a few steps: seconds; what the tests run.
 
 Expected: wide no worse than deep by one point of accuracy, on average (published: 0.3 points better in the mean of four

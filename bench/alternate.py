@@ -45,8 +45,7 @@ def alternate(
         for name, worker in workers.items():
             seconds[name].append(_ask(name, worker))
     for worker in workers.values():
-        worker.stdin.close()  # type: ignore[union-attr]
-        worker.wait()
+        worker.communicate()  # nothing more to do, which ends it
     return seconds
 
 
@@ -63,13 +62,12 @@ def together(
 
 
 def table(seconds: Mapping[str, Sequence[float]], reference: str) -> str:
-    """Medians in ms, the fastest round, and how many times as fast as each contestant `reference` is."""
+    """Medians in ms, the fastest round, and how many times as fast as each contestant `reference` is, if it ran."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    if reference not in median:
-        sys.exit(f"{reference} did not run, so that there is nothing to compare with")
     lines = [f"{'':24s} {'median ms':>10s} {'least ms':>10s} {'ours is':>8s}"]
     for name, values in seconds.items():
-        ratio = "" if name == reference else f"{median[name] / median[reference]:7.2f}x"
+        compared = reference in median and name != reference
+        ratio = f"{median[name] / median[reference]:7.2f}x" if compared else ""
         lines.append(f"{name:24s} {median[name] * 1e3:10.1f} {min(values) * 1e3:10.1f} {ratio:>8s}")
     return "\n".join(lines)
 
@@ -97,6 +95,7 @@ def _ready(name: str, worker: subprocess.Popen[str]) -> bool:
     try:
         _answer(name, worker)
     except SystemExit as ended:
+        worker.communicate()
         print(f"{ended}; it is left out", flush=True)
         return False
     return True

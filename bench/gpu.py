@@ -45,6 +45,7 @@ def ended(command: list[str], limit: int) -> int | None:
         return process.wait(limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         return None
 
 

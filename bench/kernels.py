@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,9 @@ def recorded(step: Callable[[], None], steps: int = STEPS) -> dict[str, tuple[fl
                     for event in line.events:
                         if on_gpu or not re.search(r"::|^end: ", event.name):  # no scheduling
                             found[kind(event.name)].append(event.duration_ns / 1e6)
+    if not found:
+        planes = ", ".join(plane.name for plane in data.planes)
+        sys.exit(f"the profile names no kernels; its planes are {planes}")
     return {name: (sum(times) / steps, len(times) / steps) for name, times in found.items()}
 
 
@@ -74,7 +78,11 @@ def main(argv: list[str]) -> None:
     for size in SIZES.value:
         for length in map(int, LENGTHS.value):
             for precision in PRECISIONS.value:
-                _, _, argument = contestants(DEVICE.value, size, length, precision)[FORM.value]
+                forms = contestants(DEVICE.value, size, length, precision)
+                ours_are = [name for name, (_, function, _) in forms.items() if function == "ours"]
+                if FORM.value not in ours_are:
+                    sys.exit(f"--form={FORM.value}: no contestant of ours; there are {'; '.join(ours_are)}")
+                _, _, argument = forms[FORM.value]
                 print(f"\n{size}, rows of {length}, {precision}, {FORM.value}; {processor()}")
                 print(report(recorded(ours(argument)), TOP.value))
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from pathlib import Path
 
+CPUS = Path("/proc/cpuinfo")
+
 
 def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Those that this process may use, where the system says so; else all."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The CPU's name and which of the wide instructions it has."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    """The CPU's name and, on Linux, which of the wide instructions it has."""
+    if not CPUS.exists():
+        return platform.processor() or platform.machine()
+    lines = CPUS.read_text().splitlines()
     found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     wide = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
     have = [name for name in wide if name in found.get("flags", "").split()]
@@ -30,11 +36,11 @@ def choose(device: str) -> bool:
     return on_gpu
 
 
-def gpu_peak(precision: str) -> float:
-    """FLOP/s of this machine's GPU, as its maker states them."""
+def gpu_peak(precision: str) -> float | None:
+    """FLOP/s of this machine's GPU, as its maker states them; None of one that is not in the table."""
     from train.runtime.hardware import PEAKS
 
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     name = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
     known = PEAKS.get(name)
-    return (getattr(known, precision) if known else None) or float("nan")
+    return getattr(known, precision) if known else None

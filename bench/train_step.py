@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -192,15 +193,21 @@ def main(argv: list[str]) -> None:
     print(f"{processor()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     for size in SIZES.value:
         for length in map(int, LENGTHS.value):
+            if SHAPES[size]["tokens"] % length:
+                sys.exit(f"--lengths={length}: must divide the {SHAPES[size]['tokens']} tokens of a step of {size}")
             for precision in PRECISIONS.value:
                 print(f"\n{size}: {SHAPES[size]}, rows of {length}, {precision}, {ROUNDS.value} rounds")
                 runs = contestants(DEVICE.value, size, length, precision)
-                if ONLY.value:
-                    runs = {name: what for name, what in runs.items() if name in ONLY.value}
+                if unknown := set(ONLY.value) - set(runs):
+                    sys.exit(f"--only={unknown.pop()}: no such contestant; there are {'; '.join(runs)}")
+                runs = {name: what for name, what in runs.items() if not ONLY.value or name in ONLY.value}
                 seconds = alternate(runs, ROUNDS.value, WARM_UP.value, at_once=on_gpu)
-                print(table(seconds, next(iter(seconds))), flush=True)
-                if on_gpu:
-                    print(utilisation(seconds, size, length, gpu_peak(precision)), flush=True)
+                print(table(seconds, next(name for name in ("ours", *runs) if name in runs)), flush=True)
+                peak = gpu_peak(precision) if on_gpu else None
+                if peak is not None:
+                    print(utilisation(seconds, size, length, peak), flush=True)
+                elif on_gpu:
+                    print(f"no MFU: the peak of this GPU in {precision} is not known")
 
 
 if __name__ == "__main__":

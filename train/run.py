@@ -74,7 +74,7 @@ class Run(Spec):
         multiplied whole on CPUs, in TF32 on GPUs and in one bfloat16 pass on TPUs, unless
         JAX_DEFAULT_MATMUL_PRECISION=highest.
       mesh: how devices are laid out.
-      reports: what is written down and when.
+      logging: what is written down and when.
       start: what the parameters begin as; None: fresh ones.
     """
 

@@ -66,7 +66,7 @@ class NearestLayer(Quantizer):
 
     def table(self) -> jax.Array:
         """The codes [C, N], float32."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what its codes are")
 
     def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
         table, counts = self.table(), self.counts[...]

@@ -47,8 +47,8 @@ def source(tmp_path):
 
 @pytest.mark.parametrize(("file", "form"), list(golden.forms()), ids=lambda part: getattr(part, "stem", part))
 def test_experiments_are_as_their_golden_files_say(file: Path, form: str):
-    if (file, form) in golden.unwritten():
-        pytest.skip(f"{golden.golden_file(file, form).name} is not written yet; `make golden` does")
+    name = golden.golden_file(file, form).name
+    assert (file, form) not in golden.unwritten(), f"{name} is not written yet; `make golden` does"
     difference = golden.compare(file, form)
     assert not difference, f"if this change is meant, run `make golden` and commit the files\n{difference}"
 

@@ -104,11 +104,13 @@ def cpu() -> Study:
         **pair("he", He(), 20, 0.1, steps=4_000),
     }
     claims: list[Claim] = [
+        Better("simple, noise", than="simple"),
+        Better("zero, noise", than="zero"),
+        Equivalent("he, noise", to="he", margin=0.02),
         AtLeast("simple, noise", ACCURACY, 0.85, every_seed=False),
         AtMost("simple", ACCURACY, 0.2),
         AtLeast("zero, noise", ACCURACY, 0.9, every_seed=False),
         AtMost("zero", ACCURACY, 0.2),
-        Equivalent("he, noise", to="he", margin=0.02),
     ]
     notes = (walked("simple", 0.1, 0.1, 12_000), walked("zero", 0.0, 0.2, 6_000))
     return study(arms, tuple(claims), notes, seeds=5)

@@ -39,7 +39,9 @@ def test_the_small_form_spans_the_determination_ratio():
     told = [float(note.split("Q = ")[1].split(";")[0]) for note in study.notes if "Q = " in note]
     assert told == sorted(told, reverse=True)
     assert told == pytest.approx([6.82, 2.9, 1.11, 0.38], abs=0.015)
-    metrics = {(type(claim).__name__, claim.metric) for claim in study.claims}
+    mean, *claims = study.claims
+    assert mean.parts == tuple(claims[:4])
+    metrics = {(type(claim).__name__, claim.metric) for claim in claims}
     assert metrics == {("RatioBelow", "train/loss"), ("Equivalent", "val/accuracy"), ("Equivalent", None)}
 
 

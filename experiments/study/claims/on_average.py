@@ -46,6 +46,10 @@ class OnAverage(Claim):
     def stated(self) -> float:
         return self.parts[0].stated
 
+    @property
+    def is_bar(self) -> bool:
+        return any(part.is_bar for part in self.parts)
+
 
 def _mean(samples: Sequence[Sample]) -> Sample:
     """The mean of the samples, seed by seed."""

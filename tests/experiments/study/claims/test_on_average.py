@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from arch.spec import SpecError
-from experiments.study.claims.claims import AtLeast, Better, NoWorse
-from experiments.study.claims.judge import judge
+from experiments.study.claims.claims import AtLeast, Better, NoWorse, RatioBelow
+from experiments.study.claims.judge import judge, judge_all
 from experiments.study.claims.on_average import OnAverage
 from tests.experiments.study import fake
 
@@ -32,6 +32,23 @@ def test_it_can_decide_what_its_parts_cannot():
     results = fake.results(arms)
     assert [judge(part, results).verdict for part in PAIRS.parts] == ["undecided"] * 2
     assert judge(PAIRS, results).verdict == "supported"
+
+
+def test_ratios_are_averaged_as_logarithms():
+    arms = {name: np.exp(values) for name, values in ARMS.items()}
+    pairs = (RatioBelow(a, b, "val/bits_per_byte", 0.9, every_seed=False) for a, b in ("ab", "cd"))
+    verdict = judge(OnAverage(tuple(pairs)), fake.results(arms))
+    a, b, c, d = map(np.array, ARMS.values())
+    assert verdict.estimate == pytest.approx(np.exp(np.mean((a - b) + (c - d)) / 2))
+    assert verdict.wanted == pytest.approx((0.0, 0.9))
+
+
+def test_an_average_of_bars_is_a_bar():
+    """It would else be taken for the primary claim, and what stands behind it for undecided."""
+    bars = OnAverage((RatioBelow("a", "b", "val/bits_per_byte", 0.5), RatioBelow("c", "d", "val/bits_per_byte", 0.5)))
+    assert (bars.is_bar, PAIRS.is_bar) == (True, False)
+    verdicts = judge_all([bars, PAIRS], fake.results(ARMS))
+    assert [verdict.role for verdict in verdicts] == ["bar", "primary"]
 
 
 def test_divergence():

@@ -184,6 +184,9 @@ def _combine(
     question, interval = min(shown or [(outcomes[0][0], _UNKNOWN)], key=lambda pair: _room(*pair))
     sample, step = question.sample, steps.get(question.sample.contrast)
     show = math.exp if sample.log else float
+    notes = _notes(results, question, outcomes, family, shut)
+    if word != "undecided" and not sample.every and _straddles(sample, interval):
+        notes.append("decided in its turn (Holm); the interval, which holds together with the others, is wider")
     return Verdict(
         claim=claim.sentence(results),
         verdict=word,
@@ -193,7 +196,7 @@ def _combine(
         p=min(1.0, question.p * step.factor * ALPHA / alpha) if question.tested and step else math.nan,
         margin=claim.stated,
         n=len(sample.values),
-        note="; ".join(_notes(results, question, outcomes, family, shut)),
+        note="; ".join(notes),
         effect=sample.effect,
         metric=claim.measure(results),
         wanted=(show(sample.wanted[0]), show(sample.wanted[1])),
@@ -202,6 +205,12 @@ def _combine(
         errors=tuple(question.estimate.errors) if question.estimate else (),
         df=question.estimate.df if question.estimate else math.nan,
     )
+
+
+def _straddles(sample: Sample, interval: Interval) -> bool:
+    """Whether the interval lies partly in the claimed range and partly out of it."""
+    low, high = sample.wanted
+    return interval.low < low < interval.high or interval.low < high < interval.high
 
 
 def _notes(

@@ -42,6 +42,18 @@ def test_the_primary_claim_goes_first_and_the_others_behind_it():
     assert {v.role for v in together} == {"secondary"}
 
 
+def test_what_holm_decides_behind_others_says_why_its_interval_does_not():
+    """The easiest of two has half the level, the next all of it; both intervals have half."""
+    noise = np.array([-0.02, 0.01, 0.0, 0.02, -0.01, 0.0])
+    other = np.array([0.01, -0.02, 0.02, 0.0, 0.0, -0.01])
+    arms = {"a": noise, "b": 5.0 + other, "c": 9.0 - noise, "d": 9.018 + other}
+    first, easy, next_ = judge_all([Better("a", "b"), Better("b", "c"), Better("c", "d")], fake.results(arms))
+    assert [v.verdict for v in (first, easy, next_)] == ["supported"] * 3
+    assert next_.low < 0 < next_.high
+    assert "decided in its turn (Holm)" in next_.note
+    assert "Holm" not in first.note + easy.note
+
+
 def test_bars_are_not_counted_and_are_not_primary():
     arms = {"a": [1.0, 1.03, 0.99, 1.01], "b": [1.05, 1.04, 1.06, 1.05]}
     bars = [AtMost("a", fake.METRIC, 5.0 + index) for index in range(8)]

@@ -17,7 +17,7 @@ from arch.context import Context, Memory, Result
 from arch.layers.attention.attend import Visibility, attend
 from arch.layers.attention.grouped import GroupedHeads, grouped_problems
 from arch.layers.attention.masks import Bidirectional
-from arch.layers.caches import Fixed, Room
+from arch.layers.caches import Fixed, Room, kept, seen
 from arch.layers.linear import Dense, Linear
 from arch.layers.norms.common import Norm
 from arch.layers.sublayer import Sublayer
@@ -69,7 +69,7 @@ class CrossAttentionLayer(GroupedHeads):
 
     def init_cache(self, room: Room) -> Fixed:
         """Of no length: the first call brings the memory."""
-        head = (room.batch, 0, self.kv_heads, self.head_dim)
+        head = (room.batch, self.kv_heads, 0, self.head_dim)
         nothing = jnp.zeros((room.batch, 0), jnp.int32)
         return Fixed({"k": jnp.zeros(head, room.dtype), "v": jnp.zeros(head, room.dtype), "segments": nothing})
 
@@ -81,13 +81,14 @@ class CrossAttentionLayer(GroupedHeads):
         q_BTNK = ctx.tap("attn.q", q_BTNK)
         made = self.made(ctx)
         own = jnp.ones(x_BTD.shape[:2], jnp.int32) if ctx.segments is None else ctx.segments
-        places = jnp.arange(made["k"].shape[1], dtype=jnp.int32)[None]
+        places = jnp.arange(made["segments"].shape[1], dtype=jnp.int32)[None]
         visibility = Visibility(Bidirectional(), ctx.positions, places, own, made["segments"], cached=True)
-        z_BTNK = attend(q_BTNK, made["k"], made["v"], visibility=visibility, bias=None, scores=self.scores, tap=ctx.tap)
+        k_BSHK, v_BSHK = seen(made["k"]), seen(made["v"])
+        z_BTNK = attend(q_BTNK, k_BSHK, v_BSHK, visibility=visibility, bias=None, scores=self.scores, tap=ctx.tap)
         return Result(self.o(ctx.tap("attn.z", z_BTNK)), None if ctx.cache is None else Fixed(made))
 
     def made(self, ctx: Context) -> dict[str, jax.Array]:
-        """Keys, values [B, S, H, K] and segments [B, S]: of the memory, or those in the cache."""
+        """Keys, values [B, H, S, K] and segments [B, S]: of the memory, or those in the cache."""
         memory: Memory | None = ctx.memory
         if memory is None:
             if ctx.cache is None:
@@ -97,4 +98,4 @@ class CrossAttentionLayer(GroupedHeads):
         if hasattr(self, "k_norm"):
             k_BSHK = self.k_norm(k_BSHK, ctx)
         segments = jnp.ones(memory.x.shape[:2], jnp.int32) if memory.segments is None else memory.segments
-        return {"k": ctx.tap("attn.k", k_BSHK), "v": ctx.tap("attn.v", v_BSHK), "segments": segments}
+        return {"k": kept(ctx.tap("attn.k", k_BSHK)), "v": kept(ctx.tap("attn.v", v_BSHK)), "segments": segments}

@@ -77,7 +77,7 @@ class AttentionLayer(GroupedHeads):
         self.position = spec.position.build(self.head_dim, self.heads, make.at("position"))
 
     def init_cache(self, room: Room) -> Growing | Window:
-        """Room for keys and values, each `[B, S, H, K]`: of all tokens, or of those that a window leaves in sight."""
+        """Room for keys and values, each `[B, H, S, K]`: of all tokens, or of those that a window leaves in sight."""
         shapes = dict.fromkeys(("k", "v"), (self.kv_heads, self.head_dim))
         before, after = self.mask.span or (None, None)
         if before is not None and after == 0 and before + 1 + room.snapshots < room.length:
@@ -115,11 +115,11 @@ def remember(
     new = {"k": k_BTHK, "v": v_BTHV}
     if isinstance(ctx.cache, Growing):
         cache = ctx.cache.written(new, ctx.index)
-        return cache, cache.entries["k"], cache.entries["v"], ctx
+        return cache, cache.tokens("k"), cache.tokens("v"), ctx
     old, (B, T) = ctx.cache, k_BTHK.shape[:2]
     positions = jnp.broadcast_to(jnp.asarray(ctx.positions), (B, T))
     segments = jnp.ones((B, T), jnp.int32) if ctx.segments is None else ctx.segments
-    k, v = (jnp.concatenate([old.entries[name], new[name].astype(old.entries[name].dtype)], axis=1) for name in new)
+    k, v = (old.tokens(name, one) for name, one in new.items())
     keys = ctx.replace(
         key_positions=jnp.concatenate([old.positions, positions], axis=1),
         key_segments=jnp.concatenate([old.segments, segments], axis=1),

@@ -1,5 +1,6 @@
 """Caches of layers apart (the form on CPUs): the same steps as with stacked ones, rows turned and taken back."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
@@ -48,3 +49,21 @@ def test_steps_are_those_of_stacked_caches(block):
         assert isinstance(one, Apart)
         tiny.close(one.stacked(), other)
     tiny.close(theirs, logits)
+
+
+def test_a_step_reads_keys_and_values_where_they_lie():
+    """The compiled step holds no array of the cache's size in the order that layers speak of, which would be a copy."""
+    rows, length, heads, size = 2, 13, 3, 6
+    block = PreNorm(mixer=Attention(heads=heads, head_dim=size))
+    graphdef, params = tiny.draw(Decoder(vocab=tiny.V, width=16, depth=2, block=block))
+    model = nnx.merge(graphdef, params)
+    leaves, tree = jax.tree.flatten(model.apart(model.init_cache(rows, length)))
+
+    @tiny.jit
+    def step(params, leaves):
+        output = nnx.merge(graphdef, params)(Inputs(tokens=TOKENS[:, :1]), cache=jax.tree.unflatten(tree, leaves))
+        return output.logits, jax.tree.leaves(output.cache)
+
+    text = step.lower(params, leaves).compile().as_text()
+    assert f"{rows},{heads},{length},{size}]" in text
+    assert f"{rows},{length},{heads},{size}]" not in text

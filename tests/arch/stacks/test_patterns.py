@@ -239,7 +239,7 @@ def test_cached_decoding_is_the_full_forward(loop):
     assert isinstance(caches["0"], Window)
     assert caches["0"].entries["k"].shape == (2, B, 2, 2, D // 2)
     assert isinstance(caches["1"], Growing)
-    assert caches["1"].entries["k"].shape == (2, B, T, 2, D // 2)
+    assert caches["1"].entries["k"].shape == (2, B, 2, T, D // 2)
 
 
 def test_a_layer_starts_as_in_a_stack_of_its_kind():

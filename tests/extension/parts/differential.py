@@ -67,7 +67,7 @@ class DifferentialLayer(nnx.Module):
         self.lambdas = make.array([(4, None), narrow], start, "normal(0.1)")
 
     def init_cache(self, room: Room) -> Growing:
-        """Room for keys [B, S, 2N, K] and values [B, S, N, 2K]."""
+        """Room for keys [B, 2N, S, K] and values [B, N, S, 2K]."""
         return Growing.empty(room, {"k": (2 * self.heads, self.head_dim), "v": (self.heads, 2 * self.head_dim)})
 
     def __call__(self, x_BTD: jax.Array, ctx: Context) -> Result:

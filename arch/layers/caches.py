@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int, Shaped
 
 from arch.spec import UserError
 
@@ -60,12 +60,12 @@ def write(old_BS: jax.Array, new_BT: jax.Array, index_B: Int[Array, "B"], axis: 
     return jax.vmap(one)(old_BS, new_BT.astype(old_BS.dtype), index_B)
 
 
-def kept(x_BT: Float[Array, "B T *heads K"]) -> Float[Array, "B *heads T K"]:
+def kept(x_BT: Shaped[Array, "B T *heads K"]) -> Shaped[Array, "B *heads T K"]:
     """Entries of tokens as a cache keeps them."""
     return jnp.moveaxis(x_BT, 1, -2)
 
 
-def seen(x_BS: Float[Array, "B *heads S K"]) -> Float[Array, "B S *heads K"]:
+def seen(x_BS: Shaped[Array, "B *heads S K"]) -> Shaped[Array, "B S *heads K"]:
     """Kept entries as a layer speaks of them. Turned again by what reads them, they are not moved: XLA sees both."""
     return jnp.moveaxis(x_BS, -2, 1)
 

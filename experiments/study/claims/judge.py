@@ -185,7 +185,7 @@ def _combine(
     sample, step = question.sample, steps.get(question.sample.contrast)
     show = math.exp if sample.log else float
     notes = _notes(results, question, outcomes, family, shut)
-    if word != "undecided" and not sample.every and _straddles(sample, interval):
+    if word != "undecided" and _in_turn(sample, step, family, alpha) and _straddles(sample, interval):
         notes.append("decided in its turn (Holm); the interval, which holds together with the others, is wider")
     return Verdict(
         claim=claim.sentence(results),
@@ -205,6 +205,11 @@ def _combine(
         errors=tuple(question.estimate.errors) if question.estimate else (),
         df=question.estimate.df if question.estimate else math.nan,
     )
+
+
+def _in_turn(sample: Sample, step: Step | None, family: int, alpha: float) -> bool:
+    """Whether a comparison had more of the level than an equal share, and only finite seeds to be decided by."""
+    return step is not None and step.alpha > alpha / max(family, 1) and not sample.lost.any
 
 
 def _straddles(sample: Sample, interval: Interval) -> bool:

@@ -26,8 +26,10 @@ class OnAverage(Claim):
     def problems(self) -> Iterator[Problem]:
         if len(self.parts) < 2:
             yield Problem("parts", self.parts, "must be at least two claims")
-        if len({(type(part), part.stated, getattr(part, "metric", None)) for part in self.parts}) > 1:
-            yield Problem("parts", self.parts, "must be claims of one kind on one metric, with one margin")
+        if len({_kind(part) for part in self.parts}) > 1:
+            yield Problem(
+                "parts", self.parts, "must be claims of one kind on one metric, with one margin and direction"
+            )
 
     def names(self, results: Results) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for part in self.parts for name in part.names(results)))
@@ -48,7 +50,17 @@ class OnAverage(Claim):
 
     @property
     def is_bar(self) -> bool:
-        return any(part.is_bar for part in self.parts)
+        return self.parts[0].is_bar
+
+
+def _kind(claim: Claim) -> tuple[object, ...]:
+    """What claims have to share for their mean to be one."""
+    return (
+        type(claim),
+        claim.stated,
+        claim.is_bar,
+        *(getattr(claim, name, None) for name in ("metric", "lower_is_better")),
+    )
 
 
 def _mean(samples: Sequence[Sample]) -> Sample:

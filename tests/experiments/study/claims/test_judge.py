@@ -54,6 +54,17 @@ def test_what_holm_decides_behind_others_says_why_its_interval_does_not():
     assert "Holm" not in first.note + easy.note
 
 
+def test_what_divergence_decides_is_not_put_down_to_holm():
+    """The finite seeds say nothing; that all of the others diverged says it."""
+    rng = np.random.default_rng(0)
+    arms = {name: by + 0.1 * rng.normal(size=12) for name, by in {"a": 0.0, "b": 9.0, "c": 20.0, "d": 20.0}.items()}
+    arms["d"] = [*arms["d"][:3], *[np.nan] * 9]
+    _, lost = judge_all([Better("a", "b"), Better("c", "d")], fake.results(arms))
+    assert lost.verdict == "supported"
+    assert lost.low < 0 < lost.high
+    assert "Holm" not in lost.note
+
+
 def test_bars_are_not_counted_and_are_not_primary():
     arms = {"a": [1.0, 1.03, 0.99, 1.01], "b": [1.05, 1.04, 1.06, 1.05]}
     bars = [AtMost("a", fake.METRIC, 5.0 + index) for index in range(8)]

@@ -71,6 +71,8 @@ def test_divergence():
         (Better("a", "b"), NoWorse("c", "d", 0.0)),
         (Better("a", "b"), Better("c", "d", metric="val/accuracy")),
         (NoWorse("a", "b", 0.1), AtLeast("c", "val/accuracy", 0.1)),
+        (Better("a", "b", lower_is_better=True), Better("c", "d", lower_is_better=False)),
+        (AtLeast("a", "val/accuracy", 0.1), AtLeast("c", "val/accuracy", 0.1, every_seed=False)),
     ],
 )
 def test_parts_are_of_one_kind(parts):

@@ -8,7 +8,7 @@ Forms, and what each costs:
 
   (none)   the paper's MNIST network, 20 layers of 50, by TFDS: four initialisations, two learning rates, clipping or
            none, 20 seeds. The paper does not say for how long it trains; here it is 50 epochs.
-  :cpu     scikit-learn's 8 x 8 digits, 5 seeds: some minutes on 2 cores. From zero weights 10 layers, because 20
+  :cpu     scikit-learn's 8 x 8 digits, 5 seeds: 21 minutes on a busy core. From zero weights 10 layers, because 20
            need 1e5 updates until the walk makes them critical (`walk_std`: 0.2 at width 50).
   :tiny    a few steps: seconds; what the tests run.
 

@@ -12,8 +12,8 @@ Forms, and what each costs:
             learning rates x 3 seeds; not run yet.
   :bytes    the same on 128 bytes of the standard library's source: of which package are they?
   :softmax  ListOps, softmax attention in the two extreme layouts, 5 seeds after 3 learning rates x 2 seeds, and those
-            beyond an edge that is best: 26 models, 111 minutes of one core.
-  :linear   the same with linear attention: 34 models, 113 minutes of one core.
+            beyond an edge that is best: 26 models, 111 minutes on a busy core.
+  :linear   the same with linear attention: 34 models, 113 minutes on a busy core.
   :cpu      both, and the mean over them. It tries all rates for both; run as its halves so far.
   :tiny     one kind, a few steps: seconds; what the tests run.
 

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
-from arch.layers.attention.masks import SlidingWindow
+from arch.layers.attention.masks import Causal, SlidingWindow
 from arch.layers.attention.softmax import Attention
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
@@ -51,13 +51,14 @@ def test_steps_are_those_of_stacked_caches(block):
     tiny.close(theirs, logits)
 
 
-def test_a_step_reads_keys_and_values_where_they_lie():
+@pytest.mark.parametrize(("mask", "held"), [(Causal(), [13]), (SlidingWindow(5), [5, 6])], ids=["all", "a window"])
+def test_a_step_reads_keys_and_values_where_they_lie(mask, held):
     """The compiled step holds no array of the cache's size in the order that layers speak of, which would be a copy."""
-    rows, length, heads, size = 2, 13, 3, 6
-    block = PreNorm(mixer=Attention(heads=heads, head_dim=size))
+    rows, heads, size = 2, 3, 8
+    block = PreNorm(mixer=Attention(heads=heads, head_dim=size, mask=mask))
     graphdef, params = tiny.draw(Decoder(vocab=tiny.V, width=16, depth=2, block=block))
     model = nnx.merge(graphdef, params)
-    leaves, tree = jax.tree.flatten(model.apart(model.init_cache(rows, length)))
+    leaves, tree = jax.tree.flatten(model.apart(model.init_cache(rows, 13)))
 
     @tiny.jit
     def step(params, leaves):
@@ -65,5 +66,6 @@ def test_a_step_reads_keys_and_values_where_they_lie():
         return output.logits, jax.tree.leaves(output.cache)
 
     text = step.lower(params, leaves).compile().as_text()
-    assert f"{rows},{heads},{length},{size}]" in text
-    assert f"{rows},{length},{heads},{size}]" not in text
+    for length in held:
+        assert f"{rows},{heads},{length},{size}]" in text
+        assert f"{rows},{length},{heads},{size}]" not in text

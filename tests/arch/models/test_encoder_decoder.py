@@ -65,6 +65,23 @@ def test_cached_is_full_and_the_source_is_read_once(model, call):
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, atol=1e-5)
 
 
+def test_a_step_reads_the_kept_source_where_it_lies(model):
+    """No array of its keys' or values' size is in the order that layers speak of, which would be a copy."""
+    cache = model(Inputs(TOKENS[:, :2], source=SOURCE), cache=model.init_cache(3, T)).cache
+    graphdef, params, buffers = split(model)
+    leaves, tree = jax.tree.flatten(cache)
+
+    @tiny.jit
+    def step(leaves):
+        given = jax.tree.unflatten(tree, leaves)
+        output = merge(graphdef, params, buffers)(Inputs(TOKENS[:, :1]), cache=given)
+        return output.logits, jax.tree.leaves(output.cache)
+
+    text = step.lower(leaves).compile().as_text()
+    assert f"3,2,{S},6]" in text
+    assert f"3,{S},2,6]" not in text
+
+
 def test_logits_of_the_last_tokens_alone(model, call):
     """The same numbers, and the head reads no other token."""
     inputs = Inputs(TOKENS, source=SOURCE)

@@ -46,7 +46,21 @@ def test_both_members_of_a_pair_have_one_tree(form):
         assert arm.start == FromArm(start)
         assert (arm.model, arm.objective, arm.data) == (own.model, own.objective, own.data)
         assert arm.optimizer.learning_rate == own.optimizer.learning_rate / 2
-    assert len({arms[name].steps for name in list(arms)[2:]}) == 1, "all that go on have one budget"
+    assert len({run.steps for run in arms.values() if isinstance(run.start, FromArm)}) == 1, "one budget for going on"
+
+
+def test_the_second_size_of_the_pair_is_asked_the_same():
+    study = paired_encoder_decoder.get_config("cpu")
+    half = len(study.arms) // 2
+    whole, small = list(study.arms.items())[:half], list(study.arms.items())[half:]
+    for (name, run), (named, other) in zip(whole, small, strict=True):
+        assert named == f"{name}, width 32"
+        start = FromArm(f"{run.start.arm}, width 32") if isinstance(run.start, FromArm) else run.start
+        assert other == dataclasses.replace(run, model=other.model, start=start)
+        assert (run.model.width, other.model.width) == (64, 32)
+    claims = study.claims[: len(study.claims) // 2], study.claims[len(study.claims) // 2 :]
+    for one, other in zip(*claims, strict=True):
+        assert other == dataclasses.replace(one, arm=f"{one.arm}, width 32", than=f"{one.than}, width 32", margin=0.0)
 
 
 def test_pair_and_decoder_spend_the_same():

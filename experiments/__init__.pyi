@@ -252,6 +252,7 @@ from train.data.corpus import Source as Source
 from train.data.digits import Digits as Digits
 from train.data.fashion_mnist import FashionMNIST as FashionMNIST
 from train.data.fewer import Fewer as Fewer
+from train.data.find_verse import FindVerse as FindVerse
 from train.data.halves import Halves as Halves
 from train.data.images import TfdsImages as TfdsImages
 from train.data.libreoffice import LibreOfficeHelp as LibreOfficeHelp

@@ -9,8 +9,10 @@ prefixes that the pair writes (alpha = 0.9, forward KL, temperature 0.9, the 128
 Forms:
 
   (none)   the 330M shape (experiments/pair_sizes.py) against 31 layers of the same block: accelerators.
-  :cpu     0.4 million parameters on help pages, German to English, 1,000 updates of the pairs, 4 seeds after 3 learning
-           rates x 2 seeds; not run yet.
+  :cpu     0.4 million parameters on help pages, German to English, 500 updates of the pairs, 3 seeds after 3 learning
+           rates; not run yet.
+  :find    a long source and a short target: a word and six verses, to the first words of that which has it
+           (`FindVerse`, 156 tokens to 6); 4+2 layers against the decoder alone; not run yet.
   :tiny    seconds; what the tests run.
 
 Published, 330M, pair and decoder: SQuAD 0.69 and 0.57, XSum 0.27 and 0.24 (judged scores 0.94, 0.90; 0.20, 0.19); two
@@ -40,6 +42,7 @@ from experiments import (
     Distill,
     EncoderDecoder,
     Fewer,
+    FindVerse,
     FromArm,
     LibreOfficeHelp,
     Logging,
@@ -62,7 +65,7 @@ from experiments import (
 from experiments.pair_sizes import SIZES
 from experiments.study.match import at_equal_flops
 
-FORMS = ("", "cpu", "tiny")
+FORMS = ("", "cpu", "find", "tiny")
 QUESTION = "At equal parameters and training FLOPs, does an encoder-decoder translate better than a decoder alone?"
 PAPER = (
     {"measured": "SQuAD 2.0, overlap and judge", "encoder-decoder": "0.69, 0.94", "decoder": "0.57, 0.90"},
@@ -75,7 +78,7 @@ PAPER = (
 def get_config(form: str = "") -> Study:
     if form not in FORMS:
         raise unknown_form(form, FORMS)
-    return {"": full, "cpu": cpu, "tiny": tiny}[form]()
+    return {"": full, "cpu": cpu, "find": find, "tiny": tiny}[form]()
 
 
 def pair(vocab: int, width: int, depth: tuple[int, int], heads: int, hidden: int) -> EncoderDecoder:
@@ -97,8 +100,9 @@ def decoder(vocab: int, width: int, depth: int, heads: int, hidden: int) -> Deco
 
 
 def study(pairs: dict[str, Run], alone: Decoder, prefix: bool, end: int | None = 1, **sizes: Any) -> Study:
-    """`pairs`, the first of which has two thirds of its layers in the encoder, the decoder at their FLOPs, and the
-    first on a fifth of the data. `end`: the token that ends a target; None: none does."""
+    """`pairs`, the first of which has two thirds of its layers in the encoder, the decoder at their FLOPs (`prefix`:
+    and one whose source sees both sides), and the first on a fifth of the data. `end`: the token that ends a target;
+    None: none does."""
     first, *others = pairs.values()
     objectives = {"decoder": Concatenated(), **({"decoder, prefix": PrefixConcatenated()} if prefix else {})}
     decoders = {name: dataclasses.replace(first, model=alone, objective=one) for name, one in objectives.items()}
@@ -107,13 +111,18 @@ def study(pairs: dict[str, Run], alone: Decoder, prefix: bool, end: int | None =
     name, *rest = arms
     fifth = {f"{name}, {what}": one for what, one in on_a_fifth(first, alone, end).items()}
     plain, distilled = fifth
+    claims = (
+        *(Better(name, than=other) for other in ("decoder", *(one for one in rest if one != "decoder"))),
+        Better(distilled, than=plain, margin=0.05),
+    )
+    return judged({**arms, **fifth}, claims, **sizes)
+
+
+def judged(arms: dict[str, Run], claims: tuple[Better, ...], **sizes: Any) -> Study:
     return Study(
         question=QUESTION,
-        arms={**arms, **fifth},
-        claims=(
-            *(Better(name, than=other) for other in ("decoder", *(one for one in rest if one != "decoder"))),
-            Better(distilled, than=plain, margin=0.05),
-        ),
+        arms=arms,
+        claims=claims,
         metric="val/loss",
         paper=PAPER,
         notes=(
@@ -154,10 +163,20 @@ def splits(base: Run, depths: tuple[tuple[int, int], ...], tolerance: float = 0.
 def cpu() -> Study:
     """6 layers, split three ways, against 7 of a decoder alone: cross-attention is worth about one."""
     data = ParallelText(LibreOfficeHelp("de", "en", longest=90), WordPieces(1024), source_length=32, length=32)
-    base = run(pair(1024, 64, (4, 2), heads=4, hidden=256), data, batch=48, steps=1000)
+    base = run(pair(1024, 64, (4, 2), heads=4, hidden=256), data, batch=48, steps=500)
     pairs = splits(base, ((4, 2), (3, 3), (2, 4)))
     alone = decoder(1024, 64, 7, heads=4, hidden=240)
-    return study(pairs, alone, True, learning_rates=(1.5e-3, 3e-3, 6e-3), tuning_seeds=2, seeds=4)
+    return study(pairs, alone, False, learning_rates=(1.5e-3, 3e-3, 6e-3), tuning_seeds=1, seeds=3)
+
+
+def find() -> Study:
+    """156 tokens to 6: what a decoder alone carries through all of its layers, a pair reads once."""
+    data = ParallelText(FindVerse(times=4), WordPieces(2048), source_length=192, length=12)
+    base = run(pair(2048, 64, (4, 2), heads=4, hidden=256), data, batch=32, steps=500)
+    alone = dataclasses.replace(base, model=decoder(2048, 64, 7, heads=4, hidden=240), objective=Concatenated())
+    arms = {"4+2": base, **at_equal_flops(base, {"decoder": alone})}
+    claims = (Better("4+2", than="decoder", margin=0.03),)
+    return judged(arms, claims, learning_rates=(1.5e-3, 3e-3, 6e-3), tuning_seeds=1, seeds=3)
 
 
 def tiny() -> Study:
@@ -177,4 +196,4 @@ def full() -> Study:
     assert isinstance(trunk.block, PreNorm)
     block = dataclasses.replace(trunk.block, extra=(), order=())
     base = run(size, data, batch=128, steps=100_000, learning_rate=1e-4)
-    return study({"20+10": base}, Decoder(trunk.vocab, trunk.width, 31, block, head=size.head), False, seeds=3)
+    return study({"20+10": base}, Decoder(trunk.vocab, trunk.width, 31, block, head=size.head), True, seeds=3)

@@ -5,6 +5,7 @@ from train.data.bible import BibleVerses
 from train.data.catalogue import Tfds
 from train.data.digits import Digits
 from train.data.fashion_mnist import FashionMNIST
+from train.data.find_verse import FindVerse
 from train.data.images import TfdsImages
 from train.data.libreoffice import LibreOfficeHelp
 from train.data.local_pairs import LocalPairs
@@ -20,7 +21,7 @@ from train.data.wordpieces import WordPieces
 from train.data.wrappers import Ordered, WithClassSets, WithEvaluation
 
 __all__ = ["BPE", "BibleVerses", "ByClass", "Bytes", "ClassIncremental", "Curriculum", "Data", "Dataset", "Digits",
-           "FashionMNIST", "IMDbReviews", "InOrder", "LibreOfficeHelp", "LocalPairs", "LocalText", "OnePair",
-           "Order", "Ordered", "PackedPairs", "ParallelText", "Shuffled", "Sides", "Swapped", "Text", "TextDataset",
-           "Tfds", "TfdsImages", "TfdsPairs", "TokenizerFile", "WikiLeads", "WithClassSets", "WithEvaluation",
-           "WordPieces"]  # fmt: skip
+           "FashionMNIST", "FindVerse", "IMDbReviews", "InOrder", "LibreOfficeHelp", "LocalPairs", "LocalText",
+           "OnePair", "Order", "Ordered", "PackedPairs", "ParallelText", "Shuffled", "Sides", "Swapped", "Text",
+           "TextDataset", "Tfds", "TfdsImages", "TfdsPairs", "TokenizerFile", "WikiLeads", "WithClassSets",
+           "WithEvaluation", "WordPieces"]  # fmt: skip

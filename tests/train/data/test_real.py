@@ -3,7 +3,7 @@
 import pytest
 
 from arch.spec import UserError
-from train.data import BibleVerses, IMDbReviews, LibreOfficeHelp, ParallelText, Text, WikiLeads, WordPieces
+from train.data import BibleVerses, FindVerse, IMDbReviews, LibreOfficeHelp, ParallelText, Text, WikiLeads, WordPieces
 from train.data.bible import verses
 from train.data.debian import LIBREOFFICE, fetch_deb
 
@@ -44,6 +44,7 @@ def test_the_bibles_hold_what_we_say():
     assert not [text for text in (*english.values(), *spanish.values()) if "<" in text or "strong:" in text]
     assert counts(BibleVerses()) == [27_143, 1_553, 1_459]
     assert counts(BibleVerses(target="kjv")) == [27_617, 1_600, 1_493]
+    assert counts(FindVerse()) == [13_175, 694, 635]
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""A trained model as a model of MTEB (Muennighoff et al., arXiv 2210.07316): texts to vectors.
+"""A trained model as a model of MTEB (Muennighoff et al., arXiv 2210.07316; version 2): texts to vectors.
 
     opened = open_run(render.read("runs/a"), "runs/a")
-    mteb.MTEB(tasks=mteb.get_tasks(tasks=["STSBenchmark"])).run(TextEncoder(opened))
+    mteb.evaluate(TextEncoder(opened), mteb.get_tasks(tasks=["STSBenchmark"]))
 
 An encoder's vector is the mean over the hidden states of [bos] text [eos], as it reads in training. A decoder's is the
 hidden state of the last token of [bos] text, which alone has seen all of it (at eos it was never trained to tell
@@ -24,6 +24,8 @@ from arch.models.base import Bidirectional, Causal, Inputs, Seq2Seq, TextEmbeddi
 from arch.params import merge, split
 from arch.spec import UserError
 from experiments.suites.batches import batches
+from train.data.cache import digest
+from train.starts.from_arrays import FromArrays
 from train.trained import TrainedRun
 
 
@@ -46,11 +48,33 @@ class TextEncoder:
         if getattr(opened.dataset, "tokenizer", None) is None:
             raise UserError("MTEB needs a model of text; the data of this one has no tokenizer")
         self.model, self.tokenizer, self.batch = opened.model, opened.dataset.tokenizer, batch
+        self.opened = opened
         self.length = length or self.model.limit or opened.dataset.description.arrays["tokens"][0][0] - 1
         self.ends = not isinstance(model, Causal)
         self.pooling: Pooling | None = LastPooling() if isinstance(model, Causal) else MeanPooling()
         if isinstance(model, TextEmbedding):
             self.pooling = None
+
+    @functools.cached_property
+    def mteb_model_meta(self) -> Any:
+        """An `mteb.ModelMeta`, without which MTEB takes no model.
+
+        MTEB keeps results by name and revision: the revision is of the weights, the tokenizer and the length, so that
+        the results of one run are not taken for those of another.
+        """
+        from mteb.models.model_meta import ModelMeta
+
+        trained = FromArrays.of(self.opened.state)
+        family = type(self.opened.program.run.model).__name__.lower()
+        return ModelMeta.create_empty(
+            {
+                "name": f"strata/{family}",
+                "revision": digest(trained.content, self.tokenizer.fingerprint, self.length),
+                "n_parameters": sum(array.size for array in trained.arrays()["params"].values()),
+                "max_tokens": self.length,
+                "framework": ["JAX"],
+            }
+        )
 
     def encode(self, sentences: Iterable[Any], **_: Any) -> Float[np.ndarray, "n D"]:
         """float32 vectors of texts, or of batches of texts, mappings with `text`, as MTEB 2 deals them out. What MTEB

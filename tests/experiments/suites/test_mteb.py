@@ -1,7 +1,10 @@
 """The adapter of MTEB: each text's vector is that of the text alone, pooled as its family does."""
 
 import dataclasses
+import sys
+import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -58,6 +61,24 @@ def test_similarities(models):
     encoder = TextEncoder(models["decoder"])
     np.testing.assert_allclose(encoder.similarity(one, other), cosine)
     np.testing.assert_allclose(encoder.similarity_pairwise(one, other), np.diagonal(cosine))
+
+
+def test_results_are_kept_by_weights_tokenizer_and_length(models, monkeypatch):
+    """MTEB takes the results of a name and a revision for those of any model that has both."""
+
+    class ModelMeta:
+        create_empty = staticmethod(lambda given: given)
+
+    monkeypatch.setitem(sys.modules, "mteb.models.model_meta", types.SimpleNamespace(ModelMeta=ModelMeta))
+    model = models["decoder"]
+    about = TextEncoder(model).mteb_model_meta
+    sizes = [leaf.size for leaf in jax.tree.leaves(model.params)]
+    assert (about["name"], about["n_parameters"], about["max_tokens"]) == ("strata/decoder", sum(sizes), LIMIT)
+    assert TextEncoder(model, batch=3).mteb_model_meta == about
+    other = dataclasses.replace(model, state={**model.state, "params": jax.tree.map(lambda x: x + 1, model.params)})
+    others = (TextEncoder(other), TextEncoder(model, length=5), TextEncoder(models["encoder"]))
+    revisions = [about["revision"], *(one.mteb_model_meta["revision"] for one in others)]
+    assert len(set(revisions)) == 4
 
 
 def test_what_embeds_nothing_is_refused(models):

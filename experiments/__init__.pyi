@@ -237,6 +237,7 @@ from experiments.suites.pair_retrieval import PairRetrieval as PairRetrieval
 from experiments.suites.prototypes import PrototypeExplanation as PrototypeExplanation
 from experiments.suites.recovery import Recovery as Recovery
 from experiments.suites.retrieval import Retrieval as Retrieval
+from experiments.suites.same_pair import SamePair as SamePair
 from experiments.suites.state_machine import OfMachine as OfMachine
 from experiments.suites.state_machine import StateCodes as StateCodes
 from experiments.suites.state_machine import TransitionValidity as TransitionValidity

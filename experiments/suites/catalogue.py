@@ -12,6 +12,7 @@ from experiments.suites.likelihood import Choice, Cloze, NextToken
 from experiments.suites.pair_retrieval import PairRetrieval
 from experiments.suites.recovery import Recovery
 from experiments.suites.retrieval import Retrieval
+from experiments.suites.same_pair import SamePair
 from experiments.suites.translation import Translation
 from train.run import Run
 
@@ -24,6 +25,9 @@ TRANSLATION: tuple[Score, ...] = (NextToken(), Translation())
 FINE_TUNED: tuple[Score, ...] = (ReplacedTokens(), SameText())
 """Tasks that both families are trained for alike. In the first both sides of a token matter."""
 
+FINE_TUNED_PAIRS: tuple[Score, ...] = (SamePair(),)
+"""The same of two renderings of a verse: for models of English text."""
+
 RETRIEVAL: tuple[Score, ...] = (Retrieval(), PairRetrieval())
 """Texts found by their vectors, the second with hard negatives: for models of English text."""
 
@@ -31,6 +35,7 @@ SUITES: Mapping[str, tuple[Score, ...]] = {
     "language": LANGUAGE,
     "translation": TRANSLATION,
     "fine_tuned": FINE_TUNED,
+    "fine_tuned_pairs": FINE_TUNED_PAIRS,
     "retrieval": RETRIEVAL,
     "recovery": (Recovery(),),
 }

@@ -170,17 +170,19 @@ class SameText(FineTuned):
         return Matcher(**trunk, pooling=LastPooling() if last else MeanPooling(), head=self.head)
 
     def measure(self, asked):
+        return self.told(asked, HalvesDataset(asked.opened.dataset, self.seed), "same_text")
+
+    def told(self, asked: Asked, dataset: Dataset, name: str) -> dict[str, float]:
+        """Accuracy and area of a model of pairs trained on `dataset`, called by `name`."""
         model: Any = asked.run.model
-        opened = self.tuned(
-            asked, self.matcher(model), Classification(), HalvesDataset(asked.opened.dataset, self.seed)
-        )
+        opened = self.tuned(asked, self.matcher(model), Classification(), dataset)
         after = Asked(opened, asked.split, self.rows, asked.batch)
         rows, found = after.rows, np.zeros(len(after.rows["label"]))
         second = Inputs(rows["tokens2"], None, rows["segments2"])
         for part, out in after.outputs(Inputs(rows["tokens"], None, rows["segments"], second=second)):
             found[part] = margin(out.logits)
         same = rows["label"] == 1
-        return {"same_text_accuracy": float(((found > 0) == same).mean()), "same_text_auc_score": auc(found, same)}
+        return {f"{name}_accuracy": float(((found > 0) == same).mean()), f"{name}_auc_score": auc(found, same)}
 
 
 def margin(logits: Any) -> np.ndarray:

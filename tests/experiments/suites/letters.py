@@ -23,6 +23,9 @@ class Letters:
                 found.append(28 if letter == " " else ord(letter) - 95)
         return found
 
+    def encode_batch(self, texts):
+        return [np.array(self.encode(text), np.int64) for text in texts]
+
     def decode(self, ids):
         return "".join({28: " ", 29: "th"}.get(i, chr(i + 95)) for i in ids if i > 1)
 

@@ -1,6 +1,7 @@
 """Fine-tuned scores: where the training starts, which learning rate is taken, and the ranks of the trained logits."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -19,11 +20,14 @@ from arch.models.encoder import Encoder
 from arch.models.encoder_decoder import EncoderDecoder, reading
 from arch.models.tagger import Tagger
 from arch.models.trunk import Trunk
-from arch.spec import SpecError
+from arch.spec import SpecError, UserError
 from experiments.suites.base import score
 from experiments.suites.catalogue import SUITES, named
 from experiments.suites.fine_tuned import FineTuned, ReplacedTokens, SameText
+from experiments.suites.same_pair import SamePair
+from tests.experiments.suites.letters import Letters
 from tests.train import toys
+from train.data.parallel import ParallelCorpus, ParallelSource
 from train.data.reversal import Reversed
 from train.objectives.masked_lm import MaskedLM
 from train.objectives.sequence_to_sequence import SequenceToSequence
@@ -104,6 +108,67 @@ def test_pairs_of_texts(monkeypatch):
     margins, right = np.asarray(logits) @ [-1, 1], rows["label"]
     assert found["same_text_accuracy"] == pytest.approx(((margins > 0) == (right == 1)).mean())
     assert found["same_text_auc_score"] == pytest.approx(roc_auc_score(right, margins), abs=1e-6)
+
+
+WORDS = ("sun", "moon", "star", "sky", "sea", "fish", "bird", "tree")
+
+
+@dataclasses.dataclass(frozen=True)
+class Renderings(ParallelSource):
+    """Pairs of a word and the same word twice, eight of a document."""
+
+    def identity(self):
+        return "renderings"
+
+    def build(self, progress=None):
+        records = [{"source": word, "target": f"{word} {word}", "document": str(n)} for n in range(9) for word in WORDS]
+        splits = dict.fromkeys(self.splits, records)
+        features = ("source", "target", "document")
+        found = SimpleNamespace(splits=splits, features=features, columns=lambda split, *names: (
+            tuple(record[name] for name in names) for record in splits[split]))  # fmt: skip
+        return ParallelCorpus(found)
+
+
+def lettered(run):
+    model = opened(run, scale=1.5)
+    model.dataset.tokenizer = Letters()
+    return model
+
+
+def test_two_renderings_of_a_text(monkeypatch):
+    """The accuracy and the ranks of a model that has learnt a little, on both sides as the model's tokenizer reads
+    them."""
+    one = SamePair(rows=72, trained_on=72, steps=60, batch=24, learning_rates=(1e-9, 1e-2), pairs=Renderings())
+    monkeypatch.setattr(SamePair, "refusal", lambda *_: "")  # toys are no text, but for the tokenizer they are given
+    found, after = scored(monkeypatch, one, lettered(RUNS["encoder"]))
+    assert after.program.run.optimizer.learning_rate == 1e-2
+    rows = after.dataset.rows["validation"].gather(np.arange(72))
+    assert Letters().decode(rows["tokens"][1]) == "moon"
+    assert Letters().decode(rows["tokens2"][1]) == ("moon moon" if rows["label"][1] else "star star")
+    second = Inputs(rows["tokens2"], segments=rows["segments2"])
+    logits = after.model(Inputs(rows["tokens"], segments=rows["segments"], second=second)).logits
+    margins, right = np.asarray(logits) @ [-1, 1], rows["label"]
+    assert found["same_pair_accuracy"] == pytest.approx(((margins > 0) == (right == 1)).mean(), abs=1e-6)
+    assert found["same_pair_auc_score"] == pytest.approx(roc_auc_score(right, margins), abs=1e-3)
+    assert found["same_pair_auc_score"] > 0.65
+
+
+def test_shared_tokens_tell_renderings_apart():
+    model = lettered(RUNS["decoder"])
+    (baseline,) = SamePair(rows=72, pairs=Renderings()).baselines(model.dataset, "validation")
+    assert baseline.name == "shared tokens"
+    assert baseline.values == {"same_pair_auc_score": 1.0}, "the same letters, and others"
+
+
+def test_renderings_that_cannot_be_read_are_refused():
+    model = lettered(RUNS["decoder"])
+    one = SamePair(pairs=Renderings())
+    with pytest.raises(UserError, match="Renderings has no split 'test', which is scored"):
+        one.baselines(model.dataset, "test")
+    assert "Toy is no running text" in one.refusal(RUNS["decoder"])
+    del model.dataset.tokenizer
+    with pytest.raises(UserError, match="has no tokenizer"):
+        one.baselines(model.dataset, "validation")
 
 
 def test_each_family_is_pooled_as_it_can():

@@ -166,7 +166,7 @@ def cpu() -> Study:
     base = run(pair(1024, 64, (4, 2), heads=4, hidden=256), data, batch=48, steps=500)
     pairs = splits(base, ((4, 2), (3, 3), (2, 4)))
     alone = decoder(1024, 64, 7, heads=4, hidden=240)
-    return study(pairs, alone, False, learning_rates=(1.5e-3, 3e-3, 6e-3), tuning_seeds=1, seeds=3)
+    return study(pairs, alone, False, learning_rates=(3e-3, 6e-3, 1.2e-2), tuning_seeds=1, seeds=3)
 
 
 def find() -> Study:
@@ -176,7 +176,7 @@ def find() -> Study:
     alone = dataclasses.replace(base, model=decoder(2048, 64, 7, heads=4, hidden=240), objective=Concatenated())
     arms = {"4+2": base, **at_equal_flops(base, {"decoder": alone})}
     claims = (Better("4+2", than="decoder", margin=0.03),)
-    return judged(arms, claims, learning_rates=(1.5e-3, 3e-3, 6e-3), tuning_seeds=1, seeds=3)
+    return judged(arms, claims, learning_rates=(3e-3, 6e-3, 1.2e-2), tuning_seeds=1, seeds=3)
 
 
 def tiny() -> Study:

@@ -7,8 +7,8 @@ Forms:
 
   (none)   8 + 8 layers of 1024 on wmt14_translate/de-en (prepared elsewhere): accelerators. Published, newstest2014:
            English to German 24.61 BLEU with 32 thousand pieces, to French 38.95; reward 24.67 -> 24.60, 38.95 -> 39.92.
-  :cpu     layers of 64 on pairs of help pages, German to English, 600 updates, 3 seeds after 2 learning rates x 2
-           seeds; the reward arm goes on for 100; not run yet.
+  :cpu     layers of 64 on pairs of help pages, German to English, 600 updates, 3 seeds after 3 learning rates; the
+           reward arm goes on for 100; not run yet.
   :tiny    seconds; what the tests run.
 
 Expected at small scale: with residual connections 8 + 8 layers are ahead of those without by 0.15 nats or more; the
@@ -21,6 +21,7 @@ does not; int8 costs 0.02 nats at most. BLEU after the reward is not promised: t
 import dataclasses
 from typing import Any
 
+from arch.layers.init.uniform import Uniform
 from experiments import (
     GNMT,
     AdamW,
@@ -72,12 +73,17 @@ def get_config(form: str = "") -> Study:
 
 
 def model(vocab: int, width: int, depth: int, residual_from: int | None = 3, clip_steps: int = 1) -> GNMT:
-    """`depth` layers on each side, bounded while training: 8 at first, 1 after `clip_steps` updates."""
+    """`depth` layers on each side, bounded while training: 8 at first, 1 after `clip_steps` updates.
+
+    The paper draws all weights from +-0.04 at width 1024. Other widths have as large products at the start: with 0.04
+    at width 64, 2 + 2 layers stay near the loss of counted tokens for 600 updates (5.21 nats; 4.33 with 0.16).
+    """
     fields: dict[str, Any] = {
         "vocab": vocab,
         "width": width,
         "depth": depth,
         "residual_from": residual_from,
+        "init": Uniform(0.04 * (1024 / width) ** 0.5),
         "cell": LSTMCell(clip=AnnealedClip(steps=clip_steps)),
     }
     encoder = RecurrentEncoder(embedding=None, **fields)
@@ -147,8 +153,8 @@ def cpu() -> Study:
     data = ParallelText(LibreOfficeHelp("de", "en", longest=90), WordPieces(1024), source_length=32, length=32)
     base = run(model(1024, 64, 8), data, batch=32, steps=600, learning_rate=4e-3)
     suite = (*(dataclasses.replace(one, rows=128) for one in DECODING), Int8(rows=128))
-    rates = (4e-3, 1e-2)
-    return study(base, 8, 2, more=100, samples=8, suite=suite, learning_rates=rates, tuning_seeds=2, seeds=3)
+    rates = (5e-3, 1e-2, 2e-2)
+    return study(base, 8, 2, more=100, samples=8, suite=suite, learning_rates=rates, tuning_seeds=1, seeds=3)
 
 
 def tiny() -> Study:

@@ -89,7 +89,13 @@ class OpenRecorder(Recorder):
 
 
 class Quantizer(nnx.Module, abc.ABC):
-    """Base of the parts that quantisers build."""
+    """Base of the parts that quantisers build.
+
+    Attributes:
+      summed: losses that are sums over the features of a vector: those of several parts of one add up.
+    """
+
+    summed: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def quantize(

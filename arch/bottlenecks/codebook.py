@@ -80,6 +80,7 @@ class CodebookLayer(Quantizer):
     def __init__(self, spec: Codebook, width: int, make: ParamFactory):
         self.k, self.metric, self.weight, self.rule = spec.k, spec.metric, spec.weight, spec.gradient
         self.mean = spec.compat == "code"
+        self.summed = ("reconstruction",) if self.mean else ()
         self.prenorm = "affine" if self.mean else spec.prenorm
         sizes = [(spec.codes, "codes"), (width, "embed")]
         start = spec.std * jax.random.normal(make.at("codes").key, (spec.codes, width))

@@ -4,7 +4,7 @@
     Grouped(Codebook(), 16)   vectors cut into G equal parts, one a part: product quantisation (Jegou et al. 2011)
 
 Losses and metrics are means over the heads or groups (a squared error per feature is then that of the whole vector),
-but for `bits`, their sum.
+but for `bits` and losses that are sums over features (`Quantizer.summed`), which add up.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Several(Quantizer):
         return dataclasses.replace(
             found,
             values=found.values.reshape(shape),
-            losses=losses,
+            losses={**losses, **(whole(losses, self.count, *self.each.summed) if self.each.summed else {})},
             metrics={**metrics, **whole(metrics, self.count, "bits")},
             statistics=None if found.statistics is None else {"each": found.statistics},
         )

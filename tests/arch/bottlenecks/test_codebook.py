@@ -149,3 +149,18 @@ def test_nearest_codes_in_blocks(metric):
         np.testing.assert_array_equal(found, np.argsort(gap, axis=-1)[..., :k])
     same = np.ones((4, 5), np.float32)
     np.testing.assert_array_equal(nearest(jnp.asarray(x), jnp.asarray(same), metric), 0)  # of equals the first
+
+
+@pytest.mark.parametrize(("compat", "together"), [("paper", np.mean), ("code", np.sum)])
+def test_the_error_of_groups_is_that_of_the_whole_vector(compat, together):
+    """A mean over features of the whole is the mean over groups; the released sum over features adds up."""
+    graph, params, buffers = build(Grouped(Codebook(codes=5, k=2, compat=compat), 3), 12)
+    x = vectors(rows=20, width=12)
+    whole = called((graph, params, buffers), x).losses["reconstruction"].value
+    alone, _, _ = build(Codebook(codes=5, k=2, compat=compat), 4)
+
+    def of(one):
+        state = (jax.tree.map(lambda leaf: leaf[one], tree["each"]) for tree in (params, buffers))
+        return called((alone, *state), x[:, 4 * one : 4 * (one + 1)]).losses["reconstruction"].value
+
+    np.testing.assert_allclose(whole, together([of(one) for one in range(3)]), rtol=1e-5)

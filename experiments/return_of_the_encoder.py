@@ -115,10 +115,15 @@ def study(pairs: dict[str, Run], alone: Decoder, prefix: bool, end: int | None =
         *(Better(name, than=other) for other in ("decoder", *(one for one in rest if one != "decoder"))),
         Better(distilled, than=plain, margin=0.05),
     )
-    return judged({**arms, **fifth}, claims, **sizes)
+    half = (
+        "Those on a fifth of the pairs have half the updates of the first, and distillation costs more than that: the "
+        "student writes, the teacher reads."
+    )
+    return judged({**arms, **fifth}, claims, (half,), **sizes)
 
 
-def judged(arms: dict[str, Run], claims: tuple[Better, ...], **sizes: Any) -> Study:
+def judged(arms: dict[str, Run], claims: tuple[Better, ...], notes: tuple[str, ...] = (), **sizes: Any) -> Study:
+    """The study of arms that spend what the first does, but for what `notes` say."""
     return Study(
         question=QUESTION,
         arms=arms,
@@ -127,8 +132,8 @@ def judged(arms: dict[str, Run], claims: tuple[Better, ...], **sizes: Any) -> St
         paper=PAPER,
         notes=(
             "The loss is that of the target's tokens in every arm, nats a token.",
-            "Steps differ, so that all arms spend the training FLOPs of the first; those on a fifth of the pairs have "
-            "half its updates, and distillation costs more than that: the student writes, the teacher reads.",
+            "Steps differ, so that all arms spend the training FLOPs of the first.",
+            *notes,
         ),
         **sizes,
     )

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from arch.layers.heads.pooling import LastPooling, MeanPooling, Pooling
 from arch.models.base import Bidirectional, Causal, Inputs, Seq2Seq, TextEmbedding
 from arch.params import merge, split
-from arch.spec import UserError
+from arch.spec import UserError, to_text
 from experiments.suites.batches import batches
 from train.data.cache import digest
 from train.starts.from_arrays import FromArrays
@@ -59,17 +59,16 @@ class TextEncoder:
     def mteb_model_meta(self) -> Any:
         """An `mteb.ModelMeta`, without which MTEB takes no model.
 
-        MTEB keeps results by name and revision: the revision is of the weights, the tokenizer and the length, so that
-        the results of one run are not taken for those of another.
+        MTEB keeps results by name and revision: the revision is of the model, its weights, the tokenizer and the
+        length, so that the results of one run are not taken for those of another.
         """
         from mteb.models.model_meta import ModelMeta
 
-        trained = FromArrays.of(self.opened.state)
-        family = type(self.opened.program.run.model).__name__.lower()
+        trained, model = FromArrays.of(self.opened.state), self.opened.program.run.model
         return ModelMeta.create_empty(
             {
-                "name": f"strata/{family}",
-                "revision": digest(trained.content, self.tokenizer.fingerprint, self.length),
+                "name": f"strata/{type(model).__name__.lower()}",
+                "revision": digest(to_text(model), trained.content, self.tokenizer.fingerprint, self.length),
                 "n_parameters": sum(array.size for array in trained.arrays()["params"].values()),
                 "max_tokens": self.length,
                 "framework": ["JAX"],

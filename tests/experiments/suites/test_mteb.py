@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
-from arch.layers.attention.masks import Bidirectional
+from arch.layers.attention.masks import Bidirectional, SlidingWindow
 from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.layers.positions import Learned, NoPosition
@@ -76,9 +76,13 @@ def test_results_are_kept_by_weights_tokenizer_and_length(models, monkeypatch):
     assert (about["name"], about["n_parameters"], about["max_tokens"]) == ("strata/decoder", sum(sizes), LIMIT)
     assert TextEncoder(model, batch=3).mteb_model_meta == about
     other = dataclasses.replace(model, state={**model.state, "params": jax.tree.map(lambda x: x + 1, model.params)})
-    others = (TextEncoder(other), TextEncoder(model, length=5), TextEncoder(models["encoder"]))
+    run = model.program.run
+    seen = dataclasses.replace(BLOCK, mixer=dataclasses.replace(BLOCK.mixer, mask=SlidingWindow(3)))
+    masked = dataclasses.replace(run, model=dataclasses.replace(run.model, block=seen))
+    masked = dataclasses.replace(model, program=dataclasses.replace(model.program, run=masked))
+    others = (*map(TextEncoder, (other, masked, models["encoder"])), TextEncoder(model, length=5))
     revisions = [about["revision"], *(one.mteb_model_meta["revision"] for one in others)]
-    assert len(set(revisions)) == 4
+    assert len(set(revisions)) == 5
 
 
 def test_what_embeds_nothing_is_refused(models):

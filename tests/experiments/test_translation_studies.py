@@ -29,7 +29,7 @@ STUDIES = {
 }
 
 
-@pytest.mark.parametrize("form", ["cpu", "tiny"])
+@pytest.mark.parametrize("form", ["cpu", "half", "tiny"])
 def test_both_members_of_a_pair_have_one_tree(form):
     arms = paired_encoder_decoder.get_config(form).arms
     encoder, decoder = (metadata(abstract(arms[name].model)) for name in ("encoder", "decoder"))
@@ -50,17 +50,14 @@ def test_both_members_of_a_pair_have_one_tree(form):
 
 
 def test_the_second_size_of_the_pair_is_asked_the_same():
-    study = paired_encoder_decoder.get_config("cpu")
-    half = len(study.arms) // 2
-    whole, small = list(study.arms.items())[:half], list(study.arms.items())[half:]
-    for (name, run), (named, other) in zip(whole, small, strict=True):
-        assert named == f"{name}, width 32"
-        start = FromArm(f"{run.start.arm}, width 32") if isinstance(run.start, FromArm) else run.start
-        assert other == dataclasses.replace(run, model=other.model, start=start)
+    whole, small = (paired_encoder_decoder.get_config(form) for form in ("cpu", "half"))
+    assert list(whole.arms) == list(small.arms)
+    for run, other in zip(whole.arms.values(), small.arms.values(), strict=True):
+        assert other == dataclasses.replace(run, model=other.model)
         assert (run.model.width, other.model.width) == (64, 32)
-    claims = study.claims[: len(study.claims) // 2], study.claims[len(study.claims) // 2 :]
-    for one, other in zip(*claims, strict=True):
-        assert other == dataclasses.replace(one, arm=f"{one.arm}, width 32", than=f"{one.than}, width 32", margin=0.0)
+    assert small == dataclasses.replace(
+        whole, arms=small.arms, claims=tuple(dataclasses.replace(one, margin=0.0) for one in whole.claims)
+    )
 
 
 @pytest.mark.parametrize("form", ["cpu", "find"])

@@ -19,7 +19,7 @@ from experiments.study.report.sample import sample
 from experiments.study.study import Study
 from experiments.study.sweeps.sweep import arms
 from experiments.study.sweeps.sweep_text import from_text
-from experiments.study.work.cells import Cells
+from experiments.study.work.cells import KEY, Cells
 from experiments.study.work.executors import Executor, InProcess
 from experiments.study.work.folder import claim
 from experiments.study.work.ray_executor import Ray
@@ -62,6 +62,7 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     executor = _executor(options)
     file, form = split(command.reference)
     name = ".".join(filter(None, (Path(file).stem, form))) or at.name
+    _refuse_inside(options.cells)
     claim(at, study)
     _make("cells", options.cells)
     _make("results", options.results)
@@ -81,6 +82,12 @@ def train_study(command: Command, folder: str, options: Options) -> None:
     if said is not None:
         print(f"\nsample of {said[0]}, temperature 0.8:\n  {said[1]}")
     print(f"\n{time.perf_counter() - started:.0f} s\nreport  {page}\ndata    {at / 'results.json'}")
+
+
+def _refuse_inside(cells: str | None) -> None:
+    """Refuses the folder `cells` of a study in place of the study's: all would be trained again in it."""
+    if cells and any(KEY.fullmatch(file.stem) for file in Path(cells).glob("*.*.json")):
+        raise UserError(f"--cells={cells}: holds cells itself; give the folder that it is in, {Path(cells).parent}")
 
 
 def _make(flag: str, folder: str | None) -> None:

@@ -187,3 +187,14 @@ def test_bad_input_is_one_line(home, words, line):
     assert line in done.stderr
     assert "Traceback" not in done.stderr
     assert not (home / "bad" / "cells").exists()
+
+
+def test_the_folder_of_cells_itself_is_refused(home):
+    """In it none would be found, and all trained again."""
+    inside = home / "shared" / "cells"
+    inside.mkdir(parents=True)
+    (inside / "0e1263f92065b3b57495.97a4dbd2cd89.json").write_text("{}")
+    done = launch(home, f"--run_folder={home / 'other'}", f"--cells={inside}", check=False)
+    assert done.returncode == 2
+    assert f"--cells={inside}: holds cells itself; give the folder that it is in, {inside.parent}" in done.stderr
+    assert not (home / "other").exists()

@@ -159,7 +159,7 @@ def run(data: Any, optimizer: Optimizer, batch: int, steps: int) -> Run:
     )
 
 
-def cpu(width: int = 64, least: bool = True) -> Study:
+def verses(width: int, least: bool) -> Study:
     """Text whose tokens are words and parts of words."""
     data = Text(source=Sides(BibleVerses(target="kjv"), side="source"), tokenizer=BPE(2048), length=32)
     optimizer = AdamW(learning_rate=3e-3, schedule=Cosine(warmup=0.1, final=0.1), weight_decay=0.0, b2=0.98)
@@ -169,9 +169,14 @@ def cpu(width: int = 64, least: bool = True) -> Study:
     return study(arms, claims(least), suite, learning_rates=(1.5e-3, 3e-3, 6e-3), tuning_seeds=1, seeds=4)
 
 
+def cpu() -> Study:
+    """The width that the bars are for."""
+    return verses(width=64, least=True)
+
+
 def half() -> Study:
     """Half as wide."""
-    return cpu(width=32, least=False)
+    return verses(width=32, least=False)
 
 
 def tiny() -> Study:

@@ -12,7 +12,7 @@ Forms:
 
   (none)   the 150M pair, 1.7e12 tokens and then 50e9 more of each kind (data/c4/*.parquet, column text): accelerators.
   :cpu     width 64 (0.28 million parameters), verses of the World English Bible, 1,500 updates and then 300, 4 seeds
-           after 3 learning rates and more where the best is at the edge; two hours of a core, half of them in suites.
+           after 3 learning rates and more where the best is at the edge; about two hours of a core.
   :half    the same at width 32 (0.10 million): is the order of the families the same? Not run to its end yet.
   :tiny    seconds; what the tests run.
 

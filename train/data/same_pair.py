@@ -62,9 +62,8 @@ def same_pair(
         raise UserError(f"{name} does not say which document a pair is from: there are no neighbours to tell it from")
     rows = {}
     for split in pairs.splits:
-        first, second, documents = zip(
-            *corpus.corpus.columns(split, corpus.source, corpus.target, "document"), strict=True
-        )
+        read = list(corpus.corpus.columns(split, corpus.source, corpus.target, "document"))
+        first, second, documents = zip(*read, strict=True) if read else ((), (), ())
         own, after = neighbours(documents)
         if not len(own):
             raise UserError(f"{name}: no document of split {split!r} has two pairs")

@@ -20,7 +20,8 @@ def verses_of(name, names=NAMES):
     return chapter(name, [f"And the son of {one} was named {one}ite" for one in names])
 
 
-FOUND = {**verses_of("Gen.1"), **verses_of("Gen.2", NAMES[:3]), **verses_of("Gen.3", NAMES[::-1])}
+OTHERS = ("moses", "aaron", "miriam", "caleb", "joshua", "gideon", "samson", "ruth")
+FOUND = {**verses_of("Gen.1"), **verses_of("Gen.2", ("esau", "leah", "rahel")), **verses_of("Gen.3", OTHERS)}
 
 
 def test_one_verse_alone_has_the_word_and_not_at_its_beginning():
@@ -42,7 +43,9 @@ def test_one_verse_alone_has_the_word_and_not_at_its_beginning():
 
 
 def test_a_verse_without_a_word_of_its_own_is_not_asked_for():
-    same = chapter("Ps.1", ["Praise God in his holy place"] * 3 + ["Praise God in his sanctuary, all of you"])
+    same = chapter(
+        "Ps.1", [*(f"Praise God in {one} holy place" for one in ("his", "the", "a")), "Praise God in his sanctuary"]
+    )
     found = list(FindVerse(verses=3, words=2).asked(same))
     assert [(pair["source"].split(" | ")[0], pair["target"]) for pair in found] == [("sanctuary", "Praise God")]
 
@@ -60,14 +63,23 @@ def test_verses_too_long_and_too_short_are_not_taken():
     assert sorted(pair["source"].split(" | ")[0] for pair in found) == ["alpha", "bravo"]
 
 
+def test_a_verse_that_stands_in_two_chapters_is_taken_at_the_first():
+    """Else it might be trained on in one split and asked for in another."""
+    again = {**verses_of("Gen.1", NAMES[:4]), **verses_of("Gen.4", (NAMES[0].upper(), *NAMES[4:]))}
+    found = list(FindVerse(verses=4).asked(again))
+    assert [pair["document"] for pair in found] == ["Gen.1"] * 4 + ["Gen.4"] * 4
+    assert all("adam" not in pair["source"].lower() for pair in found[4:])
+
+
 def test_it_is_a_source_of_pairs_divided_by_chapter(tmp_path, monkeypatch):
     words = "and so it came that {} of chapter {} was written"
     pin_deb(monkeypatch, "SWORD", "web", package(tmp_path, "web", module(words, {"ot": {"Gen": [6] * 20}, "nt": {}})))
     source = FindVerse(verses=2, words=2, letters=1, validation=0.3, test=0.3)
     assert all(text.startswith("and so it came that") for text in verses("web").values())
     assert not list(source.asked(verses("web"))), "numbers alone tell these verses apart"
-    names = {where: f"so speaks {'abcdefghijklmnopqrstuvwxyz'[number]}x to him" for where, number in
-             ((where, where[1]) for where in verses("web"))}  # fmt: skip
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = {where: f"so speaks {letters[int(where[0].split('.')[1])]}{letters[where[1]]} to him"
+             for where in verses("web")}  # fmt: skip
     monkeypatch.setattr("train.data.find_verse.verses", lambda *_: names)
     corpus = source.build()
     documents = {split: {record["document"] for record in corpus.corpus.splits[split]} for split in source.splits}

@@ -90,3 +90,6 @@ def test_pairs_without_neighbours_are_refused(monkeypatch):
     monkeypatch.setattr(Pairs, "build", lambda self: corpus)
     with pytest.raises(UserError, match="no document of split 'train' has two pairs"):
         built()
+    monkeypatch.setattr(Pairs, "build", lambda self: ParallelCorpus(Corpus({"train": [], "validation": []}, True)))
+    with pytest.raises(UserError, match="no document of split 'train' has two pairs"):
+        built()

@@ -52,7 +52,7 @@ def log_probabilities(
     found, right = np.zeros(len(which)), np.zeros(len(which))
     for part, out in asked.outputs(inputs_of(hidden)):
         at = which[part]
-        each = log_softmax(out.logits[np.arange(len(at)), at[:, 1]])
+        each = log_softmax(out.logits[np.arange(len(at)), at[:, 1] - asked.run.objective.lag])
         wanted = tokens[at[:, 0], at[:, 1]]
         found[part] = each[np.arange(len(at)), wanted]
         right[part] = each.argmax(axis=1) == wanted

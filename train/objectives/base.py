@@ -72,6 +72,9 @@ class Objective(Spec, abc.ABC):
     unit: ClassVar[Literal["tokens", "rows"]] = "rows"
     """What the speed of training counts: tokens that the model reads (a pair's target, not its source), or rows."""
 
+    lag: ClassVar[int] = 0
+    """How many places before a hidden token the model tells it: 1 where it predicts what follows a place."""
+
     def extra_tokens(self, description: Description) -> int:
         """How many token ids of its own it uses, of data of this description: the first ones above the data's
         vocabulary, V, V + 1, ... (a mask that the data lacks, sentinels)."""
@@ -80,6 +83,10 @@ class Objective(Spec, abc.ABC):
     def mask_token(self, description: Description) -> int | None:
         """The id by which it hides a token, of data of this description; None: it hides none."""
         return None
+
+    def same_targets(self, other: Objective) -> bool:
+        """Whether the j-th target of a row is the same token for `other`, of the same batch and keys."""
+        return self == other
 
     def needs(self, description: Description) -> dict[str, tuple[int, str]]:
         """Field of the model -> the least that it must be, and what of the data needs so many. A field that a model

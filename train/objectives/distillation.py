@@ -4,8 +4,8 @@
 
 Teacher and student may be of different kinds, as in distillation across architectures (arXiv 2501.16273): each reads
 the batch as its own objective has it, a decoder-only teacher source and target in one row, an encoder-decoder student
-as two. The j-th target of a row is the same token for both, and there their distributions are compared. Vocabularies
-of unequal size are cut to the smaller one before the softmax.
+as two. The j-th target of a row is the same token for both (`Objective.same_targets`; others are refused), and there
+their distributions are compared. Vocabularies of unequal size are cut to the smaller one before the softmax.
 
 The prefixes y_<t after which they are compared are those of the data, or are written by the student or the teacher
 (`prefix_sources.py`), while the student's own loss stays that of the data (arXiv 2501.16273, released code):
@@ -99,6 +99,9 @@ class Distill(Objective):
                 kind = type(self.prefixes).__name__
                 allowed = f"must read pairs for {kind}: SequenceToSequence, Concatenated or PrefixConcatenated"
                 yield Problem(field, one, allowed)
+        if self.reads is not None and not self.objective.same_targets(self.reads):
+            told = f"must have the same targets as the student's {type(self.objective).__name__}"
+            yield Problem("reads", self.reads, f"{told}: the teacher tells of those, one by one")
 
     unit = "tokens"
 

@@ -103,6 +103,7 @@ class MaskedNextToken(MaskedLM):
     """
 
     demands: ClassVar[tuple[type, ...]] = (Causal, Bidirectional)
+    lag: ClassVar[int] = 1
 
     def eligible(self, batch, description):
         before = jnp.pad(batch["segments"][:, :-1], ((0, 0), (1, 0)))

@@ -39,6 +39,9 @@ class NextToken(Objective):
     demands: ClassVar[tuple[type, ...]] = (Causal,)
     unit: ClassVar[Literal["tokens", "rows"]] = "tokens"
 
+    def same_targets(self, other):
+        return type(self) is type(other) and self == dataclasses.replace(other, z_loss=self.z_loss)
+
     def build(self, description):
         known = token_bytes(description)
         return Task(prepare, lambda output, targets: self.loss(output, targets, known))

@@ -39,6 +39,9 @@ class SequenceToSequence(Objective):
     def problems(self) -> Iterator[Problem]:
         yield from between(self, 0, 0.999, "label_smoothing")
 
+    def same_targets(self, other):
+        return isinstance(other, SequenceToSequence)
+
     def build(self, description):
         known = token_bytes(description)
         return Task(prepare, lambda output, targets: self.loss(output, targets, known))

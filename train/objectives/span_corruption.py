@@ -72,6 +72,9 @@ class Denoising(Objective):
         """The modes in use; mode i has the id V + i."""
         return tuple(dict.fromkeys(one.mode for one in self.mixture if one.mode))
 
+    def same_targets(self, other):
+        return type(self) is type(other) and self == dataclasses.replace(other, pairs=self.pairs)
+
     def extra_tokens(self, description):
         return len(self.modes) + self.sizes(description)[2]
 

@@ -25,7 +25,7 @@ from experiments.suites.translation import Translation
 from tests.train import toys
 from train.data.reversal import Reversed
 from train.loop import train
-from train.objectives.masked_lm import MaskedLM
+from train.objectives.masked_lm import MaskedLM, MaskedNextToken
 from train.objectives.next_token import NextToken as Predicts
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.run import Logging
@@ -72,16 +72,24 @@ def test_what_each_family_is_shown(models):
         out = models["decoder"].model(Inputs(rows["tokens"][before], None, rows["segments"][before]))
         assert value == pytest.approx(log_softmax(out.logits[0, -1])[rows["tokens"][row, place]], abs=1e-4)
 
-    asked = Asked(models["encoder"], "validation", 4, batch=3)
-    for sees in ("left", "both"):
-        found, _ = log_probabilities(asked, rows, which, sees)
-        for value, (row, place) in zip(found, which, strict=True):
-            tokens = rows["tokens"][row : row + 1].copy()
-            tokens[0, place] = V  # the mask that the objective has added
-            seen = tokens[:, : place + 1] if sees == "left" else tokens
-            documents = rows["segments"][row : row + 1, : seen.shape[1]]
-            out = models["encoder"].model(Inputs(seen, None, documents))
-            assert value == pytest.approx(log_softmax(out.logits[0, place])[rows["tokens"][row, place]], abs=1e-4)
+
+@pytest.mark.parametrize(("objective", "before"), [(MaskedLM(), 0), (MaskedNextToken(), 1)])
+@pytest.mark.parametrize("sees", ["left", "both"])
+def test_an_encoder_is_read_where_it_was_trained_to_tell(models, objective, before, sees):
+    """At the mask, or at the place before it."""
+    which = np.array([[0, 1], [0, 5], [2, 3], [3, 4]])
+    program = models["encoder"].program
+    program = dataclasses.replace(program, run=dataclasses.replace(program.run, objective=objective))
+    asked = Asked(dataclasses.replace(models["encoder"], program=program), "validation", 4, batch=3)
+    rows = rows_of(asked)
+    found, _ = log_probabilities(asked, rows, which, sees)
+    for value, (row, place) in zip(found, which, strict=True):
+        tokens = rows["tokens"][row : row + 1].copy()
+        tokens[0, place] = V  # the mask that the objective has added
+        seen = tokens[:, : place + 1] if sees == "left" else tokens
+        documents = rows["segments"][row : row + 1, : seen.shape[1]]
+        out = models["encoder"].model(Inputs(seen, None, documents))
+        assert value == pytest.approx(log_softmax(out.logits[0, place - before])[rows["tokens"][row, place]], abs=1e-4)
 
 
 def test_the_same_places_for_all_and_only_what_follows_something():

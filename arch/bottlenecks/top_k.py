@@ -5,10 +5,10 @@
 
 `TopK` revives dead codes as its paper does: `auxiliary` * |e - e'|^2 with e = x - y and e' made of the dead codes' own
 largest amplitudes (section 2.4). A code is dead by its running count (`bottlenecks.usage`). `BatchTopK` keeps a running
-mean of the smallest amplitude that stayed; not training, all above it stay, so that a vector does not depend on
-others. That is the same on any number of devices, but not for any number of micro-batches: each is a batch of its
-own, with its own k n amplitudes, and the running mean takes the mean of their smallest ones, by how many vectors each
-has.
+mean of the smallest amplitude that stayed, from the first step's on; not training, all above it stay, so that a vector
+does not depend on others. That is the same on any number of devices, but not for any number of micro-batches: each is a
+batch of its own, with its own k n amplitudes, and the running mean takes the mean of their smallest ones, by how many
+vectors each has.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class BatchTopKLayer(SparseLayer):
 
     def advance(self, buffers, sums):
         new = sums["least"] / jnp.maximum(sums["number"], 1.0)
-        moved = usage.moved(buffers["threshold"], new, self.decay)
-        threshold = jnp.where(sums["number"] > 0, moved, buffers["threshold"])
+        old = buffers["threshold"]
+        moved = jnp.where(old > 0, usage.moved(old, new, self.decay), new)  # no mean with the 0 that it starts as
+        threshold = jnp.where(sums["number"] > 0, moved, old)
         return {**super().advance(buffers, sums), "threshold": threshold}

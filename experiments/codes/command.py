@@ -111,7 +111,7 @@ def samples(reader: Reader, site: Site, places: Places) -> dict[int, str]:
     """What the model writes while a code is active at every token, of the codes that fire most: number -> text."""
     opened = reader.opened
     model = opened.program.run.model
-    if not isinstance(model, Causal) or isinstance(model, Seq2Seq) or site.stages:
+    if not isinstance(model, Causal) or isinstance(model, Seq2Seq) or site.stages > 1:
         return {}
     numbers = [int(n) for n in np.argsort(-places.counts, kind="stable")[:SAMPLES] if places.counts[n]]
     if not numbers:

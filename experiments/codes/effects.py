@@ -53,7 +53,7 @@ def effects(reader: Reader, site: Site, most: int = 5) -> Effects:
     vectors = _vectors(reader, site)
     near = np.stack([_near(one, most) for one in vectors])
     model = reader.opened.program.run.model
-    told = isinstance(model, Causal) and not isinstance(model, Seq2Seq) and not site.stages
+    told = isinstance(model, Causal) and not isinstance(model, Seq2Seq) and site.stages == 1
     written = _written(reader, site, vectors) if told else None
     if written is None:
         return Effects(vectors, near)
@@ -76,12 +76,14 @@ def _inputs(rows: int, length: int) -> Inputs:
 
 def _vectors(reader: Reader, site: Site) -> np.ndarray:
     """[S, C, w]."""
-    if site.stages:
+    if site.stages > 1:
         return _staged(reader, site)
     length = _length(reader)
     rows = -(-site.size // length)
     ids = np.minimum(np.arange(rows * length), site.size - 1).reshape(rows, length).astype(np.int32)
     found = _call(reader, rows, length, site, ids, site.name)  # [L, B, T, ...]
+    if site.sparse:  # without the bias, which is there whatever code is
+        found = found - _call(reader, rows, length, site, ids, site.name, amplitude=0)
     cut = found.reshape(site.layers, rows * length, site.groups, -1)[:, : site.size]
     return np.swapaxes(cut, 1, 2).reshape(site.layers * site.groups, site.size, -1)
 
@@ -92,7 +94,7 @@ def _staged(reader: Reader, site: Site) -> np.ndarray:
     rows = -(-site.size // length)
     ids = np.minimum(np.arange(rows * length), site.size - 1).reshape(rows, length).astype(np.int32)
     out = []
-    for stage in range(site.slots):
+    for stage in range(site.stages):
         found = _call(reader, rows, length, site, ids, site.name, stage)
         cut = found.reshape(site.layers, rows * length, site.groups, -1)[:, : site.size]
         out.append(np.swapaxes(cut - cut.mean(axis=1, keepdims=True), 1, 2))
@@ -100,7 +102,14 @@ def _staged(reader: Reader, site: Site) -> np.ndarray:
 
 
 def _call(
-    reader: Reader, rows: int, length: int, site: Site, ids: np.ndarray, save: str, stage: int | None = None
+    reader: Reader,
+    rows: int,
+    length: int,
+    site: Site,
+    ids: np.ndarray,
+    save: str,
+    stage: int | None = None,
+    amplitude: int = 1,
 ) -> np.ndarray:
     """What is at tap site `save` when each token [B, T] has the code `ids` in every group and slot, or in one stage."""
 
@@ -109,10 +118,10 @@ def _call(
         if stage is None:
             return each
         slot = jnp.broadcast_to(jnp.arange(codes.shape[-1]).reshape((1,) * (codes.ndim - 1) + (-1,)), codes.shape)
-        return jnp.where(slot == stage, each, jnp.zeros_like(each))
+        return jnp.where(slot // (site.slots // site.stages) == stage, each, jnp.zeros_like(each))
 
     def full(amplitudes: jax.Array, layer: Any) -> jax.Array:
-        return jnp.zeros_like(amplitudes).at[..., 0].set(1)
+        return jnp.zeros_like(amplitudes).at[..., 0].set(amplitude)
 
     edit: dict[str, Any] = {f"{site.name}.codes": chosen, f"{site.name}.amplitudes": full}
     found = _taps(reader, rows, length, save, edit)

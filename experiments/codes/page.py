@@ -72,10 +72,10 @@ def set_names(site: Site) -> list[str]:
     names = []
     for layer in range(site.layers):
         for group in range(site.groups):
-            for stage in range(site.slots if site.stages else 1):
+            for stage in range(site.stages):
                 pieces = [site.name, f"layer {layer}"]
                 pieces += [f"{inner} {group}"] if site.groups > 1 else []
-                pieces += [f"stage {stage}"] if site.stages else []
+                pieces += [f"stage {stage}"] if site.stages > 1 else []
                 names.append(", ".join(pieces))
     return names
 

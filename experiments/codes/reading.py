@@ -42,7 +42,8 @@ class Site:
       grouped: whether codes have an axis of groups: [..., G, k].
       size: C, codes of a set.
       slots: k, codes that a vector becomes.
-      stages: whether each of the k has a set of its own, as the stages of a residual quantiser do.
+      stages: how many sets the k are chosen from in turn, as the stages of a residual quantiser are; 1: there is one.
+      sparse: whether codes have amplitudes.
     """
 
     name: str
@@ -51,18 +52,18 @@ class Site:
     grouped: bool
     size: int
     slots: int
-    stages: bool
+    stages: int = 1
+    sparse: bool = False
 
     @property
     def sets(self) -> int:
         """Sets of codes in one layer."""
-        return self.groups * (self.slots if self.stages else 1)
+        return self.groups * self.stages
 
     def flat(self, codes: np.ndarray) -> np.ndarray:
         """[L, ..., (G,) k] as [..., L G k], each code by its number among all L * sets * C of the site."""
         codes = codes if self.grouped else codes[..., None, :]
-        sets = np.arange(self.groups)[:, None] * (self.slots if self.stages else 1)
-        sets = sets + (np.arange(self.slots) if self.stages else np.zeros(self.slots, int))
+        sets = np.arange(self.groups)[:, None] * self.stages + np.arange(self.slots) // (self.slots // self.stages)
         first = np.arange(self.layers).reshape(-1, *(1,) * (codes.ndim - 1)) * self.sets + sets
         return np.moveaxis(first * self.size + codes, 0, -3).reshape(*codes.shape[1:-2], -1)
 
@@ -181,8 +182,8 @@ def sites_of(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:
         sets = counts_shape(quantizer_of(model, site))
         grouped = len(shape.shape) > 4
         groups, slots = shape.shape[-2] if grouped else 1, shape.shape[-1]
-        own = int(np.prod(sets[:-1], dtype=int))
-        yield Site(site, shape.shape[0], groups, grouped, sets[-1], slots, stages=slots > 1 and own == groups * slots)
+        stages = int(np.prod(sets[:-1], dtype=int)) // groups
+        yield Site(site, shape.shape[0], groups, grouped, sets[-1], slots, stages, f"{site}.amplitudes" in saved)
 
 
 def _depth(site: str, saved: Mapping[str, Any]) -> int | None:
@@ -226,4 +227,5 @@ def counts_shape(part: nnx.Module) -> tuple[int, ...]:
     if len(shapes) != 1:
         raise UserError(f"codes: {type(part).__name__} counts no codes, so that nobody can tell how many it has")
     (shape,) = shapes
-    return shape if len(rows) == 1 else (*shape[:-1], len(rows), shape[-1])
+    staged = any(re.search(r"(^|\.)stages\.", name) for name in metadata(part, Buffer))
+    return (*shape[:-1], len(rows), shape[-1]) if staged else shape

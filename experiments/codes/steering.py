@@ -38,7 +38,7 @@ def activate(sites: Sequence[Site], text: str) -> Activate:
     site = next((site for site in sites if site.name == name), None)
     if site is None:
         raise UserError(f"activate {text}: no codebook at {name}; there are some at {', '.join(s.name for s in sites)}")
-    if site.stages:
+    if site.stages > 1:
         raise UserError(f"activate {text}: the codes of {name} are chosen in stages, of which none stands alone")
     if len(rest) not in (2, 3) or not all(piece.isdecimal() for piece in rest):
         raise UserError(f"activate {text}: expected SITE:LAYER:CODE or SITE:LAYER:GROUP:CODE, numbers from 0")

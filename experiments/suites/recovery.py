@@ -103,8 +103,8 @@ class _Scored:
         values = {name: shapes[stands_at(name)] for name in self.sites}
         self.means = {name: jnp.zeros((x.shape[0], *x.shape[3:])) for name, x in values.items()}
         self.off = self._sums({}, "")
-        there = self.off["there"]
-        self.means = {name: jnp.asarray(sum_ / there, jnp.float32) for name, sum_ in self.off["values"].items()}
+        vectors = self.off["vectors"]
+        self.means = {name: jnp.asarray(sum_ / vectors[name], jnp.float32) for name, sum_ in self.off["values"].items()}
 
     def told(self, on: Mapping[str, bool], name: str) -> dict[str, float]:
         """The scores with the bottlenecks of some sites on, against those sites ablated."""
@@ -156,7 +156,7 @@ class _Scored:
         k = getattr(getattr(part, "each", part), "k", None)
         if name not in sums["sparse"] or k is None:
             return bits
-        return bits * counts.sum() / (sums["there"] * site.layers * site.sets * k)
+        return bits * counts.sum() / (sums["vectors"][name] * site.layers * site.sets * k)
 
 
 def _loss(sums: Mapping[str, Any]) -> float:
@@ -164,8 +164,13 @@ def _loss(sums: Mapping[str, Any]) -> float:
 
 
 def _batches(rows: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of `size` rows, the last filled up with rows that count nowhere; each row knows its number."""
+    """Batches of about `size` rows, the last filled up with rows that count nowhere; each row knows its number. No batch
+    has one row alone, unless there is no other, for rows are exchanged."""
     count = len(next(iter(rows.values())))
+    parts = -(-count // size)
+    if parts > 1 and count % -(-count // parts) == 1:
+        parts -= 1
+    size = -(-count // parts)
     for start in range(0, count, size):
         which = np.arange(start, min(start + size, count))
         part = {name: array[which] for name, array in rows.items()}
@@ -198,22 +203,25 @@ def _pass(
 
     Args:
       gates: site -> bool [L], where its bottleneck is on.
-      changed: site -> bool [L], where what stands there is replaced, by zeros, `means` or that of the next row as `way`
+      changed: site -> bool [L], where what stands there is replaced, by zeros, `means` or that of the row before as `way`
         says, 0 to 2.
 
     Returns:
-      loss, weight: of the objective. kl: KL(off || this) over the tokens that are there. there: how many.
-      values: site -> [L, ...], the sum of what stands at the site. mask: bool [B, T], the tokens that are there.
+      loss, weight: of the objective. kl: KL(off || this) over the answers that are there. there: how many.
+      values: site -> [L, ...], the sum of what stands at the site. vectors: site -> how many that are, of one layer.
+      mask: bool [B, T], the tokens that are there.
       codes: what the bottlenecks chose.
     """
     model = merge(graphdef, params, buffers)
     inputs, targets = _prepared(task, batch)
+    filled = batch[FILLED]
+    before = (jnp.arange(len(filled)) - 1) % jnp.maximum(jnp.sum(filled), 1)  # the row before, of those that count
 
     def ablated(name: str) -> Any:
         def edit(x: jax.Array, layer: Any) -> jax.Array:
             layer = 0 if is_between(name) else layer
             mean = means[name][layer].reshape(1, 1, *x.shape[2:])
-            ways = (jnp.zeros_like(x), jnp.broadcast_to(mean, x.shape).astype(x.dtype), jnp.roll(x, 1, axis=0))
+            ways = (jnp.zeros_like(x), jnp.broadcast_to(mean, x.shape).astype(x.dtype), x[before])
             return jnp.where(changed[name][layer], jax.lax.select_n(way, *ways), x)
 
         return edit
@@ -228,7 +236,6 @@ def _pass(
     loss = task.loss(out, targets)
     log_p, log_q = (jax.nn.log_softmax(one.logits.astype(jnp.float32), axis=-1) for one in (off, out))
     divergence = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
-    filled = batch[FILLED]
     there = filled[:, None] if inputs.tokens is None else jnp.broadcast_to(filled[:, None], inputs.tokens.shape)
     if inputs.segments is not None:
         there = there & (inputs.segments > 0)
@@ -241,6 +248,7 @@ def _pass(
         "kl": jnp.sum(divergence * counted),
         "there": jnp.sum(counted),
         "values": {name: _sum(value, there) for name, value in values.items()},
+        "vectors": {name: _sum(jnp.ones(value.shape[:3]), there)[0] for name, value in values.items()},
         "mask": there,
         "codes": {name.removesuffix(".codes"): value for name, value in taps.items()},
     }

@@ -28,8 +28,8 @@ from train.trained import TrainedRun
 
 def test_the_sites_of_a_model(reader):
     assert reader.sites == (
-        Site("attn.z", layers=2, groups=2, grouped=True, size=6, slots=2, stages=False),
-        Site("mlp_out", layers=2, groups=1, grouped=False, size=9, slots=2, stages=False),
+        Site("attn.z", layers=2, groups=2, grouped=True, size=6, slots=2),
+        Site("mlp_out", layers=2, groups=1, grouped=False, size=9, slots=2),
     )
 
 

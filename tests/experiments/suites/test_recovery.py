@@ -1,6 +1,7 @@
 """Recovery: bottlenecks that let everything or nothing through score exactly 1 and 0; the rest against a hand count."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +14,23 @@ from arch.bottlenecks.base import Bottleneck, Quantized, Quantizer
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.several import PerHead
 from arch.bottlenecks.top_k import TopK
+from arch.context import Gates
+from arch.layers.attention.masks import Bidirectional
 from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.base import Inputs
+from arch.models.classifier import Classifier
 from arch.models.decoder import Decoder
 from arch.spec import UserError
 from arch.stacks import Cycle
 from arch.stacks.sequential import Sequential
 from arch.taps import Tap
-from experiments.suites.base import score
-from experiments.suites.recovery import Recovery
+from experiments.suites.base import Asked, score
+from experiments.suites.recovery import FILLED, Recovery, _batches, _Scored
 from train.data.description import Description
 from train.data.reversal import Reversed
+from train.forward import ROW
+from train.objectives.classification import Classification
 from train.objectives.next_token import NextToken
 from train.optim import AdamW, Constant
 from train.run import Logging, Run
@@ -151,6 +157,41 @@ def test_between_layers_by_hand():
     codes = np.asarray(saved["between_1.codes"])[read]
     np.testing.assert_allclose(told["bits_used"], min(np.log2(10), 2 * entropy(codes)), rtol=1e-5)
     np.testing.assert_allclose(told["bits_ceiling"], np.log2(10), rtol=1e-6)
+
+
+def test_a_classifier_is_ablated_by_the_mean_of_its_vectors():
+    """Answers are of rows, vectors of tokens: means and the bits of codes are over vectors."""
+    block = PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=MLP(hidden=16))
+    model = Classifier(VOCAB, 8, 2, dataclasses.replace(block, at=(("mlp_out", TopK(codes=12, k=3)),)))
+    rng = np.random.default_rng(0)
+    segments = np.ones((ROWS, LENGTH), np.int32)
+    segments[3, 4:] = 0
+    arrays = {"tokens": rng.integers(0, VOCAB, (ROWS, LENGTH)).astype(np.int32), "segments": segments,
+              "label": rng.integers(0, 2, ROWS).astype(np.int32), "weight": np.ones(ROWS, np.float32)}  # fmt: skip
+    description = Description({name: (x.shape[1:], x.dtype) for name, x in arrays.items()}, vocab=VOCAB, classes=2)
+    run = Run(model=model, data=Reversed(), objective=Classification(), batch=2, steps=1)
+    program = prepare(run, description)
+    one = TrainedRun(program, program.start(), types.SimpleNamespace(description=description, rows={}), 0)
+    one.dataset.rows["validation"] = Rows(arrays)
+    scored = _Scored(Asked(one, "validation", ROWS), 3)
+    inputs = Inputs(arrays["tokens"], None, segments)
+    saved = one.model(inputs, gates=Gates({"mlp_out": jnp.zeros(2, bool)}), tap=Tap(save="mlp_out", strict=False)).taps
+    wanted = np.asarray(saved["mlp_out"], np.float64)[:, segments > 0].mean(axis=1)
+    np.testing.assert_allclose(scored.means["mlp_out"], wanted, atol=1e-5)
+    told = scored.told({"mlp_out": True}, "")
+    assert 0 < told["bits_used"] <= told["bits_ceiling"]
+
+
+def test_no_row_is_alone_in_its_batch():
+    """It would be exchanged with itself, or with a row that fills up."""
+    for count, size in ((7, 3), (3, 2), (5, 4), (6, 3), (33, 32), (1, 2)):
+        parts = list(_batches({"tokens": np.arange(count)}, size))
+        filled = [int(part[FILLED].sum()) for part in parts]
+        assert sum(filled) == count
+        assert min(filled) > 1 or count == 1
+        found = np.concatenate([part["tokens"][part[FILLED]] for part in parts])
+        np.testing.assert_array_equal(found, np.arange(count))
+        np.testing.assert_array_equal(np.concatenate([part[ROW][part[FILLED]] for part in parts]), np.arange(count))
 
 
 def test_a_model_without_bottlenecks_loses_nothing():

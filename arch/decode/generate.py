@@ -70,7 +70,7 @@ def generate(
     if new < 1 or not prompts or any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("generate needs at least one token in each prompt, and new >= 1")
     longest = max(len(prompt) for prompt in prompts)
-    if model.limit is not None and longest + new > model.limit:
+    if model.limit is not None and longest + new - 1 > model.limit:  # the last token is not read again
         raise ValueError(f"{longest} + {new} tokens do not fit the {model.limit} positions of this model")
     width = prompt_width(longest)
     tokens = np.zeros((len(prompts), width), np.int32)

@@ -11,12 +11,14 @@ white space at the end of a context counted to the continuation, as the harness 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from arch.decode.generate import generate
 from arch.decode.sampling import Greedy, Sample
@@ -78,20 +80,39 @@ class Harness(_base()):  # type: ignore[misc]
 
     def generate_until(self, requests: Sequence[Any], **_: Any) -> list[str]:
         """Of requests (context, options): what the model writes, up to the first of `until`, the end of its document,
-        or `max_gen_toks` tokens. Raises UserError for options that are not known."""
-        written = [""] * len(requests)
+        or `max_gen_toks` tokens. Equal requests are drawn each by itself. Raises UserError for options that are not
+        known."""
+        written, prompts, cut = [""] * len(requests), [], 0
         groups: dict[tuple[int, Strategy], list[int]] = {}
         for index, request in enumerate(requests):
-            groups.setdefault(self.manner(request.args[1]), []).append(index)
+            asked, strategy = self.manner(request.args[1])
+            prompt, new = self.fitted(self.encoded(request.args[0]), asked)
+            prompts.append(prompt)
+            cut += new < asked
+            groups.setdefault((new, strategy), []).append(index)
+        if cut:
+            logging.warning(
+                "generate_until: %d of %d requests want more tokens than the %d that the model reads leave beside their "
+                "contexts; half of those are written at most", cut, len(requests), self.length
+            )  # fmt: skip
+        drawn = itertools.count()
         for (new, strategy), all_of_it in groups.items():
             for start in range(0, len(all_of_it), self.batch):
                 which = all_of_it[start : start + self.batch]
-                prompts = [self.encoded(requests[index].args[0])[new - self.length :] for index in which]
-                out = generate(self.model, prompts, new, strategy=strategy, stop=self.tokenizer.eos)
+                told = {"strategy": strategy, "key": jax.random.fold_in(jax.random.key(0), next(drawn))}
+                out = generate(self.model, [prompts[one] for one in which], new, stop=self.tokenizer.eos, **told)
                 for index, row, length in zip(which, out.tokens, out.lengths, strict=True):
                     text = self.tokenizer.decode(row[:length].tolist())
                     written[index] = _up_to(text, requests[index].args[1].get("until", ()))
         return written
+
+    def fitted(self, prompt: list[int], new: int) -> tuple[list[int], int]:
+        """A prompt and how many tokens are written behind it. Where both do not fit what the model reads, the written
+        ones get half of it at most, and the prompt loses its beginning. The last one that is written is not read."""
+        room = self.length + 1
+        if len(prompt) + new > room:
+            new = min(new, room // 2)
+        return prompt[-(room - new) :], new
 
     def encoded(self, text: str) -> list[int]:
         """bos and `text`."""
@@ -140,7 +161,7 @@ class Harness(_base()):  # type: ignore[misc]
         strange = [name for name in options if name not in KNOWN]
         if strange:
             raise UserError(f"generate_until: {strange[0]} is not known; there are {', '.join(KNOWN)}")
-        new = min(options.get("max_gen_toks", NEW), self.length - 1)
+        new = options.get("max_gen_toks", NEW)
         temperature = options.get("temperature") or 0.0
         if not options.get("do_sample", temperature > 0) or temperature == 0:
             return new, Greedy()

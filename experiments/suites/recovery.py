@@ -164,8 +164,8 @@ def _loss(sums: Mapping[str, Any]) -> float:
 
 
 def _batches(rows: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of about `size` rows, the last filled up with rows that count nowhere; each row knows its number. No batch
-    has one row alone, unless there is no other, for rows are exchanged."""
+    """Batches of about `size` rows, the last filled up with rows that count nowhere; each row knows its number. No
+    batch has one row alone, unless there is no other, for rows are exchanged."""
     count = len(next(iter(rows.values())))
     parts = -(-count // size)
     if parts > 1 and count % -(-count // parts) == 1:
@@ -203,8 +203,8 @@ def _pass(
 
     Args:
       gates: site -> bool [L], where its bottleneck is on.
-      changed: site -> bool [L], where what stands there is replaced, by zeros, `means` or that of the row before as `way`
-        says, 0 to 2.
+      changed: site -> bool [L], where what stands there is replaced, by zeros, `means` or that of the row before, as
+        `way` says, 0 to 2.
 
     Returns:
       loss, weight: of the objective. kl: KL(off || this) over the answers that are there. there: how many.

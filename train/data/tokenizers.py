@@ -186,7 +186,8 @@ class ByteTokenizer:
         return [np.frombuffer(text.replace("\0", "").encode(), np.uint8) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return bytes(i for i in map(int, ids) if i not in self._special).decode(errors="replace")
+        """Ids above the bytes, which a model of a larger vocabulary may write, stand for nothing."""
+        return bytes(i for i in map(int, ids) if i < 256 and i not in self._special).decode(errors="replace")
 
 
 class BPETokenizer:

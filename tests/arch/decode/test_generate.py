@@ -112,9 +112,19 @@ def test_a_prompt_longer_than_a_bucket():
         ([], 3, "at least one token in each prompt"),
         ([[1], []], 3, "at least one token in each prompt"),
         ([[1]], 0, "new >= 1"),
-        ([[1], [1] * 12], 5, r"12 \+ 5 tokens do not fit the 16 positions"),
+        ([[1], [1] * 12], 6, r"12 \+ 6 tokens do not fit the 16 positions"),
     ],
 )
 def test_what_cannot_be_continued_is_refused(prompts, new, line):
     with pytest.raises(ValueError, match=line):
         generate(model_of(tiny.decoder("learned")), prompts, new, strategy=Greedy())
+
+
+def test_all_positions_are_written_to():
+    """One token and 16 behind it, of which the last is not read again."""
+    spec = tiny.decoder("learned")
+    decoded = generate(model_of(spec), [[1]], 16)
+    forward, params = tiny.forward(spec)
+    tokens = np.concatenate([[1], decoded.tokens[0]])[None]
+    logits = tiny.jit(lambda p: forward(p, tokens[:, :-1]).logits[0])(params)
+    np.testing.assert_array_equal(np.argmax(logits, axis=-1), decoded.tokens[0])

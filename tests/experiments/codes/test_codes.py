@@ -11,17 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arch.blocks import PreNorm
+from arch.bottlenecks.top_k import TopK
 from arch.decode.sampling import Greedy
 from arch.decode.steered import Activate, Steered
+from arch.layers.attention.softmax import Attention
+from arch.layers.feed_forward import MLP
 from arch.models.base import Inputs
+from arch.models.decoder import Decoder
 from arch.spec import UserError
 from arch.taps import Tap
 from experiments.codes.contexts import gather
-from experiments.codes.effects import effects
+from experiments.codes.effects import _vectors, effects
 from experiments.codes.reading import Read, Reader, Site
 from experiments.codes.steering import activate, activation, number, steered
 from experiments.config.load import load
 from tests import browser
+from tests.train import toys
 from train.setup import prepare
 from train.trained import TrainedRun
 
@@ -208,3 +214,18 @@ def test_what_codes_refuses(launch, home, reader, tmp_path):
     status, _, err = launch("codes", str(home / "run"), "--read=10", f"--out={blocked}")
     assert status == 2
     assert err.startswith(f"codes: {blocked}/codes.html cannot be written")
+
+
+def test_vectors_of_sparse_codes_are_their_directions():
+    """Without the bias, which is there whatever code is active."""
+    block = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=8), at=(("mlp_out", TopK(codes=12, k=3)),))
+    run = toys.run(model=Decoder(toys.VOCAB, 8, 2, block))
+    dataset = run.data.build()
+    program = prepare(run, dataset.description)
+    state = program.start()
+    part = state["params"]["stack"]["blocks"]["at"]["mlp_out"]
+    part["bias"] = part["bias"] + 3 * np.random.default_rng(0).standard_normal(part["bias"].shape).astype(np.float32)
+    reader = Reader(TrainedRun(program, state, dataset, 0))
+    (site,) = reader.sites
+    assert site.sparse
+    np.testing.assert_allclose(_vectors(reader, site), part["decoder"], atol=1e-5)

@@ -113,7 +113,7 @@ def test_writing_until(llama):
     ours, theirs = llama
     contexts, written = ["abcdefghijkl", "ab"], []
     for context in contexts:
-        tokens = [0, *Letters().encode(context)][-(LENGTH - 4) :]
+        tokens = [0, *Letters().encode(context)][-(LENGTH + 1 - 4) :]
         for _ in range(4):
             tokens.append(int(told(theirs, tokens)[-1].argmax()))
         assert 1 not in tokens
@@ -126,22 +126,46 @@ def test_writing_until(llama):
 
 def test_manners(llama):
     ours, _ = llama
-    assert ours.manner({}) == (LENGTH - 1, Greedy())
+    assert ours.manner({}) == (256, Greedy())
     assert ours.manner({"max_gen_toks": 3, "do_sample": False, "temperature": 0.7}) == (3, Greedy())
-    assert ours.manner({"temperature": 0.7, "top_p": 0.9}) == (LENGTH - 1, Sample(0.7, None, 0.9))
+    assert ours.manner({"temperature": 0.7, "top_p": 0.9}) == (256, Sample(0.7, None, 0.9))
     with pytest.raises(UserError, match="beams is not known"):
         ours.manner({"beams": 2})
+
+
+def test_a_context_keeps_half_of_what_is_read(llama, caplog):
+    """A request that does not say how much to write, on a model that reads less than is written by default."""
+    ours, theirs = llama
+    tokens = [0, 2, 3, 4]
+    for _ in range(4):
+        tokens.append(int(told(theirs, tokens)[-1].argmax()))
+    with caplog.at_level("WARNING"):
+        (written,) = ours.generate_until([Request(("abc", {}))])
+    assert written == Letters().decode(tokens[4 : tokens.index(1) if 1 in tokens else None])
+    assert "1 of 1 requests want more tokens than the 7" in caplog.text
+    assert ours.fitted([0, 2, 3], 5) == ([0, 2, 3], 5), "eight fit: the last is not read"
+    assert ours.fitted([0, 2, 3, 4], 5) == ([0, 2, 3, 4], 4)
+    assert ours.fitted([0, 2, 3, 4, 5, 6, 7], 2) == ([2, 3, 4, 5, 6, 7], 2)
+
+
+def test_equal_requests_are_drawn_each_by_itself(llama):
+    """As those of a task with `repeats` are, more of them than a batch has rows."""
+    ours, _ = llama
+    options = {"do_sample": True, "temperature": 3.0, "max_gen_toks": 4}
+    written = ours.generate_until([Request(("a", options)) for _ in range(12)])
+    assert len(set(written)) > 8
+    assert ours.generate_until([Request(("a", options)) for _ in range(12)]) == written
 
 
 def test_a_context_of_more_tokens_than_positions():
     """Learned positions: the last tokens that fit, read from position 0 on."""
     block = PreNorm(mixer=Attention(heads=2, position=NoPosition()))
-    model = opened(Decoder(toys.VOCAB, 16, 1, block, position=Learned(9)))
+    model = opened(Decoder(toys.VOCAB, 16, 1, block, position=Learned(16)))
     ours = Harness(model)
-    assert ours.length == 9
-    tokens = [0, *Letters().encode("abcdefghijklmno")]
-    ((value, _),) = ours.loglikelihood([Request(("abcdefghijkl", "mno"))])
-    logits = np.asarray(read(model.model, tokens[-10:-1]).logits[0, -3:], np.float64)
+    assert ours.length == 16
+    tokens = [0, *Letters().encode("abcdefghijklmnopqrsuvwx")]
+    ((value, _),) = ours.loglikelihood([Request(("abcdefghijklmnopqrsu", "vwx"))])
+    logits = np.asarray(read(model.model, tokens[-17:-1]).logits[0, -3:], np.float64)
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     assert value == pytest.approx(log_p[np.arange(3), tokens[-3:]].sum(), abs=1e-4)
 

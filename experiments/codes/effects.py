@@ -50,7 +50,7 @@ class Effects:
 
 def effects(reader: Reader, site: Site, most: int = 5) -> Effects:
     """The effects of all codes of `site`."""
-    vectors = _vectors(reader, site)
+    vectors = vectors_of(reader, site)
     near = np.stack([_near(one, most) for one in vectors])
     model = reader.opened.program.run.model
     told = isinstance(model, Causal) and not isinstance(model, Seq2Seq) and site.stages == 1
@@ -74,8 +74,8 @@ def _inputs(rows: int, length: int) -> Inputs:
     return Inputs(tokens=jnp.zeros((rows, length), jnp.int32))
 
 
-def _vectors(reader: Reader, site: Site) -> np.ndarray:
-    """[S, C, w]."""
+def vectors_of(reader: Reader, site: Site) -> np.ndarray:
+    """The vectors of the codes of a site, float32 [S, C, w]."""
     if site.stages > 1:
         return _staged(reader, site)
     length = _length(reader)

@@ -15,6 +15,8 @@ from flax import nnx
 from arch.blocks.at import parameter
 from arch.bottlenecks.base import Quantizer
 from arch.bottlenecks.rate import quantizers
+from arch.bottlenecks.residual import ResidualLayer
+from arch.bottlenecks.sparse import SparseLayer
 from arch.params import Buffer, merge, metadata, split
 from arch.spec import UserError
 from arch.taps import Tap
@@ -206,6 +208,17 @@ def quantizer_of(model: nnx.Module, site: str) -> Quantizer:
     if len(sizes) != 1:
         raise UserError(f"codes: the codebooks at {site} are of several sizes: {sorted(sizes)}")
     return mine[0]
+
+
+def not_alone(model: nnx.Module, site: str) -> str:
+    """Why no code of `site` can be activated by itself, in a line; "" if each can, or there are none."""
+    for part in (part for path, part, _ in quantizers(model) if _is(path, site)):
+        inner = getattr(part, "each", part)
+        if isinstance(inner, SparseLayer):
+            return f"the codes of {site} have amplitudes, and mean nothing without them"
+        if isinstance(inner, ResidualLayer):
+            return f"the codes of {site} are chosen in stages, of which none stands alone"
+    return ""
 
 
 def _is(path: tuple[str, ...], site: str) -> bool:

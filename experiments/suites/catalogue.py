@@ -31,12 +31,16 @@ FINE_TUNED_PAIRS: tuple[Score, ...] = (SamePair(),)
 RETRIEVAL: tuple[Score, ...] = (Retrieval(), PairRetrieval())
 """Texts found by their vectors, the second with hard negatives: for models of English text."""
 
+EMBEDDING: tuple[Score, ...] = (PairRetrieval(),)
+"""The same of an embedder, which has one vector a text and no states of tokens."""
+
 SUITES: Mapping[str, tuple[Score, ...]] = {
     "language": LANGUAGE,
     "translation": TRANSLATION,
     "fine_tuned": FINE_TUNED,
     "fine_tuned_pairs": FINE_TUNED_PAIRS,
     "retrieval": RETRIEVAL,
+    "embedding": EMBEDDING,
     "recovery": (Recovery(),),
 }
 

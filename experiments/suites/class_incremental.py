@@ -22,6 +22,7 @@ from arch.models.base import Classification
 from arch.spec import Problem, UserError, at_least
 from experiments.suites.base import Asked, Score
 from experiments.suites.exhibits import Exhibit, Matrix, rounded
+from train.data.order import ClassIncremental as InPhases
 from train.run import Run
 
 SET = "phase{}"
@@ -45,8 +46,19 @@ class ClassIncremental(Score):
         yield from at_least(self, 2, "phases")
 
     def refusal(self, run: Run) -> str:
+        if not self._has_sets(run):
+            return super().refusal(run)
         ends = phase_ends(run.steps, self.phases)
-        if self._has_sets(run) and any(end % (run.logging.evaluate or run.steps) for end in ends[:-1]):
+        if SET.format(self.phases + 1) in run.data.describe().splits:
+            return f"ClassIncremental(phases={self.phases}) is of all phases, and the data have sets of more"
+        order = getattr(run.data, "order", None)
+        if isinstance(order, InPhases) and order.read < run.steps * run.batch != self.phases * order.read:
+            steps = self.phases * order.read / run.batch
+            told = (
+                f"{self.phases} of read={order.read} rows are {steps:g} steps of {run.batch}, the run has {run.steps}"
+            )
+            return f"ClassIncremental needs the phases that the data are read in: {told}"
+        if any(end % (run.logging.evaluate or run.steps) for end in ends[:-1]):
             return f"ClassIncremental needs an evaluation at the end of each phase: evaluate every {ends[0]} steps"
         return super().refusal(run)
 

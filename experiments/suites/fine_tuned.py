@@ -52,9 +52,9 @@ class FineTuned(Score):
     """A measure of a model after some training.
 
     Attributes:
-      trained_on: rows of the training split, the first ones.
+      trained_on: rows of the training split, evenly spaced in it.
       steps, batch: updates, and rows of each.
-      learning_rates: tried, as one program; the best by the loss on the first `rows` of validation is measured.
+      learning_rates: tried, as one program; the best by the loss on `rows` of validation, evenly spaced, is measured.
       seed: of the head, the order of the rows and dropout.
     """
 

@@ -92,8 +92,8 @@ class Harness(_base()):  # type: ignore[misc]
             groups.setdefault((new, strategy), []).append(index)
         if cut:
             logging.warning(
-                "generate_until: %d of %d requests want more tokens than the %d that the model reads leave beside their "
-                "contexts; half of those are written at most", cut, len(requests), self.length
+                "generate_until: %d of %d requests want more tokens than the %d that the model reads leave beside "
+                "their contexts; half of those are written at most", cut, len(requests), self.length
             )  # fmt: skip
         drawn = itertools.count()
         for (new, strategy), all_of_it in groups.items():

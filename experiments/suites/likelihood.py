@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from arch.models.base import Bidirectional, Causal, Inputs
-from arch.spec import Problem, at_least, one_of
+from arch.models.base import Bidirectional, Causal, Inputs, Seq2Seq
+from arch.spec import Problem, UserError, at_least, one_of
 from experiments.suites.base import Asked, Score
+from train.run import Run
 
 Sees = Literal["left", "both"]
 
@@ -83,6 +84,9 @@ class TokenScore(Score):
         yield from super().problems()
         yield from at_least(self, 1, "each")
 
+    def refusal(self, run: Run) -> str:
+        return super().refusal(run) or of_texts(self, run)
+
     def measure(self, asked):
         rows = _cut(asked.rows)
         log_p, right = log_probabilities(asked, rows, places(rows, self.each, seed=0), self.sees)
@@ -119,10 +123,17 @@ class Choice(Score):
         yield from at_least(self, 2, "of")
         yield from one_of(self, "encoder_sees", get_args(Sees))
 
+    def refusal(self, run: Run) -> str:
+        return super().refusal(run) or of_texts(self, run)
+
     def measure(self, asked):
         rows = _cut(asked.rows)
         rows = {name: array[(rows["segments"] > 0).all(axis=1)] for name, array in rows.items()}
         count, half = len(rows["tokens"]), rows["tokens"].shape[1] // 2
+        if count < self.of:
+            asked_of = f"{count} of the first {len(asked.rows['tokens'])} of {asked.split}"
+            told = f"Choice takes its {self.of} candidates from rows that are full of text, which {asked_of} are"
+            raise UserError(f"{told}: make rows shorter, or pack them")
         totals = np.zeros((self.of, count))
         for other in range(self.of):
             tokens = rows["tokens"].copy()
@@ -133,6 +144,14 @@ class Choice(Score):
             log_p, _ = log_probabilities(asked, made, which.reshape(-1, 2), self.encoder_sees)
             totals[other] = log_p.reshape(count, -1).sum(axis=1)
         return {"choice_accuracy": float((totals.argmax(axis=0) == 0).mean())}
+
+
+def of_texts(score: Score, run: Run) -> str:
+    """Why tokens of the data of `run` cannot be scored by its model, in a line; "" if they can."""
+    if "source" in run.data.describe().arrays and not isinstance(run.model, Seq2Seq):
+        name = type(score).__name__
+        return f"{name} gives a model the rows of the data as they are, and {type(run.model).__name__} reads no source"
+    return ""
 
 
 def _cut(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -43,8 +43,10 @@ class PairRetrieval(Score):
     def refusal(self, run: Run) -> str:
         if isinstance(run.model, Seq2Seq):
             return f"PairRetrieval embeds a text by itself, and {type(run.model).__name__} reads a source"
-        return super().refusal(run) or ("" if run.data.describe().text else "PairRetrieval reads text by the tokenizer "
-                                        f"of the data, and {type(run.data).__name__} is no running text")  # fmt: skip
+        data = run.data.describe()
+        fits = data.text or "tokens2" in data.arrays
+        told = f"PairRetrieval reads text by the tokenizer of the data, and {type(run.data).__name__} is no text"
+        return super().refusal(run) or ("" if fits else told)
 
     def measure(self, asked):
         encoder = TextEncoder(asked.opened, asked.batch)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from arch.models.base import Bidirectional, Causal, Inputs, Seq2Seq
-from arch.spec import Problem, one_of
+from arch.spec import Problem, UserError, one_of
 from experiments.suites.base import Asked, Score
 from train.run import Run
 
@@ -50,6 +50,9 @@ class Retrieval(Score):
     def measure(self, asked):
         tokens, segments = asked.rows["tokens"][:, :-1], asked.rows["segments"][:, :-1]
         tokens = tokens[(segments > 0).all(axis=1)]
+        if len(tokens) < 2:
+            raise UserError(f"Retrieval halves rows that are full of text, which {len(tokens)} of the first "
+                            f"{len(segments)} of {asked.split} are: make rows shorter, or pack them")  # fmt: skip
         half = tokens.shape[1] // 2
         queries, documents = (self.embedded(asked, tokens[:, part]) for part in (slice(0, half), slice(half, 2 * half)))
         return {"retrieval_ndcg10_score": ndcg(queries @ documents.T)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from arch.models.base import Causal, Inputs, Seq2Seq
 from arch.params import merge, split
 from arch.probe.firing import best_neuron, firing_of
 from arch.taps import Tap
-from experiments.codes.reading import counts_shape, quantizer_of
+from experiments.codes.reading import sites_of
 from experiments.suites.base import Asked, Score
 from train.data.state_machine import Machine, StateMachine
 from train.run import Run
@@ -81,28 +82,24 @@ class StateCodes(OfMachine):
     layer: int = -1
 
     def measure(self, asked):
-        saved = saved_on(asked, rf"{self.site}\.(in|codes)|mlp\.post")
+        saved = saved_on(asked, rf"{re.escape(self.site)}\.(in|codes|amplitudes)|mlp\.post")
         if f"{self.site}.codes" not in saved:
             return {}
+        (site,) = sites_of(asked.opened.model, saved)
         machine, tokens = asked.opened.dataset.machine, asked.rows["tokens"]
         label = np.full(tokens[:, :-1].shape, -1)
         label[:, 2::2] = machine.read(tokens[:, 1:])[:, :-1]
-        size = counts_shape(quantizer_of(asked.opened.model, self.site))[-1]
-        of_layer = {name: value[self.layer] for name, value in saved.items()}
-        codes = of_layer[f"{self.site}.codes"]
-        codes, groups = _numbered(codes, size, label.ndim), codes.shape[-2] if codes.ndim > label.ndim + 1 else 1
+        codes = site.flat(saved[f"{self.site}.codes"])
+        size = site.sets * site.size
+        codes = codes % size  # those of each layer from 0 on
+        if site.sparse:
+            codes = np.where(site.beside(saved[f"{self.site}.amplitudes"]) > 0, codes, -1)
+        codes = codes.reshape(label.size, site.layers, -1)[:, self.layer]
         values = {
-            "neuron": of_layer[f"{self.site}.in"].reshape(label.size, -1),
-            "hidden": of_layer["mlp.post"].reshape(label.size, -1),
+            "neuron": saved[f"{self.site}.in"][self.layer].reshape(label.size, -1),
+            "hidden": saved["mlp.post"][self.layer].reshape(label.size, -1),
         }
-        return state_codes(codes.reshape(label.size, -1), label.reshape(-1), machine.states, size * groups, values)
-
-
-def _numbered(codes: np.ndarray, size: int, places: int) -> np.ndarray:
-    """Codes [..., (G,) k] as [..., G k], those of each group by numbers of their own."""
-    if codes.ndim == places + 1:
-        return codes
-    return (codes + size * np.arange(codes.shape[-2])[:, None]).reshape(*codes.shape[:-2], -1)
+        return state_codes(codes, label.reshape(-1), machine.states, size, values)
 
 
 def state_codes(

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arch.cost import abstract
 from arch.models.base import Inputs
 from arch.params import merge, split
 from arch.spec import Problem, at_least
 from arch.taps import Tap
-from experiments.codes.reading import counts_shape, quantizer_of
+from experiments.codes.reading import counts_shape, not_alone, quantizer_of
 from experiments.suites.base import Asked
 from experiments.suites.state_machine import OfMachine, saved_on
 
@@ -45,6 +46,10 @@ class StateSteering(OfMachine):
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
         yield from at_least(self, 1, "draws")
+
+    def refusal(self, run):
+        sites = (not_alone(abstract(run.model), site) for site in (self.mlp, self.attention))
+        return super().refusal(run) or next(filter(None, sites), "")
 
     def measure(self, asked):
         pattern = "|".join(site.replace(".", r"\.") + r"\.codes" for site in (self.mlp, self.attention))

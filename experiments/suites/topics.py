@@ -12,18 +12,20 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
+from arch.cost import abstract
 from arch.decode.generate import generate
 from arch.decode.sampling import Sample
 from arch.decode.steered import Activate, Steered
 from arch.models.base import Causal, Inputs, Seq2Seq
 from arch.params import split
 from arch.spec import Problem, at_least
-from experiments.codes.reading import counts_shape, quantizer_of
+from experiments.codes.effects import vectors_of
+from experiments.codes.reading import Reader, counts_shape, not_alone, quantizer_of
 from experiments.suites.base import Asked, Score
 from experiments.suites.batches import batches
 from experiments.suites.state_machine import taps_of
@@ -70,7 +72,7 @@ class TopicSteering(Score):
             return "TopicSteering needs text whose topics are known: Text(source=PydocSections())"
         if isinstance(run.model, Seq2Seq):
             return "TopicSteering scores models of one stack; an encoder-decoder has two"
-        return super().refusal(run)
+        return super().refusal(run) or not_alone(abstract(run.model), self.site)
 
     def measure(self, asked):
         model, tokenizer, source = asked.opened.model, asked.opened.dataset.tokenizer, asked.run.data.source
@@ -78,7 +80,9 @@ class TopicSteering(Score):
         counts = self._counts(asked, texts)
         if counts is None:
             return {}
-        table = _table(model, self.site)
+        reader = Reader(asked.opened)
+        (site,) = (one for one in reader.sites if one.name == self.site)
+        table = vectors_of(reader, site).reshape(site.layers, site.groups, site.size, -1)
         words = {topic: topic_words(texts, topic) for topic in counts}
         plans: list[tuple[Activate, ...]] = []
         for topic in counts:
@@ -128,13 +132,6 @@ class TopicSteering(Score):
                 of = found.setdefault(topics[row], np.zeros((codes.shape[0], codes.shape[3], size), np.int64))
                 of += count.reshape(of.shape)
         return dict(sorted(found.items()))
-
-
-def _table(model: Any, site: str) -> np.ndarray:
-    """The vectors of the codes, [L, G, C, N]."""
-    part: Any = quantizer_of(model, site)
-    codes = np.asarray(getattr(part, "each", part).codes[...])
-    return codes if codes.ndim > 3 else codes[:, None]
 
 
 def named_codes(here: np.ndarray, rest: np.ndarray, fires: float) -> np.ndarray:

@@ -47,6 +47,10 @@ class Translation(Score):
 
     def measure(self, asked):
         rows, dataset = asked.rows, asked.opened.dataset
+        if getattr(dataset, "tokenizer", None) is None:
+            raise UserError(
+                f"Translation scores texts; {type(asked.run.data).__name__} has no tokenizer to write them by"
+            )
         new, ids = rows["tokens"].shape[1] - 1, []
         for start in range(0, len(rows["tokens"]), self.batch):
             part = slice(start, start + self.batch)

@@ -22,7 +22,7 @@ from arch.models.decoder import Decoder
 from arch.spec import UserError
 from arch.taps import Tap
 from experiments.codes.contexts import gather
-from experiments.codes.effects import _vectors, effects
+from experiments.codes.effects import effects, vectors_of
 from experiments.codes.reading import Read, Reader, Site
 from experiments.codes.steering import activate, activation, number, steered
 from experiments.config.load import load
@@ -228,4 +228,4 @@ def test_vectors_of_sparse_codes_are_their_directions():
     reader = Reader(TrainedRun(program, state, dataset, 0))
     (site,) = reader.sites
     assert site.sparse
-    np.testing.assert_allclose(_vectors(reader, site), part["decoder"], atol=1e-5)
+    np.testing.assert_allclose(vectors_of(reader, site), part["decoder"], atol=1e-5)

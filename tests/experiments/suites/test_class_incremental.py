@@ -50,3 +50,16 @@ def test_it_is_refused_where_phases_are_not_evaluated_and_says_nothing_without_p
     rare = dataclasses.replace(run, logging=dataclasses.replace(run.logging, evaluate=8))
     assert "every 4 steps" in ClassIncremental(5).refusal(rare)
     assert ClassIncremental(5).refusal(dataclasses.replace(rare, data=run.data.data.data)) == ""
+
+
+def test_it_is_refused_where_the_phases_are_others():
+    """More sets than phases, and phases of the data that end elsewhere; a run inside the first phase is let through."""
+    run = get_config("tiny").arms["linear probe"]
+    assert "the data have sets of more" in ClassIncremental(phases=4).refusal(run)
+    longer = dataclasses.replace(run, logging=dataclasses.replace(run.logging, evaluate=1))
+    for steps in (2 * run.steps, 10):
+        longer = dataclasses.replace(longer, steps=steps)
+        told = f"5 of read={run.data.order.read} rows are {run.steps} steps of {run.batch}, the run has {steps}"
+        assert told in ClassIncremental(5).refusal(longer)
+    assert run.data.order.read == 4 * run.batch
+    assert ClassIncremental(5).refusal(dataclasses.replace(longer, steps=4)) == ""

@@ -89,7 +89,7 @@ def test_of_a_model_it_is_the_cosine_of_its_vectors(monkeypatch):
 
 def test_what_has_no_text_or_no_split_is_refused(monkeypatch):
     assert any(isinstance(one, PairRetrieval) for one in SUITES["retrieval"])
-    assert "is no running text" in SCORE.refusal(toys.run())
+    assert "is no text" in SCORE.refusal(toys.run())
     with pytest.raises(UserError, match="Given has no split 'test', which is scored"):
         SCORE.texts("test")
     untold = Corpus("untold", {"validation": []}, {"source": 0})

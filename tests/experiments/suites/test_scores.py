@@ -25,6 +25,7 @@ from experiments.suites.translation import Translation
 from tests.train import toys
 from train.data.reversal import Reversed
 from train.loop import train
+from train.objectives.concatenated import Concatenated
 from train.objectives.masked_lm import MaskedLM, MaskedNextToken
 from train.objectives.next_token import NextToken as Predicts
 from train.objectives.sequence_to_sequence import SequenceToSequence
@@ -36,8 +37,8 @@ V = toys.VOCAB
 BLOCK = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(hidden=24))
 SEEING = PreNorm(mixer=Attention(heads=2, mask=Bidirectional()), feed_forward=MLP(hidden=24))
 RUNS = {
-    "decoder": toys.run(model=Decoder(V, 16, 1, BLOCK)),
-    "encoder": toys.run(model=Encoder(V + 1, 16, 1, SEEING), objective=MaskedLM()),
+    "decoder": toys.run(model=Decoder(V, 16, 1, BLOCK), data=toys.Toy(held_out=40)),
+    "encoder": toys.run(model=Encoder(V + 1, 16, 1, SEEING), data=toys.Toy(held_out=40), objective=MaskedLM()),
 }
 
 
@@ -102,7 +103,7 @@ def test_the_same_places_for_all_and_only_what_follows_something():
 
 def test_all_scores_of_both_families(models):
     for name, model in models.items():
-        found = score((NextToken(rows=8), Cloze(rows=8), Choice(rows=8), Retrieval(rows=8)), model, "validation")
+        found = score((NextToken(rows=8), Cloze(rows=8), Choice(rows=40), Retrieval(rows=40)), model, "validation")
         assert set(found) == {
             *("next_token_loss", "next_token_accuracy", "cloze_loss", "cloze_accuracy"),
             *("choice_accuracy", "retrieval_ndcg10_score"),
@@ -118,8 +119,8 @@ def test_a_trained_decoder_tells_continuations_apart(tmp_path):
     run = dataclasses.replace(RUNS["decoder"], steps=60, logging=Logging(log=60, evaluate=0, checkpoint=0))
     done = train(run, tmp_path / "run")
     trained = TrainedRun(done.program, done.state, done.dataset, run.steps)
-    found = score((Choice(rows=16), NextToken(rows=16)), trained, "validation")
-    assert found["choice_accuracy"] > 0.9
+    found = score((Choice(rows=40), NextToken(rows=16)), trained, "validation")
+    assert found["choice_accuracy"] > 0.6  # chance is 0.25
     assert found["next_token_accuracy"] > 0.5
 
 
@@ -137,7 +138,8 @@ def test_what_cannot_be_scored_is_said_before_anything_is(models):
         named("translation", RUNS["decoder"])
     with pytest.raises(
         UserError,
-        match="nothing: must be one of language, translation, fine_tuned, fine_tuned_pairs, retrieval, recovery, or ",
+        match="nothing: must be one of language, translation, fine_tuned, fine_tuned_pairs, retrieval, embedding, "
+        "recovery, or ",
     ):
         named("nothing", RUNS["decoder"])
     assert named("language", RUNS["encoder"]) == SUITES["language"]
@@ -151,3 +153,23 @@ def test_what_cannot_be_scored_is_said_before_anything_is(models):
     pairs = toys.run(model=pair, data=Reversed(length=8, vocab=V), objective=SequenceToSequence())
     assert "reads a source" in Retrieval().refusal(pairs)
     assert not Translation().refusal(pairs)
+    with pytest.raises(UserError, match="Reversed has no tokenizer to write them by"):
+        score((Translation(rows=2),), opened(pairs), "validation")
+    alone = toys.run(model=Decoder(V, 16, 1, BLOCK), data=pairs.data, objective=Concatenated())
+    with pytest.raises(UserError, match=r"suite=language: NextToken gives .* rows .* Decoder reads no source"):
+        named("language", alone)
+    assert "Choice gives" in Choice().refusal(alone)
+    assert not NextToken().refusal(pairs)
+
+
+def test_scores_of_whole_rows_want_some(models):
+    """Toy rows end in padding; few of the first are full."""
+    rows = models["decoder"].dataset.rows["validation"].gather(np.arange(13))
+    full = int((rows["segments"] > 0)[:, :-1].all(axis=1).sum())
+    assert full > 1
+    with pytest.raises(UserError, match=f"its {full + 1} candidates .* which {full} of the first 13 of validation are"):
+        score((Choice(rows=13, of=full + 1),), models["decoder"], "validation")
+    assert score((Choice(rows=13, of=full),), models["decoder"], "validation")
+    first = int((rows["segments"] > 0)[:, :-1].all(axis=1).argmax())
+    with pytest.raises(UserError, match=f"Retrieval halves rows .* which 1 of the first {first + 1}"):
+        score((Retrieval(rows=first + 1),), models["decoder"], "validation")

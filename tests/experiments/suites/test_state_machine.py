@@ -9,18 +9,21 @@ from scipy.spatial.distance import jensenshannon
 
 from arch.blocks import PreNorm
 from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.residual import Residual
 from arch.bottlenecks.several import PerHead
+from arch.bottlenecks.top_k import TopK
+from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.base import Inputs
 from arch.models.decoder import Decoder
 from arch.params import split
 from arch.stacks.sequential import Sequential
+from experiments.suites import state_machine
 from experiments.suites.base import Asked, score
 from experiments.suites.state_machine import (
     StateCodes,
     TransitionValidity,
-    _numbered,
     saved_on,
     state_codes,
     valid_share,
@@ -59,11 +62,6 @@ def test_precision_beside_neurons_by_hand():
     assert told["hidden_margin_score"] == pytest.approx(0)
 
 
-def test_codes_of_groups_have_numbers_of_their_own():
-    codes = np.array([[[1, 0], [1, 2]]])  # one token, two groups, k = 2
-    np.testing.assert_array_equal(_numbered(codes, 3, 1), [[1, 0, 4, 5]])
-
-
 def test_distances_are_those_of_scipy():
     rng = np.random.default_rng(0)
     p, q = rng.dirichlet(np.ones(5), (2, 7))
@@ -95,10 +93,7 @@ def test_controls_fire_about_as_often_and_are_others():
     np.testing.assert_array_equal(beside(np.full((1, 5, 1), 2), alone, rng), np.full((1, 5, 1), 2))
 
 
-@pytest.fixture(scope="module")
-def opened():
-    codes = Codebook(7, k=2, prenorm="layer")
-    at = (("attn.z", PerHead(codes)), ("mlp_out", codes))
+def opened_with(*at):
     block = PreNorm(mixer=Attention(heads=2), feed_forward=MLP(), at=at)
     data = StateMachine(states=16, edges=3, length=6, rows=8, held_out=12, tested=12)
     run = Run(Decoder(5, 8, 2, block, stack=Sequential()), data, optimizer=AdamW(1e-2, Constant()), batch=4, steps=1)
@@ -107,6 +102,49 @@ def opened():
     state = program.start()
     params = jax.tree.map(lambda x: x * 8.0 if x.ndim > 1 else x, state["params"])
     return TrainedRun(program, {**state, "params": params}, dataset, 0)
+
+
+@pytest.fixture(scope="module")
+def opened():
+    codes = Codebook(7, k=2, prenorm="layer")
+    return opened_with(("attn.z", PerHead(codes)), ("mlp_out", codes))
+
+
+@pytest.mark.parametrize(
+    ("site", "spec", "size"),
+    [
+        ("attn.z", PerHead(Codebook(7, k=2, prenorm="layer")), 14),
+        ("mlp_out", Residual(VectorQuantized(4), stages=2), 8),
+        ("mlp_out", TopK(12, k=9), 12),
+    ],
+    ids=["heads", "stages", "amplitudes"],
+)
+def test_which_codes_of_a_layer_fire(site, spec, size, monkeypatch):
+    """Those of each head and stage by numbers of their own, and none without an amplitude."""
+    model, seen = opened_with((site, spec)), {}
+    monkeypatch.setattr(state_machine, "state_codes", lambda codes, *rest: seen.update(codes=codes, size=rest[2]) or {})
+    asked = Asked(model, "test", 12, batch=12)
+    StateCodes(site=site).measure(asked)
+    saved = saved_on(asked, site.replace(".", r"\.") + r"\.(codes|amplitudes)")
+    codes = np.asarray(saved[f"{site}.codes"])[-1].astype(int)
+    if codes.ndim == 4:  # heads
+        codes = codes + 7 * np.arange(2)[:, None]
+    elif f"{site}.amplitudes" in saved:
+        codes = np.where(np.asarray(saved[f"{site}.amplitudes"])[-1] > 0, codes, -1)
+        assert 0 < (codes < 0).mean() < 1
+    else:
+        codes = codes + 4 * np.arange(2)
+    assert seen["size"] == size
+    np.testing.assert_array_equal(seen["codes"], codes.reshape(len(seen["codes"]), -1))
+
+
+def test_codes_that_mean_nothing_alone_are_not_activated(opened):
+    for spec, why in ((Residual(VectorQuantized(4), stages=2), "chosen in stages"), (TopK(12, k=3), "have amplitudes")):
+        block = dataclasses.replace(opened.program.run.model.block, at=(("mlp_out", spec),))
+        model = dataclasses.replace(opened.program.run.model, block=block)
+        run = dataclasses.replace(opened.program.run, model=model)
+        assert f"the codes of mlp_out {why}" in StateSteering().refusal(run).replace("are chosen", "chosen")
+        assert StateCodes().refusal(run) == ""
 
 
 def test_activating_what_is_active_changes_nothing_and_else_the_rest_of_the_row_does_not(opened):

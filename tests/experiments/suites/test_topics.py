@@ -1,5 +1,6 @@
 """Steering by topic: words, named codes and controls by hand; one model that writes."""
 
+import dataclasses
 import sys
 import types
 
@@ -10,11 +11,13 @@ import pytest
 from arch.blocks import PreNorm
 from arch.bottlenecks.codebook import Codebook
 from arch.bottlenecks.several import Grouped
+from arch.bottlenecks.sim_vq import SimVQ
+from arch.bottlenecks.top_k import TopK
 from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
 from experiments.suites.base import Asked
-from experiments.suites.topics import TopicSteering, _table, controls, named_codes, topic_words, word_rate
+from experiments.suites.topics import TopicSteering, controls, named_codes, topic_words, word_rate
 from train.data.pydoc_sections import PydocSections
 from train.data.text import Text
 from train.data.tokenizers import Bytes
@@ -75,8 +78,22 @@ def test_counts_are_of_the_tokens_of_each_topic_and_all_modes_are_written(opened
         assert found.shape == (2, 2, 5)
         tokens = sum(1 + len(text) for text, name in texts if name == topic)
         np.testing.assert_array_equal(found.sum(axis=-1), 2 * tokens)  # k = 2 codes of each group and layer
-    assert _table(opened.model, "mlp_out").shape == (2, 2, 5, 4)
     told = score.measure(Asked(opened, "test", 2))
     assert {f"topic_{mode}_score" for mode in ("none", "one", "all", "random_one", "random_all")} < set(told)
     assert told["topic_all_margin_score"] == told["topic_all_score"] - told["topic_one_score"]
     assert score.refusal(opened.program.run) == ""
+    block = opened.program.run.model.block
+    sparse = dataclasses.replace(block, at=(("mlp_out", TopK(12, k=3)),))
+    run = dataclasses.replace(opened.program.run, model=dataclasses.replace(opened.program.run.model, block=sparse))
+    assert "have amplitudes" in score.refusal(run)
+
+
+def test_codes_of_any_quantiser_have_vectors(opened):
+    """SimVQ keeps no table of them."""
+    block = dataclasses.replace(opened.program.run.model.block, at=(("mlp_out", SimVQ(5)),))
+    run = dataclasses.replace(opened.program.run, model=dataclasses.replace(opened.program.run.model, block=block))
+    program = prepare(run, opened.dataset.description)
+    told = TopicSteering(rows=2, new=6).measure(
+        Asked(TrainedRun(program, program.start(), opened.dataset, 0), "test", 2)
+    )
+    assert "topic_random_one_score" in told

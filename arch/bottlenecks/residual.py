@@ -48,6 +48,7 @@ class ResidualLayer(Quantizer):
         for stage in self.stages.values():
             if not isinstance(stage, Quantizer) or isinstance(getattr(stage, "each", stage), SparseLayer):
                 raise spec.invalid("each", "must be a quantiser, whose codes have no amplitudes")
+            self.summed = stage.summed
 
     def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
         rest, total, found = x, jnp.zeros_like(x), {}

@@ -61,6 +61,7 @@ class Several(Quantizer):
         self.each = stack_copies(lambda one: spec.build(width, one), make.at("each"), count, axis)
         if not isinstance(self.each, Quantizer):
             raise SpecError(spec, [Problem("", type(spec).__name__, "must be a quantiser to stand several times")])
+        self.summed = self.each.summed
 
     def quantize(self, x, weights=None, *, training=False, key=None, codes=None, amplitudes=None):
         shape = x.shape

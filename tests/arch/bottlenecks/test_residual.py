@@ -16,7 +16,7 @@ from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.params import merge
 from arch.spec import SpecError
 from tests.arch import tiny
-from tests.arch.bottlenecks.quantisers import ROWS, WIDTH, build, vectors
+from tests.arch.bottlenecks.quantisers import ROWS, WIDTH, build, called, vectors
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,20 @@ def test_sparse_codes_make_no_stages():
     for each in (TopK(codes=16, k=3), Grouped(TopK(codes=16, k=3), 2)):
         with pytest.raises(SpecError, match=r"each=.* must be a quantiser, whose codes have no amplitudes"):
             build(Residual(each, stages=2))
+
+
+def test_errors_of_the_groups_of_stages_add_up():
+    """Where they are sums over features, as the authors' are."""
+    each = Codebook(codes=6, k=2, compat="code")
+    state = build(Grouped(Residual(each, stages=1), 2))
+    found = called(state, vectors()).losses
+    graph, own, held = build(each, WIDTH // 2)
+    wanted = 0.0
+    for group in range(2):
+        part = lambda tree: jax.tree.map(lambda leaf: leaf[group], tree["each"]["stages"]["0"])  # noqa: B023, E731
+        assert jax.tree.structure((part(state[1]), part(state[2]))) == jax.tree.structure((own, held))
+        x = vectors()[:, group * WIDTH // 2 : (group + 1) * WIDTH // 2]
+        one = called((graph, part(state[1]), part(state[2])), x).losses
+        wanted += sum(float(loss.value) for loss in one.values())
+    assert wanted > 0
+    np.testing.assert_allclose(sum(float(loss.value) for loss in found.values()), wanted, rtol=1e-5)

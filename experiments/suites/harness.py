@@ -99,8 +99,9 @@ class Harness(_base()):  # type: ignore[misc]
         for (new, strategy), all_of_it in groups.items():
             for start in range(0, len(all_of_it), self.batch):
                 which = all_of_it[start : start + self.batch]
-                told = {"strategy": strategy, "key": jax.random.fold_in(jax.random.key(0), next(drawn))}
-                out = generate(self.model, [prompts[one] for one in which], new, stop=self.tokenizer.eos, **told)
+                rows, stop = [prompts[one] for one in which], self.tokenizer.eos
+                key = jax.random.fold_in(jax.random.key(0), next(drawn))
+                out = generate(self.model, rows, new, strategy=strategy, key=key, stop=stop)
                 for index, row, length in zip(which, out.tokens, out.lengths, strict=True):
                     text = self.tokenizer.decode(row[:length].tolist())
                     written[index] = _up_to(text, requests[index].args[1].get("until", ()))

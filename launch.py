@@ -94,6 +94,8 @@ def train(command: Command) -> None:
             raise UserError("--export_every: of a run; of a study, export STUDY_FOLDER --arm=NAME when it is trained")
         train_study(command)
         return
+    if flags.FLAGS["seeds"].present:
+        raise UserError(f"--seeds: belongs to --sweep; a run alone has one, --config.seed={SEEDS.value}")
     from experiments import commands
     from experiments.config import render
     from train import loop
@@ -123,7 +125,7 @@ def train_study(command: Command) -> None:
 
     options = Options(
         sweep=SWEEP.value,
-        seeds=SEEDS.value,
+        seeds=SEEDS.value if flags.FLAGS["seeds"].present else None,
         cells=CELLS.value,
         executor=EXECUTOR.value,
         ray_address=RAY_ADDRESS.value,

@@ -146,6 +146,7 @@ BAD = {
     "a mesh that does not fit": (["--config.mesh.tensor=64"], "config.mesh.tensor=64"),
     "a batch that does not divide": (["--config.accumulate=3"], "must be a multiple of accumulate=3"),
     "missing data": (["--config.data.source.files=/nowhere/*.txt"], "/nowhere/*.txt"),
+    "seeds without a sweep": (["--seeds=3"], "--seeds: belongs to --sweep; a run alone has one, --config.seed=3"),
     "too small a vocabulary": (["--config.model.vocab=100"], "must be at least 256"),
 }
 

@@ -33,7 +33,7 @@ class Options:
 
     Attributes:
       sweep: what to vary, as text; for a run.
-      seeds: how often each point of a sweep is trained.
+      seeds: how often each point of a sweep is trained; None: once.
       cells: folder of cells shared with other studies; None: the study's own.
       executor: "in_process" or "ray".
       ray_address: of the cluster; None: Ray on this machine.
@@ -43,7 +43,7 @@ class Options:
     """
 
     sweep: str | None = None
-    seeds: int = 1
+    seeds: int | None = None
     cells: str | None = None
     executor: str = "in_process"
     ray_address: str | None = None
@@ -104,6 +104,8 @@ def _study(command: Command, options: Options) -> Study:
     if isinstance(spec, Study):
         if options.sweep:
             raise UserError("--sweep: varies a run; a study has its arms, change them with --config")
+        if options.seeds is not None:
+            raise UserError(f"--seeds: belongs to --sweep; of a study, --config.seeds={options.seeds}")
         return spec
     if not isinstance(spec, Run) or options.sweep is None:
         raise UserError(f"train needs a Run or a Study; {command.reference} gives a {type(spec).__name__}")
@@ -114,7 +116,7 @@ def _study(command: Command, options: Options) -> Study:
     return Study(
         question=f"How does {Path(split(command.reference)[0]).name} respond to {options.sweep}?",
         arms=arms(spec, points),
-        seeds=options.seeds,
+        seeds=options.seeds or 1,
         metric="val/bits_per_byte" if _of_text(spec) else "val/loss",
         notes=("A sweep: each point keeps its own learning rate.",),
     )

@@ -122,6 +122,9 @@ class Results:
     def basis(self) -> str:
         """Which splits chose and which are judged on, in words; empty if it was not recorded."""
         tuned = any(cell.phase == "tune" for cell in self.cells)
+        if self.judged_on and not self.metric.startswith(("test/", "val/")):  # a further set, or one of training
+            chose = tuned and self.tuned_by in ("", self.metric)
+            return f"judged by {self.metric}" + (": it chose the learning rates too" if chose else "")
         if self.judged_on == "test":
             return "judged on the test split" + (", learning rates chosen on validation" if tuned else "")
         if self.judged_on == "validation":

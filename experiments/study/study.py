@@ -7,6 +7,7 @@ at the best one, judges the claims and writes the report.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -82,8 +83,8 @@ class Study(Spec):
                 yield Problem("arms", name, "names of arms must not be empty or hold a slash")
         yield from from_arm_problems(self.arms)
         rates = self.learning_rates
-        if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
-            yield Problem("learning_rates", rates, "must be different and greater than 0")
+        if not all(0 < rate < math.inf for rate in rates) or len(set(rates)) < len(rates):
+            yield Problem("learning_rates", rates, "must be different, greater than 0 and finite")
         if "/" not in self.metric or self.metric.startswith("test/"):
             allowed = 'must begin with "val/", "train/" or the name of a further set of the data'
             yield Problem("metric", self.metric, f"{allowed}; claims are judged on test by themselves")

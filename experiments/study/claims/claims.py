@@ -220,6 +220,10 @@ class _Bar(Claim):
     bar: float
     every_seed: bool = True
 
+    def problems(self) -> Iterator[Problem]:
+        if not math.isfinite(self.bar):
+            yield Problem("bar", self.bar, "must be a number that a metric can reach")
+
     def names(self, results: Results) -> tuple[str, ...]:
         return (self.arm,)
 

@@ -66,7 +66,7 @@ def judge_all(
     """
     claims, spreads = tuple(claims), Spreads(results)
     alpha = 1 - (results.level if level is None else level)
-    asked = [tuple(_question(sample, spreads) for sample in claim.samples(results)) for claim in claims]
+    asked = [tuple(_question(s, spreads, _direction(claim)) for s in claim.samples(results)) for claim in claims]
     first = next((index for index, claim in enumerate(claims) if primary and not claim.is_bar), -1)
     lead = {} if first < 0 else _steps([asked[first]], alpha)
     closed = first >= 0 and _word([_decide(q, lead) for q in asked[first]]) == "undecided"
@@ -88,8 +88,14 @@ def judge(claim: Claim, results: Results, level: float | None = None) -> Verdict
     return judge_all([claim], results, level)[0]
 
 
-def _question(sample: Sample, spreads: Spreads) -> _Question:
-    """What a test says of a sample."""
+def _direction(claim: Claim) -> bool | None:
+    """Whether lower is better, where the claim says so."""
+    given: bool | None = getattr(next(iter(getattr(claim, "parts", ())), claim), "lower_is_better", None)
+    return given
+
+
+def _question(sample: Sample, spreads: Spreads, lower: bool | None = None) -> _Question:
+    """What a test says of a sample. `lower`: whether lower is better; None: as the metric's name tells."""
     if sample.every or len(sample.values) < 2:
         return _Question(sample)
     estimate, inside, outside = None, 1.0, 1.0
@@ -102,23 +108,24 @@ def _question(sample: Sample, spreads: Spreads) -> _Question:
         if not sample.lost.than_of:  # a mean over seeds of which some have no value
             inside = 1.0
             outside = 0.0 if len(sample.lost.arm) == len(sample.values) else outside
-    return _Question(sample, estimate, inside, outside, _below(sample, spreads.results))
+    return _Question(sample, estimate, inside, outside, _below(sample, spreads.results, lower))
 
 
-def _below(sample: Sample, results: Results) -> str:
+def _below(sample: Sample, results: Results, lower: bool | None) -> str:
     """Which baseline no arm of the sample beats, if so."""
     if len(sample.weights) < 2:
         return ""
     found = {}
     for arm in results.arms:
         if arm.name in sample.weights:
-            beat = bar(results, arm, sample.metric)
+            beat = bar(results, arm, sample.metric, lower)
             values = [v for v in metric_values(results, arm.name, sample.metric).values() if math.isfinite(v)]
             if beat is None or not values:
                 return ""
             name, value = beat
             mean = math.fsum(values) / len(values)
-            if (mean < value) == lower_is_better(results, sample.metric) and mean != value:
+            better = lower_is_better(results, sample.metric) if lower is None else lower
+            if (mean < value) == better and mean != value:
                 return ""
             found[name] = value
     told = ", ".join(f"{name} ({value:.4g})" for name, value in found.items())

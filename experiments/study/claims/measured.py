@@ -71,18 +71,19 @@ def direction_of(metric: str) -> bool | None:
     return True if _LOWER.search(metric) else None
 
 
-def bar(results: Results, arm: Arm, metric: str) -> tuple[str, float] | None:
+def bar(results: Results, arm: Arm, metric: str, lower: bool | None = None) -> tuple[str, float] | None:
     """Name and value of what a model on the data of `arm` has to beat in `metric`, if it is known.
 
     That is the best of the baseline that is the bar and of the weaker ones before it, which may be ahead of it in
-    another metric.
+    another metric. `lower`: whether lower is better; None: as the metric's name tells.
     """
     rows = [row for row in results.baselines if row["data"] == arm.data]
     last = next((index for index, row in enumerate(rows) if row["bar"]), -1)
     found = [(row["name"], row["values"][metric]) for row in rows[: last + 1] if metric in row["values"]]
     if not found:
         return None
-    return (min if lower_is_better(results, metric) else max)(found, key=lambda one: one[1])
+    lower = lower_is_better(results, metric) if lower is None else lower
+    return (min if lower else max)(found, key=lambda one: one[1])
 
 
 def known(results: Results, arm: str) -> list[str]:

@@ -27,9 +27,8 @@ class OnAverage(Claim):
         if len(self.parts) < 2:
             yield Problem("parts", self.parts, "must be at least two claims")
         if len({_kind(part) for part in self.parts}) > 1:
-            yield Problem(
-                "parts", self.parts, "must be claims of one kind on one metric, with one margin and direction"
-            )
+            told = "must be claims of one kind and length on one metric, with one margin and direction"
+            yield Problem("parts", self.parts, told)
 
     def names(self, results: Results) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for part in self.parts for name in part.names(results)))
@@ -59,6 +58,7 @@ def _kind(claim: Claim) -> tuple[object, ...]:
         type(claim),
         claim.stated,
         claim.is_bar,
+        len(getattr(claim, "arms", ())),
         *(getattr(claim, name, None) for name in ("metric", "lower_is_better")),
     )
 

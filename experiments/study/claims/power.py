@@ -33,7 +33,7 @@ def lines(study: Study) -> Iterator[str]:
     if study.primary is None or count < 2:
         return
     primary, others = comparisons(study)
-    pooled = len(study.arms) if study.has_one_data else 2
+    pooled = _pooled(study)
     told = smallest(count, primary, pooled, alpha)
     most = f"{count} seeds at most" if isinstance(study.seeds, Until) else f"{count} seeds"
     yield f"{most} decide the primary claim in 4 of 5 studies if its effect is {told:.2g} sd of a paired difference"
@@ -48,9 +48,13 @@ def in_units(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     spread = math.sqrt(2 * noise(list(curves(cells, study.metric, study.lower).values())))
     if spread and study.primary is not None and study.most_seeds > 1:
         primary, _ = comparisons(study)
-        pooled = len(study.arms) if study.has_one_data else 2
-        told = spread * smallest(study.most_seeds, primary, pooled, level(study))
+        told = spread * smallest(study.most_seeds, primary, _pooled(study), level(study))
         yield f"by the noise of the sweep that is about {told:.2g} in {study.metric} for the primary claim"
+
+
+def _pooled(study: Study) -> int:
+    """Of how many arms the noise is taken together. Of two seeds each the tests of equal noise object to any."""
+    return len(study.arms) if study.has_one_data and study.most_seeds > 2 else 2
 
 
 def level(study: Study) -> float:

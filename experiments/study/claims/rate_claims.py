@@ -42,7 +42,8 @@ class HigherRate(Claim):
         here, there = found[self.arm], found[self.than]
         shared = [seed for seed in here.seeds if seed in there.seeds]
         values = tuple(float(value) for value in _logs(here, shared) - _logs(there, shared))
-        return [Sample(values, wanted, effect, log=True, seeds=tuple(shared))]
+        rounding = sum(_rounding(curve, shared) for curve in (here, there))
+        return [Sample(values, wanted, effect, log=True, seeds=tuple(shared), rounding=rounding)]
 
     @property
     def stated(self) -> float:
@@ -53,3 +54,12 @@ def _logs(curve: Curve, seeds: Sequence[int]) -> np.ndarray:
     """[seeds]: the logarithm of the rate that each would choose."""
     columns = [curve.seeds.index(seed) for seed in seeds]
     return best_logs(np.log(curve.rates), curve.losses[:, columns].T)
+
+
+def _rounding(curve: Curve, seeds: Sequence[int]) -> float:
+    """The variance of a number that is known to the nearest rate alone: where seeds choose one of those that were
+    tried, and none between them, that they agree says no more than that."""
+    grid = np.log(curve.rates)
+    if len(grid) < 2 or not np.isin(_logs(curve, seeds), grid).any():
+        return 0.0
+    return float(np.diff(np.sort(grid)).min()) ** 2 / 12

@@ -62,6 +62,7 @@ class Sample:
       metric: of which `values` are.
       weights: arm -> factor of its metric in a value.
       lost: seeds that diverged.
+      rounding: the variance of a value that is read off a grid, beside that of the metric's own resolution.
     """
 
     values: tuple[float, ...]
@@ -74,6 +75,7 @@ class Sample:
     metric: str = ""
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     lost: Lost = Lost()
+    rounding: float = 0.0
 
     @property
     def finite(self) -> tuple[float, ...]:

@@ -65,7 +65,8 @@ class Spreads:
     def _seeds(self, sample: Sample, values: np.ndarray) -> Error:
         count = len(values)
         square = sum(weight**2 for weight in sample.weights.values())
-        floor = square * self._resolution(sample) ** 2 / 12  # the variance of a number rounded to a step
+        # The variance of a number rounded to a step.
+        floor = square * self._resolution(sample) ** 2 / 12 + sample.rounding
         own = Error(max(float(values.var(ddof=1)), floor) / count, count - 1)
         noise = self._pooled(sample)
         if noise is None:
@@ -87,15 +88,14 @@ class Spreads:
         return noise.error if noise and noise.arms >= set(sample.weights) and noise.seeds == sample.seeds else None
 
     def _resolution(self, sample: Sample) -> float:
-        """Of one arm's number in a value of the sample."""
-        values = [
-            value
+        """Of one arm's number in a value of the sample: what the numbers of all arms are multiples of."""
+        found = {
+            arm.name: [v for v in metric_values(self.results, arm.name, sample.metric).values() if math.isfinite(v)]
             for arm in self.results.arms
-            for value in metric_values(self.results, arm.name, sample.metric).values()
-            if math.isfinite(value)
-        ]
-        step = resolution(values)
-        return step / min(map(abs, values)) if sample.log and values else step  # d log m = dm / m
+        }
+        step = resolution([value for values in found.values() for value in values])
+        own = [abs(value) for arm in sample.weights for value in found[arm] if value]
+        return step / min(own) if sample.log and own else step  # d log m = dm / m
 
     def _rows(self, sample: Sample) -> Error | None:
         """Of the mean over seeds from one stretch of rows to the next; arms of other data have other rows."""
@@ -104,8 +104,10 @@ class Spreads:
             return None
         of: dict[str, np.ndarray] = {}
         for arm, weight in sample.weights.items():
-            data = self._data[arm]
-            of[data] = of.get(data, 0.0) + weight * stretches[arm]
+            data, own = self._data[arm], weight * stretches[arm]
+            if data in of and len(of[data]) != len(own):  # batches of another size cut the same rows elsewhere
+                return None
+            of[data] = of.get(data, 0.0) + own
         errors = [Error(float(values.var(ddof=1)) / len(values), len(values) - 1) for values in of.values()]
         whole = Estimate(0.0, dict(enumerate(errors)))  # type: ignore[arg-type]
         return Error(whole.standard_error**2, whole.df)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,19 @@ def test_learning_rates_are_plotted_in_what_chose_them():
     (axes,) = plot.figure.axes
     assert axes.get_ylabel() == "validation bits per byte"
     assert max(max(line.get_ydata()) for line in axes.lines) < 10
+
+
+def test_a_further_set_that_chose_the_rates_is_told():
+    """It is neither the test split nor validation that claims are judged on then."""
+    found = dataclasses.replace(fake.study(), metric="shifted/loss", tuned_by="shifted/loss", judged_on="test")
+    assert found.basis == "judged by shifted/loss: it chose the learning rates too"
+    assert dataclasses.replace(found, metric=TEST, tuned_by=VALIDATION).basis.startswith("judged on the test split, ")
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, 0.0])
+def test_learning_rates_are_numbers(rate):
+    with pytest.raises(SpecError, match=r"learning_rates=.*must be different, greater than 0 and finite"):
+        toy.study(learning_rates=(1e-3, rate))
 
 
 def test_a_study_cannot_be_tuned_on_test():

@@ -177,6 +177,7 @@ def test_killed_at_a_random_moment_and_started_again(home, finished, how):
         (["--config.seeds=0", "--config.learning_rates=-1"], "seeds=0"),
         (["--config.arms.rms.steps=0"], "arms.rms.steps=0"),
         (["--sweep=seed=1,2"], "varies a run; a study has its arms"),
+        (["--seeds=2"], "--seeds: belongs to --sweep; of a study, --config.seeds=2"),
         (["--ray_address=auto"], "need --executor=ray"),
         (["--results=Makefile"], "--results=Makefile: cannot be a folder: File exists"),
     ],

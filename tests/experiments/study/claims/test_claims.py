@@ -256,3 +256,10 @@ def test_the_verdict_can_be_read_off_the_interval(values):
     else:
         assert verdict.low <= 1.0 + 1e-9
         assert verdict.high >= -1.0 - 1e-9
+
+
+@pytest.mark.parametrize("bar", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", [AtLeast, AtMost])
+def test_a_bar_that_nothing_reaches_is_refused(kind, bar):
+    with pytest.raises(SpecError, match=r"bar=.*must be a number that a metric can reach"):
+        kind("a", "val/loss", bar)

@@ -4,6 +4,7 @@ import numpy as np
 
 from experiments.study.claims.claims import AtMost, Better, Equivalent, NoWorse
 from experiments.study.claims.judge import judge, judge_all
+from experiments.study.claims.on_average import OnAverage
 from tests.experiments.study import fake
 
 LOW, HIGH = [1.00, 1.01, 0.99], [1.20, 1.22, 1.19]
@@ -86,3 +87,16 @@ def test_below_the_baseline_nothing_is_concluded():
     assert judge(AtMost("c", fake.METRIC, 2.0), found).verdict == "supported", "a bar is about the arm alone"
     other = [{**bars[0], "data": "elsewhere"}]
     assert judge(Better("b", "c"), fake.results(arms, baselines=other)).verdict == "supported"
+
+
+def test_a_baseline_is_beaten_in_the_direction_of_the_claim():
+    """Of a metric whose name tells none: 1.1 is to be passed from below."""
+    bars = [{"data": "", "name": "guess", "bar": True, "values": {"suite/recall": 1.1}}]
+    arms = {"a": {fake.METRIC: LOW, "suite/recall": HIGH}, "b": {fake.METRIC: LOW, "suite/recall": LOW}}
+    claim = Better("a", "b", metric="suite/recall", lower_is_better=False)
+    higher = {**arms, "a": {fake.METRIC: LOW, "suite/recall": [1.3, 1.31, 1.29]}}
+    above = judge(claim, fake.results(higher, baselines=bars))
+    assert "no conclusion" not in above.note
+    assert judge(OnAverage((claim, claim)), fake.results(higher, baselines=bars)).note == above.note
+    bars[0]["values"]["suite/recall"] = 5.0
+    assert "no arm beats the baseline: guess (5)" in judge(claim, fake.results(arms, baselines=bars)).note

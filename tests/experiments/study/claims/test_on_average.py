@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from arch.spec import SpecError
-from experiments.study.claims.claims import AtLeast, Better, NoWorse, RatioBelow
+from experiments.study.claims.claims import AtLeast, Better, Monotone, NoWorse, RatioBelow
 from experiments.study.claims.judge import judge, judge_all
 from experiments.study.claims.on_average import OnAverage
 from tests.experiments.study import fake
@@ -32,6 +32,11 @@ def test_it_can_decide_what_its_parts_cannot():
     results = fake.results(arms)
     assert [judge(part, results).verdict for part in PAIRS.parts] == ["undecided"] * 2
     assert judge(PAIRS, results).verdict == "supported"
+
+
+def test_parts_of_unlike_lengths_are_refused():
+    with pytest.raises(SpecError, match="must be claims of one kind and length"):
+        OnAverage((Monotone(("a", "b")), Monotone(("a", "b", "c"))))
 
 
 def test_ratios_are_averaged_as_logarithms():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.study.claims import power
+from experiments.study.claims import power, spread
 from experiments.study.claims.claims import AtMost, Best, Better, NoWorse
 from experiments.study.claims.until import Until
 from tests.experiments.study import fake, toy
@@ -22,6 +22,19 @@ def test_three_seeds_are_told_to_be_few():
     assert power.smallest(3, 1, 2) == pytest.approx(3.26, abs=0.01)
     assert power.smallest(3, 2, 2) == pytest.approx(4.62, abs=0.01)
     assert power.smallest(3, 1, 4) < 2.0, "four arms say more of the noise"
+
+
+def test_of_two_seeds_noise_is_not_taken_together():
+    """As `spread` does: its tests of equal noise object to two seeds whatever they are."""
+    (line,) = power.lines(toy.study(seeds=2))
+    assert f"{power.smallest(2, 1, 2):.2g} sd" in line
+    rng, pooled = np.random.default_rng(0), 0
+    for _ in range(20):
+        values = {f"a{i}": rng.normal(size=2) for i in range(5)}
+        pooled += (
+            spread.Spreads(fake.results(values)).estimate(Better("a0", "a1").samples(fake.results(values))[0]).df > 1
+        )
+    assert pooled == 0
 
 
 def test_comparisons_are_counted_once():

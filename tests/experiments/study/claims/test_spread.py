@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.study.claims.claims import Better, Equivalent
+from experiments.study.claims.claims import Better, Equivalent, RatioBelow
 from experiments.study.claims.judge import judge
 from experiments.study.claims.spread import Spreads
 from experiments.study.results import Cell
@@ -101,6 +101,21 @@ def test_a_cell_without_rows_leaves_them_out():
     one = with_rows(noisy(2, 4), {arm: np.ones((4, 20)) for arm in ("a0", "a1")})
     cells = [*one.cells[:-1], dataclasses.replace(one.cells[-1], stretches={})]
     assert list(estimate(dataclasses.replace(one, cells=cells), Better("a0", "a1")).errors) == ["seeds"]
+
+
+def test_rows_that_were_cut_otherwise_are_left_out():
+    """Batches of two sizes: no stretch of one arm is one of the other."""
+    one = with_rows(noisy(2, 4), {"a0": np.ones((4, 20)), "a1": np.ones((4, 32))})
+    assert list(estimate(one, Better("a0", "a1")).errors) == ["seeds"]
+    assert "not of other rows" in judge(Better("a0", "a1"), one).note
+    apart = dataclasses.replace(one, arms=[dataclasses.replace(arm, data=arm.name) for arm in one.arms])
+    assert list(estimate(apart, Better("a0", "a1")).errors) == ["seeds", "rows"], "of other data each has its own"
+
+
+def test_a_ratio_has_the_resolution_of_its_own_arms():
+    found = fake.results({"a0": [0.5, 0.5], "a1": [0.25, 0.25], "a2": [0.0, 0.1]})
+    claim = RatioBelow("a1", "a0", fake.METRIC, 0.9, every_seed=False)
+    assert judge(claim, found).verdict == "undecided"
 
 
 def test_what_an_interval_speaks_of_is_said():

@@ -13,6 +13,7 @@ from arch.blocks.base import Block
 from arch.layers.attention.cross import CrossAttention
 from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP, GatedMLP
+from arch.layers.heads.clipped import ClippedHead
 from arch.layers.heads.scaled import ScaledTied
 from arch.layers.init.initializers import Normal
 from arch.layers.init.t5 import SmallQueries
@@ -81,6 +82,8 @@ def _position(spec: Any) -> Any:
 
 
 def head(spec: Any, width: int) -> Any:
+    if type(spec) is ClippedHead:
+        return dataclasses.replace(spec, head=head(spec.head, width))
     if type(spec) is ScaledTied and spec.scale is None:
         return dataclasses.replace(spec, scale=width**-0.5)
     return spec

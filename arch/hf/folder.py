@@ -121,11 +121,13 @@ def _weights(tensors: Sequence[Planned], folder: Path, dtype: Any, most: int, pr
         with (folder / name).open("wb") as file:
             file.write(safetensors.header([entries[one] for one in numbers], {"format": "pt"}))
             for one in numbers:
-                value = tensors[one].value()
+                with np.errstate(over="ignore"):
+                    value = tensors[one].value().astype(dtype)
                 assert value.shape == entries[one].shape, tensors[one].name
                 if not np.isfinite(value).all():
-                    raise UserError(f"{tensors[one].name}: has numbers that are not finite; it is not exported")
-                safetensors.write(file, value.astype(dtype))
+                    told = f"has numbers that are not finite as {np.dtype(dtype).name}"
+                    raise UserError(f"{tensors[one].name}: {told}; it is not exported")
+                safetensors.write(file, value)
                 done += entries[one].nbytes
                 progress("write weights", done, total)
             file.flush()

@@ -142,6 +142,8 @@ def arrays(
         if array.dtype.kind in "iub" and array.dtype != safetensors.TYPES["BF16"]:
             raise UserError(f"{where}: {tensor.name} holds {array.dtype}; it must hold floating numbers")
         found[tensor.name] = np.asarray(array, np.float32)
+        if not np.isfinite(found[tensor.name]).all():
+            raise UserError(f"{where}: {tensor.name} has numbers that are not finite")
     whole = family.absorbed(found, lambda name: held.pop(name, None))
     dropped = tuple(name for name in held if any(re.search(pattern, name) for pattern in family.ignored))
     extra = [name for name in held if name not in dropped]
@@ -155,7 +157,8 @@ def arrays(
 
 
 def _full(name: str, family: Family, table: list[Any]) -> str:
-    """The name with the beginning that checkpoints of the bare model lack."""
+    """The name with the beginning that checkpoints of the bare model lack, and as norms are called today."""
+    name = re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda old: {"gamma": "weight", "beta": "bias"}[old[1]], name)
     if not family.base or name.startswith(family.base):
         return name
     return family.base + name if any(one.name == family.base + name for one in table) else name

@@ -13,7 +13,7 @@ from arch.hf import gguf
 from arch.hf.families import gguf_llama
 from arch.hf.reading import Read, read
 from arch.spec import UserError
-from experiments.hf import gguf_tokenizer
+from experiments.hf import gguf_tokenizer, stated
 from train.data.bars import bars
 from train.data.corpus import Source
 from train.data.fetch import Package, extracted
@@ -81,7 +81,12 @@ class Folder(Origin):
         for name in (TOKENIZER, TEMPLATE):
             if (self.path / name).exists():
                 shutil.copyfile(self.path / name, new / name)
-        return TokenizerFile(str(new / TOKENIZER)) if (new / TOKENIZER).exists() else None
+        told = stated.template(self.path)
+        if told is not None and not (new / TEMPLATE).exists():
+            (new / TEMPLATE).write_text(told, encoding="utf-8")
+        if not (new / TOKENIZER).exists():
+            return None
+        return TokenizerFile(str(new / TOKENIZER), **stated.ends(self.path, new / TOKENIZER))
 
 
 class File(Origin):

@@ -77,7 +77,7 @@ class T5(Family):
             "decoder_start_token_id": facts.bos,
             "bos_token_id": facts.bos,
             "eos_token_id": facts.eos,
-            "pad_token_id": facts.pad,
+            "pad_token_id": facts.eos if facts.pad is None else facts.pad,  # labels are shifted by it
         }
 
     def spec(self, settings: Settings) -> EncoderDecoder:

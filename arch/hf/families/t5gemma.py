@@ -51,9 +51,9 @@ class T5Gemma(Family):
 
     def config(self, model: Any, facts: Facts) -> dict[str, Any]:
         want(model, EncoderDecoder, "model")
-        # Its encoder hides whatever is the padding token, so there must be one; no source holds the token that begins.
-        pad = facts.bos if facts.pad is None else facts.pad
-        ids = {"bos_token_id": facts.bos, "eos_token_id": facts.eos, "pad_token_id": 0 if pad is None else pad}
+        # Both halves hide the padding token where no mask is given, so there must be one, and no row may hold it.
+        pad = facts.mask if facts.pad is None else facts.pad
+        ids = {"bos_token_id": facts.bos, "eos_token_id": facts.eos, "pad_token_id": -1 if pad is None else pad}
         cap = model.head.softcap
         return {
             "vocab_size": model.decoder.vocab,

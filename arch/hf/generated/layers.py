@@ -45,12 +45,18 @@ def laid_open(model: Model, params: Tree) -> Weights:
     found = {path: weight for path, weight in found.items() if path.rpartition(".")[2] not in STATISTICS}
     laid: Weights = {}
     for path, weight in found.items():  # quantisers side by side have a leading axis of them
-        above, each, below = path.partition(".each.")
-        rows = [(path, weight)]
-        if each:
-            rows = [(f"{above}.each.{row}.{below}", Weight(one)) for row, one in _rows(weight.value())]
-        laid.update(rows)
+        laid.update(_each(path, weight))
     return laid
+
+
+def _each(path: str, weight: Weight) -> Iterator[tuple[str, Weight]]:
+    """One array for each quantiser, of those in others too."""
+    above, each, below = path.partition(".each.")
+    if not each:
+        yield path, weight
+        return
+    for row, one in _rows(weight.value()):
+        yield from ((f"{above}.each.{row}{rest}", inner) for rest, inner in _each(f".{below}", Weight(one)))
 
 
 def _rows(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -152,6 +152,7 @@ DECODERS = {
     "head tied softcap": decoder(head=Tied(softcap=3.0)),
     "head scaled": decoder(head=ScaledTied()),
     "head clipped": decoder(head=ClippedHead(head=Untied(), gamma=1.0)),
+    "head clipped scaled": decoder(head=ClippedHead(head=ScaledTied(), gamma=5.0)),
     "head clipped tied": decoder(head=ClippedHead(head=Tied(softcap=9.0), gamma=4.0)),
     "embedding scaled": decoder(embedding=Embedding(scale=5.0), head=Tied()),
     "embedding normed": decoder(embedding=NormedEmbedding(scale=2.0, norm=LayerNorm())),
@@ -267,6 +268,8 @@ BOTTLENECKS = {
     "finite scalars": decoder(
         block(at=(("attn_out", FiniteScalar(levels=(5, 4, 8))), ("mlp_out", Grouped(FiniteScalar(levels=(5, 4)), 16))))
     ),
+    "finite scalars as released": decoder(block(at=(("attn_out", FiniteScalar((2, 2, 2, 2), compat="artanh")),))),
+    "codebooks at parts of heads": decoder(block(at=(("attn.z", PerHead(Grouped(Codebook(codes=9), 2))),))),
     "signs": decoder(block(at=(("attn_out", LookupFree(binary=6)), ("mlp_out", Grouped(LookupFree(binary=4), 8))))),
     "gumbel codes": decoder(block(at=(("mlp_out", Grouped(GumbelSoftmax(codes=9, temperature=0.5), 2)),))),
     "sparse": decoder(block(at=(("mlp_out", TopK(codes=48, k=5)),))),

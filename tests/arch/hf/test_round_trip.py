@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import struct
 
@@ -205,3 +206,28 @@ def test_numbers_that_are_not_finite_are_not_exported(tmp_path):
     broken["norm"]["gain"][3] = np.nan
     with pytest.raises(UserError, match=r"model.norm.weight: has numbers that are not finite"):
         cases.export(spec, broken, tmp_path / "out")
+    broken["norm"]["gain"][3] = 7e4
+    with pytest.raises(UserError, match=r"model.norm.weight: has numbers that are not finite as float16"):
+        cases.export(spec, broken, tmp_path / "out", dtype="float16")
+    cases.export(spec, broken, tmp_path / "out")
+    held = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
+    held["model.norm.weight"] = held["model.norm.weight"] * np.float32(np.inf)
+    safetensors.numpy.save_file(held, tmp_path / "out" / "model.safetensors")
+    with pytest.raises(UserError, match=r"model.norm.weight has numbers that are not finite"):
+        read(tmp_path / "out")
+
+
+def test_the_old_names_of_norms(tmp_path):
+    """As the first releases of BERT have them."""
+    spec, params = cases.drawn("bert")
+    cases.export(spec, params, tmp_path / "named")
+    cases.export(spec, params, tmp_path / "out")
+    file = tmp_path / "out" / "model.safetensors"
+    renamed = {
+        re.sub(r"LayerNorm\.(weight|bias)$", lambda m: f"LayerNorm.{'gamma' if m[1] == 'weight' else 'beta'}", name): x
+        for name, x in safetensors.numpy.load_file(file).items()
+    }
+    assert sum(name.endswith("gamma") for name in renamed) > 2
+    safetensors.numpy.save_file(renamed, file)
+    named, found = read(tmp_path / "named"), read(tmp_path / "out")
+    tiny.close(found.params, named.params, 0, 0)

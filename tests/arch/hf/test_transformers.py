@@ -54,8 +54,24 @@ def test_logits(name, tmp_path):
     assert plan.config["model_type"] == cases.KINDS[name]
     model = opened(tmp_path / "out")
     tokens = cases.tokens()
+    tokens[:, 0] = cases.FACTS.bos  # as rows begin
     source = cases.tokens(length=14, seed=1) if "t5" in name else None
+    if source is not None:
+        source[:, -1] = cases.FACTS.eos
     near(cases.logits(spec, params, tokens, source), theirs(model, tokens, source))
+
+
+@pytest.mark.parametrize("name", ["t5", pytest.param("t5gemma", marks=pytest.mark.slow)])
+def test_a_pair_is_trained_further_by_labels(name, tmp_path):
+    """Which Transformers shifts by itself, behind the token that begins."""
+    spec, params = cases.drawn(name)
+    cases.export(spec, params, tmp_path / "out")
+    model, source, target = opened(tmp_path / "out"), cases.tokens(length=9), cases.tokens(length=5, seed=2)
+    told = model(input_ids=torch.from_numpy(source).long(), labels=torch.from_numpy(target).long(), use_cache=False)
+    begun = np.concatenate([np.full((len(target), 1), cases.FACTS.bos, np.int32), target[:, :-1]], axis=1)
+    ours = jax.nn.log_softmax(cases.logits(spec, params, begun, source))
+    wanted = -np.take_along_axis(np.asarray(ours), target[..., None], axis=2).mean()
+    assert float(told.loss) == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("spec", [LNS, pytest.param(ALL, marks=pytest.mark.slow)], ids=["lns", "all constants"])

@@ -64,7 +64,7 @@ class Ensemble:
                 raise UserError(f"{path}: is no number of this run; numbers that may vary are {', '.join(known)}")
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Path -> [R], int32 where all are whole by type, else float32."""
+        """Path -> [R], int32 where all are whole by type (uint32 if int32 does not hold them), else float32."""
         return {path: _array([row[path] for row in self.rows]) for path in self.rows[0]}
 
     def seeds(self, run: Any) -> tuple[list[int], list[int]]:
@@ -118,7 +118,8 @@ def _all(spec: Any, values: Values, replace: Replace) -> Any:
 
 def _array(values: Sequence[float]) -> np.ndarray:
     whole = all(isinstance(value, int) for value in values)
-    return np.asarray(values, np.int32 if whole else np.float32)
+    large = whole and max(values) > np.iinfo(np.int32).max  # a seed, of which there are 2^32
+    return np.asarray(values, np.uint32 if large else np.int32 if whole else np.float32)
 
 
 def _put(node: Any, path: Sequence[str], value: Any, replace: Replace) -> Any:

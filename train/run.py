@@ -157,7 +157,12 @@ class Run(Spec):
         if self.batch % (self.micro_batches * parts):
             whole = f"accumulate * mesh.data * mesh.fsdp = {self.micro_batches} * {sizes['data']} * {sizes['fsdp']}"
             yield self.invalid("batch", f"must be a multiple of {whole} = {self.micro_batches * parts}")
-        if parts % (processes := jax.process_count()):
+        processes = jax.process_count()
+        if processes > 1 and sizes["replica"] > 1:
+            yield self.mesh.invalid(
+                "replica", f"must be 1 with {processes} processes: each has rows of its own, for all"
+            )
+        if parts % processes:
             allowed = f"leaves data * fsdp = {parts}, which the {processes} processes must divide"
             yield self.mesh.invalid("tensor", allowed)
         arrays = {} if network is None else {**metadata(network), **metadata(network, Buffer)}

@@ -15,7 +15,7 @@ import abc
 import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -58,6 +58,9 @@ class Block(Spec, abc.ABC):
       order: the names of all sublayers in order; empty: mixer, those of `extra`, feed_forward.
       at: bottlenecks at tap sites of the block, (site, bottleneck) each: `(("attn.z", PerHead(Codebook())),)`.
     """
+
+    in_sequence: ClassVar[bool] = False
+    """Whether it is defined by its place among all layers, one after the other; blocks side by side have none."""
 
     mixer: Mixer = Attention()
     feed_forward: FeedForward | None = GatedMLP()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ class MixNorm(Block):
 
     A closed gate leaves the stream as it is in both.
     """
+
+    in_sequence: ClassVar[bool] = True
 
     fraction: float = 0.25
 

@@ -73,6 +73,9 @@ class ParallelStack(Stack):
             raise SpecError(block, [Problem("", type(block).__name__, told)])
         if self.count(depth) == depth and self.norm is None:  # blocks themselves: x + (block(x) - x) would round
             return SequentialLayer(Sequential(self.loop, self.remat), block, width, depth, make)
+        if block.in_sequence:
+            told = f"counts layers one after another, which {type(self).__name__} has side by side; use Sequential"
+            raise SpecError(block, [Problem("", type(block).__name__, told)])
         return GroupedLayer(self, block, width, depth, make)
 
 

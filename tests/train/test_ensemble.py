@@ -12,6 +12,7 @@ from arch.layers.init.reseeded import Reseeded
 from arch.spec import SpecError, UserError
 from tests.train import children, toys
 from tests.train.test_loop import lines, same, signal_at
+from train.data.base import LARGEST_SEED
 from train.ensemble import Ensemble, pick, substitute
 from train.loop import train
 from train.objectives.base import Task
@@ -213,3 +214,13 @@ def test_members_that_differ_in_their_draw():
     jax.tree.map(np.testing.assert_array_equal, pick(together, 1), alone)
     starts = {pick(together, index)["embedding"]["table"].tobytes() for index in range(len(ensemble))}
     assert len(starts) == len(ensemble)
+
+
+def test_seeds_of_all_32_bits():
+    """As a run by itself has them."""
+    seeds = (3_000_000_000, LARGEST_SEED, 1)
+    (array,) = Ensemble(tuple({"seed": seed} for seed in seeds)).arrays().values()
+    for one, seed in zip(array, seeds, strict=True):
+        np.testing.assert_array_equal(
+            jax.random.key_data(jax.random.key(one)), jax.random.key_data(jax.random.key(seed))
+        )

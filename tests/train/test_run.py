@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 
+import jax
 import pytest
 
 from arch.blocks import PreNorm
@@ -25,6 +26,7 @@ from train.objectives.classification import Classification
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optim import AdamW
 from train.run import Logging
+from train.sharding.mesh import Mesh
 
 LISTS = ListOps(length=16, shortest=4, train=8, validation=8, test=0)
 
@@ -117,3 +119,12 @@ def test_what_fits_is_not_refused():
                 toys.run(model=toys.model(position=Learned(16)), seed=2**32 - 1),
                 classifier(position=NormedLearned(16))):  # fmt: skip
         assert list(run.conflicts()) == []
+
+
+def test_replicas_do_not_go_over_processes(monkeypatch):
+    """Each process holds rows of its own, which all replicas are to read."""
+    run = toys.run(mesh=Mesh(replica=2))
+    assert list(run.conflicts(4)) == []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    (conflict, *_) = run.conflicts(4)
+    assert "replica=2: must be 1 with 2 processes" in str(conflict)

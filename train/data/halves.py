@@ -75,7 +75,8 @@ class HalvesDataset(Dataset):
                                 f"{2 * LEAST} tokens; it must have two")  # fmt: skip
             labels = np.random.default_rng((seed, zlib.crc32(split.encode()))).integers(0, 2, len(texts))
             rows[split] = HalvesRows(texts, labels, length)
-        super().__init__(rows, description, cache.digest("halves", VERSION, dataset.fingerprint, seed))
+        key = cache.digest("halves", VERSION, dataset.fingerprint, seed)
+        super().__init__(rows, description, key, dataset.order)
 
 
 class HalvesRows:

@@ -87,7 +87,7 @@ class ReplacedDataset(Dataset):
             for split, rows in dataset.rows.items()
         }
         key = cache.digest("replaced", VERSION, dataset.fingerprint, rate, seed)
-        super().__init__(rows, described(dataset.description), key)
+        super().__init__(rows, described(dataset.description), key, dataset.order)
 
 
 class ReplacedRows:

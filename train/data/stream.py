@@ -70,7 +70,8 @@ def write(
     text_bytes = 0
     with (folder / f"{name}.tokens").open("wb") as out:
         for group in _groups(iter(texts)):
-            kept = [text for text in (text.replace("\0", "") for text in group) if text]
+            clean = getattr(tokenizer, "clean", str)  # what it reads of a text, whose bytes are counted
+            kept = [text for text in (clean(text.replace("\0", "")) for text in group) if text]
             for text, ids in zip(kept, tokenizer.encode_batch(kept), strict=True):
                 expected = len(text.encode())
                 if int(tokenizer.token_bytes[ids].sum()) != expected:

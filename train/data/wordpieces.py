@@ -130,11 +130,15 @@ class WordPieceTokenizer(BPETokenizer):
     def __init__(self, definition: str, vocab: int):
         super().__init__(definition, BEGIN, END, vocab, "WordPieces")
 
+    def clean(self, text: str) -> str:
+        """What is read of a text: the marker is a space in it."""
+        return text.replace(MARKER, " ")
+
     def encode(self, text: str) -> list[int]:
-        return super().encode(text.replace(MARKER, " "))
+        return super().encode(self.clean(text))
 
     def encode_batch(self, texts):
-        return super().encode_batch([text.replace(MARKER, " ") for text in texts])
+        return super().encode_batch([self.clean(text) for text in texts])
 
     def _count_bytes(self) -> np.ndarray:
         """Bytes of each token [vocab]: 1 of a byte, those of its text of a piece, none of a special token."""

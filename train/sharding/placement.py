@@ -44,8 +44,13 @@ def place_batch(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray], stacke
     """
     if jax.process_count() == 1:
         return dict(batch)
-    sharding = batch_sharding(mesh, stacked)
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+    sharding, rows = batch_sharding(mesh, stacked), int(stacked)
+
+    def whole(array: np.ndarray) -> jax.Array:
+        shape = (*array.shape[:rows], array.shape[rows] * jax.process_count(), *array.shape[rows + 1 :])
+        return jax.make_array_from_process_local_data(sharding, array, shape)
+
+    return {name: whole(array) for name, array in batch.items()}
 
 
 @dataclasses.dataclass(frozen=True)

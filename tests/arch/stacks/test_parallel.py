@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from arch.blocks import PreNorm
+from arch.blocks.mix_norm import MixNorm
 from arch.context import Gates
 from arch.layers.attention.softmax import Attention
 from arch.layers.init.initializers import Normal, ZeroOutput
@@ -236,3 +237,11 @@ def test_groups_must_divide_the_depth():
         spec(Grouped(groups=3)).build(rngs=nnx.Rngs(0))
     with pytest.raises(SpecError, match=r"groups=0: must be at least 1"):
         Grouped(groups=0)
+
+
+def test_a_block_that_counts_layers_stands_in_sequence():
+    block = MixNorm(mixer=spec(Sequential()).block.mixer, fraction=0.5)
+    for stack in (ParallelStack(), Grouped(groups=2)):
+        with pytest.raises(SpecError, match=f"MixNorm: counts layers one after another, .* {type(stack).__name__}"):
+            spec(stack, block=block).build(rngs=nnx.Rngs(0))
+    spec(Grouped(groups=4, norm=None), block=block).build(rngs=nnx.Rngs(0))  # one a group: a sequence

@@ -8,6 +8,7 @@ from tests.train import toys
 from train.data.base import Dataset
 from train.data.description import Description
 from train.data.halves import LEAST, NAMES, Halves, HalvesDataset
+from train.data.order import InOrder
 from train.data.reversal import Reversed
 
 WIDTH = 21
@@ -81,3 +82,7 @@ def test_what_has_no_halves_is_refused():
     with pytest.raises(UserError, match=r"split 'train' has 1 rows with a text of at least 8 tokens"):
         HalvesDataset(counting([8, 7]))
     assert Halves(toys.Toy()).describe().arrays["tokens2"] == ((toys.LENGTH // 2,), np.int32)
+
+
+def test_they_are_read_in_the_order_of_the_data():
+    assert HalvesDataset(counting([2 * LEAST] * 4).ordered(InOrder())).order == InOrder()

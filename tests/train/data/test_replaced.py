@@ -10,6 +10,7 @@ from tests.train import toys
 from train.data.base import Dataset
 from train.data.built import Built
 from train.data.description import Description
+from train.data.order import InOrder
 from train.data.replaced import Replaced, ReplacedDataset, ReplacedRows, no_text
 from train.data.reversal import Reversed
 
@@ -112,3 +113,7 @@ def test_a_built_data_set_is_data():
     assert data.describe() is PLAIN.description
     assert data.identity() == PLAIN.fingerprint
     assert repr(PLAIN) == f"Dataset({PLAIN.fingerprint!r})"
+
+
+def test_they_are_read_in_the_order_of_the_data():
+    assert ReplacedDataset(PLAIN.ordered(InOrder()), 0.15).order == InOrder()

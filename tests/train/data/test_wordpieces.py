@@ -104,6 +104,17 @@ def test_language_models_read_it_too(local):
     assert dataset.tokenizer.fingerprint != BPE(400).build(source).fingerprint
 
 
+def test_the_marker_in_a_text_reads_as_a_space(tmp_path):
+    """And its bytes are those of a space."""
+    lines = [f"load \u2581\u2582 line {number} of the fox" for number in range(60)]
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    source = LocalText(str(tmp_path / "text.txt"), validation=0.2, test=0.2, per="line")
+    dataset = Text(source, WordPieces(400), length=32).build()
+    ids = dataset.tokenizer.encode(lines[0])
+    assert dataset.tokenizer.decode(ids) == lines[0].replace("\u2581", " ")
+    assert dataset.tokenizer.token_bytes[ids].sum() == len(lines[0].encode()) - 2
+
+
 def test_what_is_not_defined(pairs):
     with pytest.raises(SpecError, match="must be at least 259"):
         WordPieces(258)

@@ -24,7 +24,7 @@ def ends(folder: Path, tokenizer: Path) -> dict[str, str]:
         told = told.get("content") if isinstance(told, Mapping) else told
         ids = (_object(folder / file).get(f"{name}_token_id") for file in CONFIGURATIONS)
         words = [told, *(special.get(one) for some in ids for one in _list(some) if isinstance(one, int))]
-        known = [word for word in words if word in special.values()]
+        known = [word for word in words if isinstance(word, str) and word in special.values()]
         if known:
             found[name] = known[0]
     return found

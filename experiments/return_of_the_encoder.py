@@ -10,7 +10,7 @@ Forms:
 
   (none)   the 330M shape (experiments/pair_sizes.py) against 31 layers of the same block: accelerators.
   :cpu     0.4 million parameters on help pages, German to English, 500 updates of the pairs, 3 seeds after 3 learning
-           rates; not run yet.
+           rates; 98 minutes of a core. The pair is ahead by 0.51 nats, and no arm passes counting: nothing concluded.
   :find    a long source and a short target: a word and six verses, to the first words of that which has it
            (`FindVerse`, 156 tokens to 6); 4+2 layers against the decoder alone; not run yet.
   :tiny    seconds; what the tests run.

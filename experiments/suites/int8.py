@@ -41,8 +41,10 @@ class Int8(Score):
     def _told(self, asked: Asked, network: Any) -> tuple[np.ndarray, np.ndarray]:
         """The log-probability of every target, and the most probable token there."""
         rows = asked.rows
-        wanted, there = rows["tokens"][:, 1:], rows["segments"][:, 1:] > 0
-        read = {name: array[:, :-1] if name in ("tokens", "segments") else array for name, array in rows.items()}
+        wanted, segments = rows["tokens"][:, 1:], rows["segments"]
+        there = (segments[:, 1:] > 0) & (segments[:, 1:] == segments[:, :-1])
+        cut = ("tokens", "segments", "positions")
+        read = {name: array[:, :-1] if name in cut else array for name, array in rows.items()}
         log_p, best = np.zeros(wanted.shape), np.zeros(wanted.shape, np.int64)
         for part, out in asked.outputs(inputs_of(read), network):
             each = log_softmax(out.logits)

@@ -30,6 +30,7 @@ from train.data.corpus import Source
 from train.ensemble import Ensemble
 from train.record.identity import digest, identify, old_fields, other_code, text
 from train.run import Run
+from train.starts.start import Start
 
 FORMAT = 5  # raise it when what is kept of a cell changes
 OLD_FORMAT = 3  # kept the same way; named by the bare names of classes, without code
@@ -40,7 +41,8 @@ FREE = (
     *("mesh", "logging.keep", "logging.checkpoint", "logging.prompt", "start.folder"),
     *("reports.keep", "reports.checkpoint", "reports.prompt"),  # as logging was called at first
 )
-"""Fields that do not change what a cell measures. What a start is, its content tells."""
+"""Fields that do not change what a cell measures. What a start is, its content tells, also of a start within another
+and of a frozen model."""
 
 T = TypeVar("T")
 
@@ -204,7 +206,9 @@ def name(run: Run, diagnostics: Sequence[str] = (), rows: int = 0, suite: Sequen
     """
     modules = [PANELS.get(panel, panel).partition(":")[0] for panel in diagnostics]
     whole = identify(run, modules=[*modules, *(type(one).__module__ for one in suite)])
-    what = dataclasses.replace(whole, fields=_counted(whole.fields)).what()
+    told = {f"{path}.folder" for path, part in walk(run) if isinstance(part, Start) and part.digest() is not None}
+    fields = {path: value for path, value in _counted(whole.fields).items() if path not in told}
+    what = dataclasses.replace(whole, fields=fields).what()
     contents = [part.identity() for _, part in walk(run.data) if isinstance(part, Source)]
     old = digest([OLD_FORMAT, _counted(old_fields(run)), list(diagnostics), contents])
     looked = [FORMAT, what, [*diagnostics, rows] if diagnostics else []]

@@ -17,7 +17,12 @@ from experiments.study.work import tasks
 from experiments.study.work.cells import Cells, Group, name
 from tests.experiments.study import toy
 from tests.train import toys
+from train.objectives.distillation import Distill
+from train.objectives.next_token import NextToken
 from train.record.lock import LockedError
+from train.starts.codes_from_data import KMeansCodes
+from train.starts.frozen import Pretrained
+from train.starts.start import FromRun
 
 NORM = '''
 import dataclasses
@@ -218,3 +223,23 @@ def test_committed_results_still_open():
     assert found
     for file in found:
         assert Results.from_json(file.read_text()).cells
+
+
+@pytest.mark.parametrize("where", ["start", "start within another", "teacher"])
+def test_a_study_may_be_moved(where, monkeypatch):
+    """What a start is, its content tells and not its folder, wherever it stands; one that is gone has its folder."""
+
+    def named(folder):
+        start = FromRun(folder)
+        if where == "teacher":
+            return name(toys.run(objective=Distill(Pretrained(toys.model(), start), objective=NextToken()))).what
+        return name(toys.run(start=start if where == "start" else KMeansCodes(start))).what
+
+    monkeypatch.setattr(FromRun, "digest", lambda self: "content")
+    here = named("/a/run")
+    assert named("/b/run") == here
+    monkeypatch.setattr(FromRun, "digest", lambda self: "other content")
+    assert named("/a/run") != here
+    if where != "start":
+        monkeypatch.setattr(FromRun, "digest", lambda self: None)
+        assert named("/a/run") != named("/b/run")

@@ -110,6 +110,18 @@ def test_the_tiny_form_runs(name, tmp_path):
         assert set(results.values(arm)) == {0, 1}
 
 
+def side_by_side(rows):
+    """Two pairs a row, as they are packed."""
+    found = {name: array.reshape(len(array) // 2, -1) for name, array in rows.items() if array.ndim == 2}
+    for name in ("segments", "source_segments"):
+        later = np.repeat([0, 1], rows[name].shape[1])
+        found[name] = np.where(found[name] > 0, found[name] + later, 0).astype(np.int32)
+    for name, of in (("positions", "tokens"), ("source_positions", "source")):
+        length = rows[of].shape[1]
+        found[name] = np.tile(np.arange(length, dtype=np.int32), (len(found[of]), 2))
+    return found
+
+
 def test_what_integers_cost():
     """The score against both networks called by hand."""
     run = gnmt.get_config("tiny").arms["1+1"]
@@ -129,6 +141,9 @@ def test_what_integers_cost():
     assert found["int8_loss_gap"] == pytest.approx(abs(told[0][0].mean() - told[1][0].mean()), abs=1e-5)
     assert found["int8_loss_gap"] > 0
     assert found["int8_agreement_score"] == pytest.approx((told[0][1] == told[1][1]).mean())
+    asked.rows = side_by_side(rows)
+    packed = Int8(delta=1.0, rows=10).measure(asked)
+    assert packed == pytest.approx(found, abs=1e-5), "two pairs a row are the same pairs"
     unbounded = dataclasses.replace(run.model.encoder, cell=dataclasses.replace(run.model.encoder.cell, clip=None))
     loose = dataclasses.replace(run, model=dataclasses.replace(run.model, encoder=unbounded))
     assert "needs states that were bounded" in Int8().refusal(loose)

@@ -73,6 +73,9 @@ def compare(
     low = min(3, vocab - 1)  # past the ids that a class may take for padding
     tokens, source = (rng.integers(low, vocab, (2, length), dtype=np.int32) for _ in range(2))
     given = source if isinstance(model, Seq2Seq) else None
+    begin = json.loads((folder / "config.json").read_text()).get("decoder_start_token_id")
+    if given is not None and isinstance(begin, int) and 0 <= begin < vocab:
+        tokens[:, 0] = begin  # as rows begin: a class may hide it
     theirs = logits(folder, tokens, given, own_code)
     scale = float(np.abs(theirs).max()) or 1.0
     found = [
@@ -130,7 +133,8 @@ def logits(folder: Path, tokens: np.ndarray, source: np.ndarray | None = None, o
             model.eval()
             if source is not None:
                 read = torch.from_numpy(source).long()
-                out = model(input_ids=read, decoder_input_ids=ids, attention_mask=torch.ones_like(read))
+                more = {} if own_code else {"use_cache": False}  # as in training
+                out = model(input_ids=read, decoder_input_ids=ids, attention_mask=torch.ones_like(read), **more)
             else:
                 out = model(input_ids=ids)
         except Exception as error:

@@ -25,7 +25,8 @@ class Verdict:
       verdict: "supported" if the effect lies within `wanted`, "not supported" if outside, else "undecided".
       estimate: the effect; `low` and `high`: its interval at `level`, so that all intervals of the same `role` hold
         together in 95 % of studies. Of a bar, the smallest and largest seed.
-      p: two-sided and corrected: the claim is decided where it is at most 0.05; NaN where nothing was tested.
+      p: two-sided and corrected: the claim is decided where it is at most 0.05 and nothing in `note` keeps it from that
+        (an undecided primary claim before it, a baseline that no arm beats); NaN where nothing was tested.
       margin: the number that the claim states: a margin or a bar.
       n: seeds behind the estimate.
       note: divergences, and whatever else a reader has to know.

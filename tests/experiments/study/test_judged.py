@@ -18,6 +18,7 @@ from experiments.study.report.rate_plot import sweep
 from experiments.study.report.report import terminal_table, write_report
 from experiments.study.report.tables import finals
 from experiments.study.results import Results
+from experiments.suites.likelihood import NextToken
 from tests.experiments.study import fake, toy
 from tests.train import toys
 from train.run import Logging
@@ -117,6 +118,9 @@ def test_one_arm_without_a_test_split_and_all_are_judged_on_validation():
     arms = {"a": toys.run(data=toys.Toy(test=3)), "b": toys.run()}
     assert not toy.study(arms=arms, claims=()).has_test
     assert toy.study(arms={"a": arms["a"]}, claims=()).has_test
+    with pytest.raises(SpecError, match="suite='b': needs arms that all have a test split, or none"):
+        toy.study(arms=arms, claims=(), suite=(NextToken(),))
+    assert toy.study(arms={"a": arms["a"]}, claims=(), suite=(NextToken(),)).suite
 
 
 def test_learning_rates_are_plotted_in_what_chose_them():

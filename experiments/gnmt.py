@@ -7,9 +7,10 @@ Forms:
 
   (none)   8 + 8 layers of 1024 on wmt14_translate/de-en (prepared elsewhere): accelerators. Published, newstest2014:
            English to German 24.61 BLEU with 32 thousand pieces, to French 38.95; reward 24.67 -> 24.60, 38.95 -> 39.92.
-  :cpu     layers of 64 on pairs of help pages, German to English, 1,200 updates, 3 seeds after 3 learning rates; the
-           reward arm goes on for 100; not run yet.
-  :tiny    seconds; what the tests run.
+  :cpu     depth, decoding and integers: layers of 64 on pairs of help pages, German to English, 1,200 updates, 3 seeds
+           after 3 learning rates and more where the best is at the edge; not run yet.
+  :reward  2 + 2 such layers trained on for 100 updates, by likelihood and by reward; not run yet.
+  :tiny    both in seconds; what the tests run.
 
 Expected at small scale: with residual connections 8 + 8 layers are ahead of those without by 0.15 nats or more; the
 tuned decoding rule writes longer and better than the plain one; the reward rises by 0.01 GLEU where likelihood alone
@@ -29,6 +30,7 @@ from experiments import (
     AtMost,
     Beam,
     Better,
+    Claim,
     ClippedHead,
     Cosine,
     Coverage,
@@ -53,7 +55,7 @@ from experiments import (
     unknown_form,
 )
 
-FORMS = ("", "cpu", "tiny")
+FORMS = ("", "cpu", "reward", "tiny")
 QUESTION = "Do deep recurrent translators need residual connections, and what do reward and integers change?"
 PAPER = (
     {"measured": "newstest2014 BLEU, to French", "maximum likelihood": 38.95, "with reward": 39.92},
@@ -69,7 +71,7 @@ DECODING = (
 def get_config(form: str = "") -> Study:
     if form not in FORMS:
         raise unknown_form(form, FORMS)
-    return {"": full, "cpu": cpu, "tiny": tiny}[form]()
+    return {"": full, "cpu": cpu, "reward": reward, "tiny": tiny}[form]()
 
 
 def model(vocab: int, width: int, depth: int, residual_from: int | None = 3, clip_steps: int = 1) -> GNMT:
@@ -90,47 +92,52 @@ def model(vocab: int, width: int, depth: int, residual_from: int | None = 3, cli
     return GNMT(encoder=encoder, decoder=RecurrentDecoder(**fields), head=ClippedHead())
 
 
-def study(base: Run, deep: int, shallow: int, more: int, samples: int, suite: tuple[Score, ...], **sizes: Any) -> Study:
-    """Deep stacks with and without residuals, a shallow one, and that trained on: by likelihood, and by reward."""
+def of(base: Run, depth: int, residual_from: int | None = 3) -> Run:
+    """`base` with stacks of this depth."""
     vocab, width = base.model.decoder.vocab, base.model.decoder.width  # type: ignore[attr-defined]
+    return dataclasses.replace(base, model=model(vocab, width, depth, residual_from, base.steps))
 
-    def of(depth: int, residual_from: int | None = 3) -> Run:
-        return dataclasses.replace(base, model=model(vocab, width, depth, residual_from, base.steps))
 
+def depths(base: Run, deep: int, shallow: int) -> dict[str, Run]:
+    """Deep stacks with and without residuals, and a shallow one."""
     small, tall = f"{shallow}+{shallow}", f"{deep}+{deep}"
+    return {tall: of(base, deep), f"{tall}, no residuals": of(base, deep, None), small: of(base, shallow)}
+
+
+def refined(base: Run, depth: int, more: int, samples: int) -> dict[str, Run]:
+    """A stack, and that trained on: by likelihood, and by reward."""
+    name, first = f"{depth}+{depth}", of(base, depth)
     half = dataclasses.replace(base.optimizer, learning_rate=base.optimizer.learning_rate / 4)
     # The bound stays where it ended: `more` updates do not begin it again.
-    on = dataclasses.replace(of(shallow), start=FromArm(small), steps=more, optimizer=half)
-    reward = PolicyGradient(samples=samples, end=1)
+    on = dataclasses.replace(first, start=FromArm(name), steps=more, optimizer=half)
+    by_reward = dataclasses.replace(on, objective=PolicyGradient(samples=samples, end=1))
+    return {name: first, f"{name}, longer": on, f"{name}, reward": by_reward}
+
+
+def of_depth(deep: int, shallow: int, suite: bool) -> tuple[Claim, ...]:
+    """What is claimed of `depths`."""
+    small, tall = f"{shallow}+{shallow}", f"{deep}+{deep}"
+    integers = (AtMost(small, "suite/int8_loss_gap", 0.02),) if suite else ()
+    return (
+        Better(tall, than=f"{tall}, no residuals", margin=0.15),
+        NoWorse(tall, than=small, margin=0.02),
+        *integers,
+    )
+
+
+def of_reward(depth: int) -> Claim:
+    """What is claimed of `refined`."""
+    name = f"{depth}+{depth}"
+    return Better(f"{name}, reward", than=f"{name}, longer", margin=0.01, metric="suite/plain_gleu_score")
+
+
+def study(arms: dict[str, Run], claims: tuple[Claim, ...], suite: tuple[Score, ...] = (), **sizes: Any) -> Study:
+    """What all forms share."""
+    loss = "The loss of the reward arm is not that of the others: it is judged by what it writes."
+    beams = "plain: beam of 8; tuned: alpha 0.6, beta 0.2, pruned at 3.0."
+    notes = (*((loss,) if any("reward" in name for name in arms) else ()), *((beams,) if suite else ()))
     return Study(
-        question=QUESTION,
-        arms={
-            tall: of(deep),
-            f"{tall}, no residuals": of(deep, None),
-            small: of(shallow),
-            f"{small}, longer": on,
-            f"{small}, reward": dataclasses.replace(on, objective=reward),
-        },
-        claims=(
-            Better(tall, than=f"{tall}, no residuals", margin=0.15),
-            NoWorse(tall, than=small, margin=0.02),
-            *(
-                (
-                    Better(f"{small}, reward", than=f"{small}, longer", margin=0.01, metric="suite/plain_gleu_score"),
-                    AtMost(small, "suite/int8_loss_gap", 0.02),
-                )
-                if suite
-                else ()
-            ),
-        ),
-        metric="val/loss",
-        suite=suite,
-        paper=PAPER,
-        notes=(
-            "The loss of the reward arm is not that of the others: it is judged by what it writes.",
-            "plain: beam of 8; tuned: alpha 0.6, beta 0.2, pruned at 3.0.",
-        ),
-        **sizes,
+        question=QUESTION, arms=arms, claims=claims, metric="val/loss", suite=suite, paper=PAPER, notes=notes, **sizes
     )
 
 
@@ -148,23 +155,36 @@ def run(network: GNMT, data: Any, batch: int, steps: int, learning_rate: float) 
     )
 
 
-def cpu() -> Study:
+def of_help_pages() -> Run:
     """Short paragraphs of help pages, and stacks as deep as the paper's."""
     data = ParallelText(LibreOfficeHelp("de", "en", longest=90), WordPieces(1024), source_length=32, length=32)
-    base = run(model(1024, 64, 8), data, batch=32, steps=1200, learning_rate=1e-2)
-    suite = (*(dataclasses.replace(one, rows=128) for one in DECODING), Int8(rows=128))
-    rates = (5e-3, 1e-2, 2e-2)
-    return study(base, 8, 2, more=100, samples=8, suite=suite, learning_rates=rates, tuning_seeds=1, seeds=3)
+    return run(model(1024, 64, 8), data, batch=32, steps=1200, learning_rate=1e-2)
+
+
+SUITE = (*(dataclasses.replace(one, rows=128) for one in DECODING), Int8(rows=128))
+SIZES: dict[str, Any] = {"suite": SUITE, "learning_rates": (5e-3, 1e-2, 2e-2), "tuning_seeds": 1, "seeds": 3}
+
+
+def cpu() -> Study:
+    """Depth, decoding and integers."""
+    return study(depths(of_help_pages(), 8, 2), of_depth(8, 2, suite=True), **SIZES)
+
+
+def reward() -> Study:
+    """The reward after maximum likelihood."""
+    return study(refined(of_help_pages(), 2, more=100, samples=8), (of_reward(2),), **SIZES)
 
 
 def tiny() -> Study:
-    """The arms and the first claims of `:cpu`, on rows that are to be reversed, in seconds."""
+    """All arms and the first claims, on rows that are to be reversed, in seconds."""
     base = run(model(16, 8, 3), Reversed(length=6, rows=32), batch=4, steps=3, learning_rate=1e-2)
-    return study(base, 3, 1, more=2, samples=2, suite=(), learning_rates=(1e-3, 1e-2, 1.0), tuning_seeds=1, seeds=2)
+    arms = depths(base, 3, 1) | refined(base, 1, more=2, samples=2)
+    return study(arms, of_depth(3, 1, suite=False), learning_rates=(1e-3, 1e-2, 1.0), tuning_seeds=1, seeds=2)
 
 
 def full() -> Study:
-    """The paper's stacks."""
+    """The paper's stacks, all of it."""
     data = ParallelText(TfdsPairs("wmt14_translate/de-en", "en", "de"), WordPieces(32_000))
     base = run(model(32_000, 1024, 8), data, batch=128, steps=340_000, learning_rate=2e-4)
-    return study(base, 8, 2, more=100_000, samples=15, suite=(*DECODING, Int8()), seeds=3)
+    arms = depths(base, 8, 2) | refined(base, 2, more=100_000, samples=15)
+    return study(arms, (*of_depth(8, 2, suite=True), of_reward(2)), suite=(*DECODING, Int8()), seeds=3)

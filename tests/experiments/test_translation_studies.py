@@ -91,7 +91,9 @@ def test_deep_stacks_differ_in_their_residuals_alone():
         decoder=dataclasses.replace(plain.decoder, residual_from=3),
     )
     assert again == deep
-    assert arms["2+2, reward"].start == arms["2+2, longer"].start == FromArm("2+2")
+    more = gnmt.get_config("reward").arms
+    assert more["2+2, reward"].start == more["2+2, longer"].start == FromArm("2+2")
+    assert more["2+2"] == arms["2+2"], "trained once for both forms"
 
 
 @pytest.mark.parametrize("name", STUDIES)

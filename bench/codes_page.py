@@ -40,7 +40,7 @@ def reads(codes: int, tokens: int, slots: int, seed: int = 0) -> Iterator[Read]:
 
 def measure(codes: int, tokens: int, slots: int) -> tuple[float, float, int]:
     """(seconds to count, seconds to write, bytes)."""
-    site = Site("mlp_out", layers=1, groups=1, grouped=False, size=codes, slots=slots, stages=False)
+    site = Site("mlp_out", layers=1, groups=1, grouped=False, size=codes, slots=slots, stages=1)
     rng = np.random.default_rng(1)
     start = time.perf_counter()
     # What it takes to draw the codes is not counted.

@@ -252,3 +252,8 @@ def test_files_that_are_no_tokenizer(load, tmp_path):
             load(content)
     with pytest.raises(UserError, match=r"tokenizer\.json: is not a tokenizer\.json \(KeyError: 'model'\)"):
         load('{"added_tokens": [{"content": "<s>", "special": true}, {"content": "</s>", "special": true}]}')
+
+
+def test_ids_that_are_no_bytes_stand_for_nothing():
+    """As a model of a larger vocabulary may write them."""
+    assert Bytes().build().decode([104, 256, 105, 60_000]) == "hi"

@@ -10,16 +10,19 @@ from arch.blocks import PreNorm
 from arch.layers.attention.softmax import Attention
 from arch.layers.feed_forward import MLP
 from arch.models.decoder import Decoder
+from arch.models.embedder import Embedder
 from arch.spec import UserError
 from experiments.suites import pair_retrieval
 from experiments.suites.base import Asked
-from experiments.suites.catalogue import SUITES
+from experiments.suites.catalogue import SUITES, named
 from experiments.suites.mteb import TextEncoder
 from experiments.suites.pair_retrieval import PairRetrieval, nearest
 from tests.experiments.suites.letters import opened
 from tests.train import toys
 from train.data.corpus import Corpus
+from train.data.pairs import SameDocument
 from train.data.parallel import ParallelCorpus, ParallelSource
+from train.objectives.contrastive import Contrastive
 
 PAIRS = [
     ("abc d", "abc e", "1"), ("f z", "f g q", "2"), ("f g", "f h", "1"), ("i j", "x y", "1"), ("k l", "k l", "2"),
@@ -96,3 +99,12 @@ def test_what_has_no_text_or_no_split_is_refused(monkeypatch):
     monkeypatch.setattr(Given, "build", lambda self: ParallelCorpus(untold))
     with pytest.raises(UserError, match="Given does not say which document a pair is from"):
         SCORE.texts("validation")
+
+
+def test_an_embedder_has_a_suite_of_its_own():
+    """It has one vector a text, and no states of tokens."""
+    data = SameDocument(length=32)
+    run = toys.run(model=Embedder(256, 16, 1), data=data, objective=Contrastive())
+    assert named("embedding", run) == SUITES["embedding"]
+    with pytest.raises(UserError, match="suite=retrieval: Retrieval scores models that are Causal or Bidirectional"):
+        named("retrieval", run)

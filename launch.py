@@ -48,9 +48,8 @@ OUT = define_path(
 )
 METRIC = flags.DEFINE_string("metric", None, "compare: as val/loss. Default: val/bits_per_byte where all runs have it.")
 SWEEP = flags.DEFINE_string("sweep", None, "train: fields and values to vary, as model.depth=1,2;model.width=32,64.")
-SEEDS = flags.DEFINE_integer("seeds", 1, "train with --sweep: how often each point is trained.", lower_bound=1)
-SUITE = flags.DEFINE_string("suite", None, "evaluate: the scores of a suite: language, translation, fine_tuned, "
-                            "retrieval, recovery, or MODULE:NAME.")  # fmt: skip
+SEEDS = flags.DEFINE_integer("seeds", None, "train --sweep: how often each point is trained; default 1.", lower_bound=1)
+SUITE = flags.DEFINE_string("suite", None, "evaluate: a suite of scores, as language (docs/runs.md), or MODULE:NAME.")
 CELLS = define_path("cells", None, "train a study: folder of trained cells to share with other studies.")
 TRUST_CELLS = flags.DEFINE_bool("trust_cells", False, "train: take cells that other code has trained, and go on with "
                                 "a run that it has begun.")  # fmt: skip
@@ -60,9 +59,8 @@ EXECUTOR = flags.DEFINE_enum("executor", "in_process", ["in_process", "ray"], "t
 RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "Ray cluster, as auto or ray://HOST:10001. Default: here.")
 RAY_RESOURCES = flags.DEFINE_list("ray_resources", [], "What one task takes on Ray, as cpus=4,gpus=1,TPU=4.")
 RESULTS = define_path("results", None, "train a study: folder that gets numbers, tables and plots too.")
-READ = flags.DEFINE_integer(
-    "read", 200_000, "codes: how many tokens are read; of two runs 20,000 by default.", lower_bound=1
-)
+READ = flags.DEFINE_integer("read", 200_000, "codes: how many tokens are read; of two runs 20,000 by default.",
+                            lower_bound=1)  # fmt: skip
 ACTIVATE = flags.DEFINE_multi_string(
     "activate",
     [],
@@ -94,7 +92,7 @@ def train(command: Command) -> None:
             raise UserError("--export_every: of a run; of a study, export STUDY_FOLDER --arm=NAME when it is trained")
         train_study(command)
         return
-    if flags.FLAGS["seeds"].present:
+    if SEEDS.value is not None:
         raise UserError(f"--seeds: belongs to --sweep; a run alone has one, --config.seed={SEEDS.value}")
     from experiments import commands
     from experiments.config import render
@@ -125,7 +123,7 @@ def train_study(command: Command) -> None:
 
     options = Options(
         sweep=SWEEP.value,
-        seeds=SEEDS.value if flags.FLAGS["seeds"].present else None,
+        seeds=SEEDS.value,
         cells=CELLS.value,
         executor=EXECUTOR.value,
         ray_address=RAY_ADDRESS.value,

@@ -20,6 +20,7 @@ from flax import nnx
 from arch.bottlenecks import usage
 from arch.bottlenecks.base import Bottleneck, Fitted, Quantized, Quantizer, whole
 from arch.bottlenecks.gradients import GradientRule, StraightThrough
+from arch.bottlenecks.several import innermost
 from arch.bottlenecks.sparse import SparseLayer
 from arch.bottlenecks.vector_quantized import VectorQuantized
 from arch.params import ParamFactory, merge, split
@@ -46,7 +47,7 @@ class ResidualLayer(Quantizer):
         self.rule = spec.gradient
         self.stages = nnx.Dict({str(i): spec.each.build(width, make.at(str(i))) for i in range(spec.stages)})
         for stage in self.stages.values():
-            if not isinstance(stage, Quantizer) or isinstance(getattr(stage, "each", stage), SparseLayer):
+            if not isinstance(stage, Quantizer) or isinstance(innermost(stage), SparseLayer):
                 raise spec.invalid("each", "must be a quantiser, whose codes have no amplitudes")
             self.summed = stage.summed
 

@@ -53,6 +53,11 @@ class Grouped(Bottleneck):
         return Several(self.each, self.groups, width // self.groups, make, axis=None, cut=True)
 
 
+def innermost(part: Any) -> Any:
+    """One of the quantisers that `part` has side by side, in others too; itself if it has none."""
+    return innermost(part.each) if isinstance(part, Several) else part
+
+
 class Several(Quantizer):
     """`count` quantisers of vectors of `width`; codes are [..., count, k]."""
 

@@ -16,6 +16,7 @@ from arch.blocks.at import parameter
 from arch.bottlenecks.base import Quantizer
 from arch.bottlenecks.rate import quantizers
 from arch.bottlenecks.residual import ResidualLayer
+from arch.bottlenecks.several import innermost
 from arch.bottlenecks.sparse import SparseLayer
 from arch.params import Buffer, merge, metadata, split
 from arch.spec import UserError
@@ -171,7 +172,7 @@ def sites_of(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:
 
     Raises:
       UserError: only some layers of a stack have codes at a site: what is saved does not tell which, so that a code
-        could not be named by its layer.
+        could not be named by its layer. Or codes have two axes of groups, as those of PerHead(Grouped(...)).
     """
     for name, shape in saved.items():
         if not name.endswith(CODES):
@@ -181,6 +182,9 @@ def sites_of(model: nnx.Module, saved: Mapping[str, Any]) -> Iterator[Site]:
         if layers not in (None, shape.shape[0]):
             raise UserError(f"codes: {shape.shape[0]} of {layers} layers have codebooks at {site}; they are read where "
                             "all have")  # fmt: skip
+        if len(shape.shape) > 5:
+            raise UserError(f"codes: at {site} quantisers stand side by side within others that do; they are read "
+                            "where there is one axis of them")  # fmt: skip
         sets = counts_shape(quantizer_of(model, site))
         grouped = len(shape.shape) > 4
         groups, slots = shape.shape[-2] if grouped else 1, shape.shape[-1]
@@ -213,7 +217,7 @@ def quantizer_of(model: nnx.Module, site: str) -> Quantizer:
 def not_alone(model: nnx.Module, site: str) -> str:
     """Why no code of `site` can be activated by itself, in a line; "" if each can, or there are none."""
     for part in (part for path, part, _ in quantizers(model) if _is(path, site)):
-        inner = getattr(part, "each", part)
+        inner = innermost(part)
         if isinstance(inner, SparseLayer):
             return f"the codes of {site} have amplitudes, and mean nothing without them"
         if isinstance(inner, ResidualLayer):

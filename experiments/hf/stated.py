@@ -3,10 +3,11 @@ the chat template."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from arch.hf.reading import object_of
 
 SETTINGS = "tokenizer_config.json"
 CONFIGURATIONS = ("generation_config.json", "config.json")
@@ -15,7 +16,7 @@ CONFIGURATIONS = ("generation_config.json", "config.json")
 
 def ends(folder: Path, tokenizer: Path) -> dict[str, str]:
     """`bos` and `eos` -> special tokens of the file `tokenizer`, as far as the folder names any: by their text, or by
-    their ids. Of several ends the first that is named counts."""
+    their ids. Of several ends the first that is named counts. Raises UserError for a file that is no JSON object."""
     special = {token["id"]: token["content"] for token in _list(_object(tokenizer).get("added_tokens"))
                if isinstance(token, Mapping) and token.get("special") and {"id", "content"} <= set(token)}  # fmt: skip
     settings, found = _object(folder / SETTINGS), {}
@@ -44,9 +45,5 @@ def _list(value: Any) -> list[Any]:
 
 
 def _object(file: Path) -> Mapping[str, Any]:
-    """The JSON object in a file; empty where there is none."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    """The JSON object in a file; empty where there is no file."""
+    return object_of(file) if file.exists() else {}

@@ -95,8 +95,8 @@ class Study(Spec):
             for name, run in self.arms.items():
                 if why := one.refusal(run):
                     yield Problem(f"suite.{index}", type(one).__name__, f"must suit arm {name}: {why}")
-        without = [name for name, run in self.arms.items() if "test" not in run.data.describe().splits]
-        if self.suite and 0 < len(without) < len(self.arms):
+        without = [name for name, run in self.arms.items() if self.suite and "test" not in run.data.describe().splits]
+        if 0 < len(without) < len(self.arms):
             told = "needs arms that all have a test split, or none: scores are of the split that claims are judged on"
             yield Problem("suite", ", ".join(without), told)
         if self.match is not None:

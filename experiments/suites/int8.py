@@ -10,7 +10,7 @@ import numpy as np
 from arch.models.gnmt import GNMT
 from arch.models.gnmt_int8 import quantized
 from experiments.suites.base import Asked, Score
-from experiments.suites.likelihood import inputs_of, log_softmax
+from experiments.suites.likelihood import cut, inputs_of, log_softmax
 from train.run import Run
 
 
@@ -43,10 +43,8 @@ class Int8(Score):
         rows = asked.rows
         wanted, segments = rows["tokens"][:, 1:], rows["segments"]
         there = (segments[:, 1:] > 0) & (segments[:, 1:] == segments[:, :-1])
-        cut = ("tokens", "segments", "positions")
-        read = {name: array[:, :-1] if name in cut else array for name, array in rows.items()}
         log_p, best = np.zeros(wanted.shape), np.zeros(wanted.shape, np.int64)
-        for part, out in asked.outputs(inputs_of(read), network):
+        for part, out in asked.outputs(inputs_of(cut(rows)), network):
             each = log_softmax(out.logits)
             log_p[part] = np.take_along_axis(each, wanted[part][..., None], axis=2)[..., 0]
             best[part] = each.argmax(axis=2)

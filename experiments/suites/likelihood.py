@@ -88,7 +88,7 @@ class TokenScore(Score):
         return super().refusal(run) or of_texts(self, run)
 
     def measure(self, asked):
-        rows = _cut(asked.rows)
+        rows = cut(asked.rows)
         log_p, right = log_probabilities(asked, rows, places(rows, self.each, seed=0), self.sees)
         return {f"{self.called}_loss": float(-log_p.mean()), f"{self.called}_accuracy": float(right.mean())}
 
@@ -127,7 +127,7 @@ class Choice(Score):
         return super().refusal(run) or of_texts(self, run)
 
     def measure(self, asked):
-        rows = _cut(asked.rows)
+        rows = cut(asked.rows)
         rows = {name: array[(rows["segments"] > 0).all(axis=1)] for name, array in rows.items()}
         count, half = len(rows["tokens"]), rows["tokens"].shape[1] // 2
         if count < self.of:
@@ -154,7 +154,7 @@ def of_texts(score: Score, run: Run) -> str:
     return ""
 
 
-def _cut(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def cut(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The rows with the first T of their T + 1 tokens, as models read them in training."""
     length = rows["tokens"].shape[1]
     return {name: array[:, :-1] if array.shape[1:] == (length,) else array for name, array in rows.items()}

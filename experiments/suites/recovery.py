@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arch.bottlenecks.several import innermost
 from arch.context import Gates
 from arch.models.base import Bidirectional, Causal, Classification, Seq2Seq
 from arch.params import merge, split
@@ -153,7 +154,7 @@ class _Scored:
         counts = sums["counts"][name]
         by_layer = jnp.asarray(counts, jnp.float32).reshape(site.layers, *counts_shape(part))
         bits = float(sum(part.bits(layer) for layer in by_layer))
-        k = getattr(getattr(part, "each", part), "k", None)
+        k = getattr(innermost(part), "k", None)
         if name not in sums["sparse"] or k is None:
             return bits
         return bits * counts.sum() / (sums["vectors"][name] * site.layers * site.sets * k)

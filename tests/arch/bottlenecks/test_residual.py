@@ -89,7 +89,8 @@ def test_groups_in_stages_begin_with_centres():
 
 
 def test_sparse_codes_make_no_stages():
-    for each in (TopK(codes=16, k=3), Grouped(TopK(codes=16, k=3), 2)):
+    sparse = TopK(codes=16, k=3)
+    for each in (sparse, Grouped(sparse, 2), Grouped(Grouped(sparse, 2), 2)):
         with pytest.raises(SpecError, match=r"each=.* must be a quantiser, whose codes have no amplitudes"):
             build(Residual(each, stages=2))
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from arch.blocks import PreNorm
+from arch.bottlenecks.codebook import Codebook
+from arch.bottlenecks.several import Grouped, PerHead
 from arch.bottlenecks.top_k import TopK
 from arch.decode.sampling import Greedy
 from arch.decode.steered import Activate, Steered
@@ -214,6 +216,16 @@ def test_what_codes_refuses(launch, home, reader, tmp_path):
     status, _, err = launch("codes", str(home / "run"), "--read=10", f"--out={blocked}")
     assert status == 2
     assert err.startswith(f"codes: {blocked}/codes.html cannot be written")
+
+
+def test_groups_of_heads_are_refused():
+    """Their codes have an axis that no name of a code has."""
+    at = (("attn.z", PerHead(Grouped(Codebook(codes=4), 2))),)
+    run = toys.run(model=Decoder(toys.VOCAB, 8, 2, PreNorm(mixer=Attention(heads=2), at=at)))
+    dataset = run.data.build()
+    program = prepare(run, dataset.description)
+    with pytest.raises(UserError, match=r"at attn\.z quantisers stand side by side within others"):
+        Reader(TrainedRun(program, program.start(), dataset, 0))
 
 
 def test_vectors_of_sparse_codes_are_their_directions():

@@ -6,6 +6,7 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from arch.spec import UserError
 from experiments.hf.origins import TEMPLATE, TOKENIZER, Folder
 from experiments.hf.stated import ends, template
 
@@ -50,7 +51,8 @@ def test_what_is_not_stated_is_left_open(folder):
     assert ends(folder, folder / TOKENIZER) == {}
     assert template(folder) == "y"
     (folder / "tokenizer_config.json").write_text("{")
-    assert ends(folder, folder / TOKENIZER) == {}
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: is no JSON"):
+        ends(folder, folder / TOKENIZER)
 
 
 def test_an_import_keeps_them(folder, tmp_path_factory):

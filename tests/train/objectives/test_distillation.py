@@ -25,12 +25,9 @@ from train.forward import Forward, numbered
 from train.objectives.concatenated import Concatenated, PrefixConcatenated
 from train.objectives.distillation import Distill, aligned
 from train.objectives.divergences import ForwardKL, JensenShannon, ReverseKL
-from train.objectives.masked_lm import MaskedLM, MaskedNextToken
 from train.objectives.next_token import NextToken
 from train.objectives.policy_gradient import PolicyGradient
-from train.objectives.prefix_lm import PrefixLM
 from train.objectives.sequence_to_sequence import SequenceToSequence
-from train.objectives.span_corruption import SpanCorruption
 from train.record.checkpoint import Checkpoints
 from train.record.identity import identify
 from train.setup import prepare
@@ -114,46 +111,6 @@ def test_student_steps_meet_the_teachers_of_the_same_target(batch, reads):
     length = np.take_along_axis(sources, np.asarray(inputs.segments), axis=1)
     np.testing.assert_array_equal(told[..., 1][weights], (length + positions)[weights])
     np.testing.assert_array_equal(targets.own.tokens, batch["tokens"][:, 1:])
-
-
-@pytest.mark.parametrize(
-    ("objective", "reads"),
-    [
-        (NextToken(), PrefixLM()),
-        (PrefixLM(), NextToken()),
-        (MaskedLM(0.3), MaskedLM(0.15)),
-        (MaskedLM(), MaskedNextToken()),
-        (SpanCorruption(density=0.3), SpanCorruption()),
-        (SequenceToSequence(), NextToken()),
-    ],
-)
-def test_a_teacher_of_other_targets_is_refused(objective, reads):
-    """Its j-th is another token than the student's."""
-    with pytest.raises(SpecError, match=f"reads={type(reads).__name__}.*: must have the same targets as the student's"):
-        Distill(teacher(), objective=objective, reads=reads)
-
-
-@pytest.mark.parametrize(
-    ("objective", "reads"),
-    [
-        (NextToken(), NextToken(z_loss=1e-4)),
-        (PrefixLM(), PrefixLM(z_loss=1e-4)),
-        (MaskedLM(0.3), MaskedLM(0.3)),
-        (Concatenated(), SequenceToSequence(label_smoothing=0.1)),
-        (SpanCorruption(), SpanCorruption(pairs=PrefixConcatenated())),
-    ],
-)
-def test_a_teacher_of_the_same_targets_reads_them_at_the_same_ranks(objective, reads):
-    Distill(teacher(), objective=objective, reads=reads)
-    pairs = isinstance(objective, SequenceToSequence)
-    description = DATA if pairs else toys.Toy().describe()
-    batch = PAIRS if pairs else toys.Toy().build().rows["train"].gather(np.arange(5))
-    keys = jax.random.split(jax.random.key(1), 5)
-    told = [one.build(description).prepare(jax.tree.map(jnp.asarray, batch), keys)[1] for one in (objective, reads)]
-    for row in range(5):
-        mine, theirs = (np.asarray(one.tokens[row])[np.asarray(one.weights[row]) > 0] for one in told)
-        assert len(mine)
-        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_steps_that_are_no_targets_go_on_from_the_last():
